@@ -1,0 +1,216 @@
+"""A model card: one YAML file that says everything swathe needs to run a model and to credit it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from swathe.bands import BandName
+
+
+class Task(StrEnum):
+    """What comes out of a model."""
+
+    SEGMENTATION = "segmentation"
+    """A class per pixel."""
+    CLASSIFICATION = "classification"
+    """A class per tile: output stride = chip."""
+    REGRESSION = "regression"
+    """A number per pixel."""
+    EMBEDDING = "embedding"
+    """A vector per patch: output stride = patch."""
+
+
+class Frozen(BaseModel):
+    """A value read from outside: immutable, and loud about fields it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Weights(Frozen):
+    """Where the numbers come from."""
+
+    uri: str
+    """``hf://owner/repo/file``, ``https://…``, ``s3://…``, ``file:///…`` or a path beside the card."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """Published hash; None: recorded at the first load and pinned from then on."""
+    size_mb: float | None = None
+    """Roughly, so that a person knows before the download."""
+
+
+class BandStatistics(Frozen):
+    """How physical units become what the network was trained on: ``(physical * scale - mean) / std``."""
+
+    bands: tuple[BandName, ...]
+    """In the order of the network's input channels."""
+    scale: float = 1.0
+    """Physical units (reflectance 0..1, dB, …) to the units of mean and std, e.g. 10000."""
+    mean: tuple[float, ...] = ()
+    """Per band; empty: 0."""
+    std: tuple[float, ...] = ()
+    """Per band; empty: 1."""
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Self:
+        if len(set(self.bands)) != len(self.bands):
+            msg = f"a band is named twice: {self.bands}"
+            raise ValueError(msg)
+        for name in ("mean", "std"):
+            given = getattr(self, name)
+            if given and len(given) != len(self.bands):
+                msg = f"{len(given)} values of {name} for {len(self.bands)} bands"
+                raise ValueError(msg)
+        if any(s <= 0 for s in self.std):
+            msg = "std must be positive"
+            raise ValueError(msg)
+        return self
+
+
+class Input(BandStatistics):
+    """What a model eats."""
+
+    times: Annotated[int, Field(ge=1)] = 1
+    """Acquisitions, oldest first."""
+    gsd_m: tuple[float, float] | None = None
+    """Ground sampling distance the model was trained for, (smallest, largest) in metres; a warning outside it."""
+    chip: Annotated[int, Field(ge=1)] = 224
+    """Side of a tile in pixels."""
+    overlap: Annotated[int, Field(ge=0)] = 32
+    """Pixels shared with each neighbour, blended with a cosine ramp."""
+    modalities: dict[str, BandStatistics] = {}
+    """For models of several sensors: name of the modality -> its bands. Empty: one sensor, the bands above."""
+
+    @model_validator(mode="after")
+    def _tiles_fit(self) -> Self:
+        if self.overlap > self.chip // 2:
+            msg = f"overlap {self.overlap} is more than half of chip {self.chip}"
+            raise ValueError(msg)
+        return self
+
+
+class ClassLabel(Frozen):
+    """One class of the output."""
+
+    value: Annotated[int, Field(ge=0, le=254)]
+    """Pixel value in result.tif; 255 is nodata."""
+    name: str
+    """Shown in legends."""
+    colour: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+    """#rrggbb."""
+    background: bool = False
+    """Background is mapped but not drawn as polygons."""
+
+
+class Output(Frozen):
+    """What a model gives."""
+
+    classes: tuple[ClassLabel, ...] = ()
+    """Of segmentation and classification, in the order of the network's output channels."""
+    channels: Annotated[int, Field(ge=1)] = 1
+    """Numbers per pixel: of a regression 1, of an embedding its length. Ignored where there are classes."""
+    stride: Annotated[int, Field(ge=1)] = 1
+    """Input pixels per output cell: 1 dense, the patch for embeddings, the chip for classification."""
+    scored: bool = True
+    """Whether the model gives probabilities, so that there is a score.tif. Thresholded indices have none."""
+    name: str = ""
+    """Of a regression or index: what the number is, e.g. ``NDVI``, ``biomass``."""
+    unit: str = ""
+    """Of a regression: its unit."""
+    range: tuple[float, float] | None = None
+    """Of a regression: the range a picture shows."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        values = [c.value for c in self.classes]
+        if len(set(values)) != len(values):
+            msg = f"a class value is used twice: {values}"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def depth(self) -> int:
+        """K, the channels that a predictor returns."""
+        return len(self.classes) or self.channels
+
+
+class Resources(Frozen):
+    """What one actor asks Ray for."""
+
+    cpu: Annotated[float, Field(gt=0)] = 1
+    """Cores, and threads of the forward (at least 1)."""
+    gpu: Annotated[float, Field(ge=0)] = 0
+    """Share of a GPU; ignored on a cluster that has none: the same card runs on CPU."""
+    memory_gb: Annotated[float, Field(gt=0)] = 1
+    """Memory of an actor."""
+    batch: Annotated[int, Field(ge=1)] = 8
+    """Tiles per forward; the last batch is padded to it."""
+    replicas: Annotated[int, Field(ge=1)] | None = None
+    """Actors at most; None: as many as fit."""
+
+
+class Runtime(Frozen):
+    """How the forward is run."""
+
+    engine: Literal["auto", "openvino", "onnxruntime", "torchexport", "aotinductor", "torchscript", "eager"] = "auto"
+    """auto: OpenVINO on CPU, exported PyTorch on GPU, eager where no export holds."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 is faster and changes a few classes in 10 000; never chosen by itself."""
+
+
+class ModelCard(Frozen):
+    """One model."""
+
+    id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{1,79}$")]
+    """Used in commands, URLs and results."""
+    title: str
+    """One line for people."""
+    summary: str = ""
+    """What it is good for and where it fails, in a few sentences."""
+    task: Task
+    """What comes out."""
+    adapter: Literal["terratorch", "formula", "artefact"]
+    """Which code runs it."""
+    network: dict[str, Any] = {}
+    """The adapter's own block: a TerraTorch config or model-factory block, an index and a threshold, a file."""
+    weights: Weights | None = None
+    """None for methods without weights."""
+    input: Input
+    """What it eats."""
+    output: Output = Output()
+    """What it gives."""
+    resources: Resources = Resources()
+    """What an actor needs."""
+    runtime: Runtime = Runtime()
+    """How the forward runs."""
+    area_dependent: bool = False
+    """True where a value depends on the area drawn (a threshold found from the data)."""
+    sibling: str = ""
+    """For an area-dependent card: the id of its fixed-threshold sibling."""
+    licence: str
+    """SPDX id or the licence's name."""
+    citation: str
+    """How to cite it."""
+    links: dict[str, str] = {}
+    """name -> URL: paper, model page, code."""
+    origin: Path | None = Field(default=None, exclude=True)
+    """The file this card was read from; not part of the card."""
+
+    @model_validator(mode="after")
+    def _fits_its_task(self) -> Self:
+        if self.task in (Task.SEGMENTATION, Task.CLASSIFICATION) and len(self.output.classes) < 2:  # noqa: PLR2004
+            msg = f"a {self.task} names at least two classes"
+            raise ValueError(msg)
+        if self.task in (Task.REGRESSION, Task.EMBEDDING) and self.output.classes:
+            msg = f"a {self.task} has no classes"
+            raise ValueError(msg)
+        for name, side in (("chip", self.input.chip), ("overlap", self.input.overlap)):
+            if side % self.output.stride:
+                msg = f"{name} {side} is not a multiple of the output stride {self.output.stride}"
+                raise ValueError(msg)
+        if self.area_dependent and not self.sibling:
+            msg = "an area-dependent card names its fixed-threshold sibling"
+            raise ValueError(msg)
+        return self
