@@ -1,0 +1,1 @@
+"""The front door: the command line today, deployments and APIs beside it."""

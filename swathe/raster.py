@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +34,7 @@ class Stack:
     @property
     def valid(self) -> NDArray[np.bool_]:
         """(H, W) True where every date is valid."""
-        return self.mask.all(axis=0)
+        return np.logical_and.reduce(self.mask, axis=0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

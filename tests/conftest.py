@@ -1,0 +1,19 @@
+"""Shared fixtures: where the real data lies, and scenes whose pixels identify themselves."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """Folder of real imagery, or a skip that says how to have it."""
+    folder = Path(os.environ.get("SWATHE_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real imagery at {folder}; set SWATHE_TEST_DATA")
+    return folder
