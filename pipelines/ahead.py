@@ -1,0 +1,96 @@
+"""Two small threads around the forward: one reads ahead, one writes behind."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+_END = object()
+
+
+def ahead(items: Iterator[T], depth: int = 1) -> Iterator[T]:
+    """Give the same items, made by a thread that stays at most ``depth`` ahead; its error is raised here.
+
+    When the consumer stops early the thread ends at its next item.
+    """
+    ready: queue.Queue[object] = queue.Queue(maxsize=depth)
+    stop = threading.Event()
+
+    def hand_over(item: object) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def produce() -> None:
+        try:
+            for item in items:
+                if not hand_over(item):
+                    return
+            hand_over(_END)
+        except BaseException as error:  # noqa: BLE001  carried to the consumer, which raises it
+            hand_over(_Raised(error))
+
+    thread = threading.Thread(target=produce, name="read-ahead", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not _END:
+            if isinstance(item, _Raised):
+                raise item.error
+            yield item  # type: ignore[misc]
+    finally:
+        stop.set()
+        thread.join()
+
+
+class _Raised:
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class Behind(Generic[T]):
+    """Calls ``consume`` for every item put in, in order, in a thread; an error is raised at the next put or the end.
+
+    A context manager: leaving it waits for the last item (and drops the rest when leaving through an error).
+    """
+
+    def __init__(self, consume: Callable[[T], None], depth: int = 2) -> None:
+        """Start the thread; ``depth`` items may wait before ``put`` blocks."""
+        self._consume = consume
+        self._waiting: queue.Queue[object] = queue.Queue(maxsize=depth)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="write-behind", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        while (item := self._waiting.get()) is not _END:
+            if self._error is not None:
+                continue
+            try:
+                self._consume(item)  # type: ignore[arg-type]
+            except BaseException as error:  # noqa: BLE001  carried to the producer, which raises it
+                self._error = error
+
+    def put(self, item: T) -> None:
+        """Hand over one item."""
+        self._raise()
+        self._waiting.put(item)
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def __enter__(self) -> Behind[T]:
+        return self
+
+    def __exit__(self, kind: object, *_rest: object) -> None:
+        self._waiting.put(_END)
+        self._thread.join()
+        if kind is None:
+            self._raise()

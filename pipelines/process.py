@@ -1,0 +1,365 @@
+"""The heart: one chunk from pixels to blended predictions, in strips that march down it.
+
+Every driver (the plain loop, Ray Data, a request) calls :func:`process`, so they give the same pixels.
+Memory is two strips (one row of tiles high, one chunk wide), whatever the area.
+
+    read      strip of imagery, one row of tiles high      (a thread ahead)
+    tiles     those that hold a wanted pixel, in batches of fixed size that run on across strips
+    across    tiles of a row are blended into one strip
+    down      the strip's upper ramp is blended with the lower ramp of the one before, and rows are given out
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.predictor import Predictor
+from models.prepare import to_model_units
+from pipelines.ahead import ahead
+from swathe.errors import ModelError, ReadError, SwatheError
+from swathe.lattice import Chunk, Tile, ramp
+from swathe.plan import Work
+from swathe.raster import Raster, Stack
+from swathe.window import Window
+
+Read = Callable[[Window], Stack]
+Inside = Callable[[Window], NDArray[np.bool_] | None]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of a chunk's tiles and where the time went; filled while it runs."""
+
+    tiles: int = 0
+    """Forwards of the network."""
+    skipped: int = 0
+    """Tiles without a wanted pixel."""
+    failed: list[dict[str, object]] = field(default_factory=list)
+    """Tiles lost: row, col, problem."""
+    wanted: int = 0
+    """Valid pixels inside the area."""
+    lost: int = 0
+    """Wanted pixels without a value."""
+    read_s: float = 0.0
+    """Reading and normalising, in the reader's thread."""
+    predict_s: float = 0.0
+    """In the network."""
+    blend_s: float = 0.0
+    """Cutting out tiles and blending them."""
+
+    def fail(self, tile: Tile, error: SwatheError) -> None:
+        """Note a lost tile."""
+        self.failed.append({"row": tile.row, "col": tile.col, "error": error.problem.line()})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Strip:
+    """One row of tiles, read and ready for the network."""
+
+    tiles: tuple[Tile, ...]
+    """Those to predict, left to right."""
+    window: Window
+    """All tiles of the row, in cells of the output grid."""
+    units: NDArray[np.float32]
+    """(T, C, H, W) model units, H and W in pixels of the imagery."""
+    wanted: NDArray[np.bool_]
+    """(h, w) cells that should get a value."""
+
+
+@dataclass(slots=True)
+class Blend:
+    """Predictions of one row of tiles, blended across."""
+
+    strip: Strip
+    """Where it lies."""
+    sums: NDArray[np.float32]
+    """(K, h, w) weighted sums."""
+    weight: NDArray[np.float32]
+    """(w,) sums of weights across; 0 where no tile was predicted."""
+    pending: int
+    """Tiles still to come."""
+
+
+def process(
+    chunk: Chunk, work: Work, read: Read, predict: Predictor, inside: Inside, tally: Tally | None = None
+) -> Iterator[Raster]:
+    """Give the chunk's rows from top to bottom, as blocks of blended predictions on the output grid.
+
+    A pixel's value depends on the tiles that cover it and on nothing else. Lost tiles weigh nothing and are
+    listed in ``tally``; pixels that only they covered are masked out and counted as lost.
+    """
+    tally = tally if tally is not None else Tally()
+    strips = ahead(_strips(chunk, work, read, inside, tally))
+    yield from _down(_across(strips, work, predict, tally), chunk, work, tally)
+
+
+# --- read -----------------------------------------------------------------------------------------------------------
+
+
+def _strips(chunk: Chunk, work: Work, read: Read, inside: Inside, tally: Tally) -> Iterator[Strip]:
+    """Read row after row of tiles; runs in the reader's thread."""
+    for row in work.lattice.over(chunk.window):
+        started = time.perf_counter()
+        strip = _strip(row, chunk, work, read, inside, tally)
+        tally.read_s += time.perf_counter() - started
+        yield strip
+
+
+def _strip(row: list[Tile], chunk: Chunk, work: Work, read: Read, inside: Inside, tally: Tally) -> Strip:
+    window = _hull(row)
+    stack, lost = _read_or_salvage(row, window, work, read, tally)
+    wanted = _wanted(stack, window, chunk, work, inside)
+    tiles = []
+    for tile in row:
+        if tile in lost:
+            continue
+        if wanted[tile.window.within(window)].any():
+            tiles.append(tile)
+        else:
+            tally.skipped += 1
+    units = to_model_units(stack, work.card.input) if tiles else np.empty((0, 0, 0, 0), np.float32)
+    return Strip(tuple(tiles), window, units, wanted)
+
+
+def _hull(row: list[Tile]) -> Window:
+    first, last = row[0].window, row[-1].window
+    return Window(first.row, first.col, first.height, last.right - first.col)
+
+
+def _read_or_salvage(
+    row: list[Tile], window: Window, work: Work, read: Read, tally: Tally
+) -> tuple[Stack, frozenset[Tile]]:
+    """The strip in one read; where that is lost, tile by tile, so that one bad block costs one tile."""
+    try:
+        return read(work.pixels_of(window)), frozenset()
+    except ReadError as error:
+        return _salvage(row, window, work, read, (tally, error))
+
+
+def _salvage(
+    row: list[Tile], window: Window, work: Work, read: Read, note: tuple[Tally, ReadError]
+) -> tuple[Stack, frozenset[Tile]]:
+    tally, error = note
+    lost: set[Tile] = set()
+    whole: Stack | None = None
+    for tile in row:
+        try:
+            stack = read(work.pixels_of(tile.window))
+        except ReadError as again:
+            lost.add(tile)
+            tally.fail(tile, again)
+            continue
+        whole = whole or _blank(stack, work.pixels_of(window))
+        rows, cols = work.pixels_of(tile.window).within(work.pixels_of(window))
+        whole.data[:, :, rows, cols] = stack.data
+        whole.mask[:, rows, cols] = stack.mask
+    if whole is None:
+        whole = _nothing(work, work.pixels_of(window), error)
+    return whole, frozenset(lost)
+
+
+def _blank(like: Stack, window: Window) -> Stack:
+    t, c = like.data.shape[:2]
+    data = np.zeros((t, c, window.height, window.width), like.data.dtype)
+    return Stack(data, np.zeros((t, window.height, window.width), bool), like.scale, like.offset)
+
+
+def _nothing(work: Work, window: Window, _error: ReadError) -> Stack:
+    t, c = len(work.imagery.dates), len(work.card.input.bands)
+    data = np.zeros((t, c, window.height, window.width), np.int16)
+    return Stack(data, np.zeros((t, window.height, window.width), bool), np.ones(c), np.zeros(c))
+
+
+def _wanted(stack: Stack, window: Window, chunk: Chunk, work: Work, inside: Inside) -> NDArray[np.bool_]:
+    """(h, w) cells of the strip that lie in chunk and area and have valid imagery (any, where a cell is a patch)."""
+    valid, s = stack.valid, work.stride
+    if s > 1:
+        valid = np.logical_or.reduce(valid.reshape(window.height, s, window.width, s), axis=(1, 3))
+    wanted = np.zeros((window.height, window.width), bool)
+    part = window.intersection(chunk.window)
+    if part is None:
+        return wanted
+    cut = part.within(window)
+    wanted[cut] = valid[cut]
+    area = inside(part)
+    if area is not None:
+        wanted[cut] &= area
+    return wanted
+
+
+# --- predict and blend across ---------------------------------------------------------------------------------------
+
+
+def _across(strips: Iterator[Strip], work: Work, predict: Predictor, tally: Tally) -> Iterator[Blend]:
+    """Run all tiles in batches of fixed size and blend each row; rows come out whole and in order."""
+    batch = _Batch(work, predict, tally)
+    waiting: list[Blend] = []
+    for strip in strips:
+        blend = _empty_blend(strip, work)
+        waiting.append(blend)
+        for tile in strip.tiles:
+            batch.add(tile, blend)
+        while waiting and not waiting[0].pending:
+            yield waiting.pop(0)
+    batch.flush()
+    yield from waiting
+
+
+def _empty_blend(strip: Strip, work: Work) -> Blend:
+    h, w = strip.window.height, strip.window.width
+    sums = np.zeros((work.card.output.depth, h, w if strip.tiles else 0), np.float32)
+    return Blend(strip, sums, np.zeros(w, np.float32), len(strip.tiles))
+
+
+class _Batch:
+    """Collects tiles from one strip after another until the network's batch is full."""
+
+    def __init__(self, work: Work, predict: Predictor, tally: Tally) -> None:
+        eats, size = work.card.input, work.card.resources.batch
+        self.buffer = np.zeros((size, eats.times, len(eats.bands), eats.chip, eats.chip), np.float32)
+        self.slots: list[tuple[Tile, Blend]] = []
+        self.work, self.predict, self.tally = work, predict, tally
+        self.rise = ramp(work.lattice.cols.overlap)
+
+    def add(self, tile: Tile, blend: Blend) -> None:
+        started = time.perf_counter()
+        s, strip = self.work.stride, blend.strip
+        col = (tile.window.col - strip.window.col) * s
+        np.copyto(self.buffer[len(self.slots)], strip.units[..., col : col + self.buffer.shape[-1]])
+        self.slots.append((tile, blend))
+        self.tally.blend_s += time.perf_counter() - started
+        if len(self.slots) == len(self.buffer):
+            self.flush()
+
+    def flush(self) -> None:
+        """Predict what was collected; the empty places of the last batch hold zeros."""
+        if not self.slots:
+            return
+        self.buffer[len(self.slots) :] = 0
+        outputs = self._run(self.buffer)
+        if outputs is None:
+            self._one_by_one()
+        else:
+            for (tile, blend), output in zip(self.slots, outputs, strict=False):
+                self._place(tile, blend, output)
+        self.slots.clear()
+
+    def _run(self, tiles: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        started = time.perf_counter()
+        try:
+            outputs = self.predict(tiles)
+        except ModelError:
+            return None
+        finally:
+            self.tally.predict_s += time.perf_counter() - started
+        # One sum finds any NaN or infinity; only then is it worth asking which tile it was.
+        return outputs if np.isfinite(outputs[: len(self.slots)].sum()) else None
+
+    def _one_by_one(self) -> None:
+        """A batch failed: find out which of its tiles are to blame, so that the others are kept."""
+        for index, (tile, blend) in enumerate(self.slots):
+            try:
+                output = self._alone(index)
+            except ModelError as error:
+                self.tally.fail(tile, error)
+                blend.pending -= 1
+            else:
+                self._place(tile, blend, output)
+
+    def _alone(self, index: int) -> NDArray[np.float32]:
+        alone = np.zeros_like(self.buffer)
+        alone[0] = self.buffer[index]
+        output = self.predict(alone)[0]
+        if not np.isfinite(output).all():
+            raise ModelError("the model gave values that are not finite", code="model.not_finite")
+        return output
+
+    def _place(self, tile: Tile, blend: Blend, output: NDArray[np.float32]) -> None:
+        """Add a tile to its row, left neighbour first: ramp, core, ramp."""
+        started = time.perf_counter()
+        col, side, o = tile.window.col - blend.strip.window.col, tile.window.width, len(self.rise)
+        right = col + side
+        sums, weight = blend.sums, blend.weight
+        if o:
+            sums[..., col : col + o] += output[..., :o] * self.rise
+            sums[..., right - o : right] = output[..., side - o :] * self.rise[::-1]
+            weight[col : col + o] += self.rise
+            weight[right - o : right] = self.rise[::-1]
+        sums[..., col + o : right - o] = output[..., o : side - o]
+        weight[col + o : right - o] = 1
+        blend.pending -= 1
+        self.tally.tiles += 1
+        self.tally.blend_s += time.perf_counter() - started
+
+
+# --- blend down -----------------------------------------------------------------------------------------------------
+
+
+def _down(blends: Iterator[Blend], chunk: Chunk, work: Work, tally: Tally) -> Iterator[Raster]:
+    """Join each strip's upper ramp with the lower ramp of the strip above, and give out finished rows."""
+    rise = ramp(work.lattice.rows.overlap)
+    o, above = len(rise), None
+    for blend in blends:
+        side = blend.strip.window.height
+        if o:
+            yield from _rows(_ramp_rows(above, blend, rise), blend, 0, chunk, tally)
+        yield from _rows((blend.sums[:, o : side - o], blend.weight[None]), blend, o, chunk, tally)
+        above = blend
+    if above is not None and o:
+        side = above.strip.window.height
+        fall = rise[::-1, None]
+        sums: NDArray[np.float32] = above.sums[:, side - o :] * fall
+        weight: NDArray[np.float32] = above.weight[None] * fall
+        yield from _rows((sums, weight), above, side - o, chunk, tally)
+
+
+def _ramp_rows(
+    above: Blend | None, blend: Blend, rise: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Weighted sums (K, o, w) and weights (o, w) of the rows that two strips share."""
+    o, w = len(rise), blend.strip.window.width
+    weight = blend.weight[None] * rise[:, None]
+    sums = blend.sums[:, :o] * rise[:, None] if blend.sums.size else None
+    if above is None:
+        return _or_empty(sums, blend, o), weight
+    weight = above.weight[None] * rise[::-1, None] + weight
+    if above.sums.size:
+        tail = above.sums[:, -o:] * rise[::-1, None]
+        # Upper strip first, always: float addition must not depend on which chunk does it.
+        sums = tail if sums is None else tail + sums
+    return (sums if sums is not None else np.zeros((len(blend.sums), o, w), np.float32)), weight
+
+
+def _or_empty(sums: NDArray[np.float32] | None, blend: Blend, rows: int) -> NDArray[np.float32]:
+    return sums if sums is not None else np.zeros((len(blend.sums), rows, blend.strip.window.width), np.float32)
+
+
+def _rows(
+    weighted: tuple[NDArray[np.float32], NDArray[np.float32]], blend: Blend, first: int, chunk: Chunk, tally: Tally
+) -> Iterator[Raster]:
+    """Cut rows ``first ..`` of a strip to the chunk and divide by the weights; nothing where none lie in it."""
+    started = time.perf_counter()
+    sums, weight = weighted
+    height, window = sums.shape[1], blend.strip.window
+    if not height:
+        return
+    part = Window(window.row + first, window.col, height, window.width).intersection(chunk.window)
+    if part is None:
+        return
+    rows, cols = part.within(Window(window.row + first, window.col, height, window.width))
+    wanted = blend.strip.wanted[first + rows.start : first + rows.stop, cols]
+    weight = np.broadcast_to(weight, (height, window.width))[rows, cols]
+    covered = weight > 0
+    mask = wanted & covered
+    data = np.zeros((len(sums), part.height, part.width), np.float32)
+    if sums.size:
+        np.divide(sums[:, rows, cols], weight, out=data, where=covered)
+    tally.wanted += int(wanted.sum())
+    tally.lost += int(wanted.sum() - mask.sum())
+    tally.blend_s += time.perf_counter() - started
+    yield Raster(part.row, part.col, data, mask)
