@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Machines differ; what a property test proves does not depend on how long an example takes.
+settings.register_profile("swathe", deadline=None)
+settings.load_profile("swathe")
 
 ROOT = Path(__file__).resolve().parent.parent
 
