@@ -82,6 +82,19 @@ class Input(BandStatistics):
     """Pixels shared with each neighbour, blended with a cosine ramp."""
     modalities: dict[str, BandStatistics] = {}
     """For models of several sensors: name of the modality -> its bands. Empty: one sensor, the bands above."""
+    alternatives: dict[BandName, tuple[BandName, ...]] = {}
+    """Band -> bands that may stand in for it where the imagery lacks it, best first, e.g. ``nir: [nir08]``."""
+
+    @model_validator(mode="after")
+    def _alternatives_are_others(self) -> Self:
+        for name, others in self.alternatives.items():
+            if name not in self.bands:
+                msg = f"alternatives are given for {name}, which is no band of the input"
+                raise ValueError(msg)
+            if name in others or len(set(others)) != len(others) or not others:
+                msg = f"the alternatives of {name} must be other bands, each named once: {list(others)}"
+                raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _tiles_fit(self) -> Self:
