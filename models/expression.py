@@ -14,6 +14,9 @@ from swathe.errors import CardError
 LONGEST = 1000
 """Characters of an expression: the longest published index has 200; more is an accident or an attack."""
 
+DEEPEST = 32
+"""Intermediate results held at once; published indices need 6, and each costs memory."""
+
 Block = NDArray[np.float32]
 Resolve = Callable[[str], "str | float | ast.expr"]
 """What a name stands for: an operand (its name), a constant, or another expression put in its place."""
@@ -104,7 +107,9 @@ def compiled(text: str, resolve: Resolve) -> Program:
     if not names:
         raise _refused(text, "a constant: it uses no band")
     steps = tuple(_postfix(tree, names))
-    return Program(names, steps, _deepest(steps))
+    if (depth := _deepest(steps)) > DEEPEST:
+        raise _refused(text, "nested too deeply")
+    return Program(names, steps, depth)
 
 
 def _bound(node: ast.expr, resolve: Resolve, text: str) -> ast.expr:
@@ -113,12 +118,12 @@ def _bound(node: ast.expr, resolve: Resolve, text: str) -> ast.expr:
         case ast.Constant(value=bool()):
             raise _refused(text, "True and False are no numbers")
         case ast.Constant(value=int() | float() as number):
-            return ast.Constant(float(number))
+            return ast.Constant(_finite(number, text))
         case ast.Name(id=name):
             meaning = resolve(name)
             if isinstance(meaning, ast.expr):
                 return _bound(meaning, resolve, text)
-            return ast.Name(meaning) if isinstance(meaning, str) else ast.Constant(float(meaning))
+            return ast.Name(meaning) if isinstance(meaning, str) else ast.Constant(_finite(meaning, text))
         case ast.UnaryOp(op=ast.UAdd(), operand=inner):
             return _bound(inner, resolve, text)
         case ast.UnaryOp(op=ast.USub(), operand=inner):
@@ -133,11 +138,15 @@ def _folded(op: ast.operator, left: ast.expr, right: ast.expr, text: str) -> ast
         raise _refused(text, "an exponent must be a number")
     if isinstance(left, ast.Constant) and isinstance(right, ast.Constant):
         with np.errstate(all="ignore"):
-            number = float(_BINARY[type(op)](float(left.value), float(right.value)))  # type: ignore[arg-type]
-        if not np.isfinite(number):
-            raise _refused(text, "its constants do not give a finite number")
-        return ast.Constant(number)
+            return ast.Constant(_finite(_BINARY[type(op)](left.value, right.value), text))
     return ast.BinOp(left, op, right)
+
+
+def _finite(number: float, text: str) -> float:
+    """As float; refuse what single precision cannot hold."""
+    if not abs(number) <= float(np.finfo(np.float32).max):  # NaN is not
+        raise _refused(text, "its constants do not give a finite number")
+    return float(number)
 
 
 def _postfix(node: ast.expr, names: tuple[str, ...]) -> list[Load | Push | Apply]:

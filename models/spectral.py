@@ -145,8 +145,8 @@ def _numbers_disagree(card: ModelCard, block: Formula) -> Iterator[tuple[str, st
         yield "the first class is what the threshold leaves over: mark it as background", "output.classes"
     if gives.stride != 1 or (not gives.classes and gives.channels != 1):
         yield "a formula gives one number or class for each pixel", "output"
-    if gives.scored != (block.threshold is not None and block.threshold.kind == "two-gaussian"):
-        yield "scored is true for a two-gaussian threshold and false for all others", "output.scored"
+    if block.threshold and gives.scored != (block.threshold.kind == "two-gaussian"):
+        yield "scored is true for a two-gaussian threshold and false for the others", "output.scored"
     if card.area_dependent != block.fits:
         yield "area_dependent is true where the threshold is found from the data, and only there", "area_dependent"
     if block.where and block.threshold is None:
