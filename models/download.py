@@ -1,0 +1,148 @@
+"""Bytes from https and s3, in chunks; every way in which they may not come becomes one exception."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
+from typing import IO, Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+CHUNK = 1 << 20
+ATTEMPTS = 3
+TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+Watch = Callable[[int, int | None], None]
+"""Called with the bytes so far and the bytes in all (None: unknown)."""
+
+
+class Unavailable(Exception):  # noqa: N818  a state of the world; weights.py makes the error of it
+    """The bytes did not come; the message says why, for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a source may want to know of us."""
+
+    token: str = ""
+    """Bearer token; not sent on to another host."""
+    s3_endpoint: str = ""
+    """Empty: AWS."""
+    s3_anonymous: bool = False
+    """Ask without credentials."""
+    timeout_s: float = 30.0
+    """Of a connection and of each read."""
+
+
+def trusted(url: str) -> bool:
+    """Whether a URL is encrypted or stays on this machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
+
+
+class _SafeRedirects(HTTPRedirectHandler):
+    """Follows redirects, but never from https to something anyone could read or change."""
+
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
+    ) -> Request | None:
+        if not trusted(newurl):
+            raise Unavailable(f"{req.full_url} redirects to {newurl}, which is not https")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def save(url: str, target: IO[bytes], access: Access, watch: Watch | None = None) -> None:
+    """Write what lies at ``url`` (https, http on this machine, s3) into ``target``; a broken transfer is begun again.
+
+    Raises ``Unavailable`` with the reason.
+    """
+    for attempt in range(ATTEMPTS):
+        try:
+            target.seek(0)
+            target.truncate()
+            _pour(url, target, access, watch)
+        except _Broken as broken:
+            if attempt + 1 == ATTEMPTS:
+                raise Unavailable(str(broken)) from broken
+            time.sleep(0.5 * 2**attempt)
+        else:
+            return
+
+
+class _Broken(Exception):  # noqa: N818  a state of the connection
+    """A transfer that is worth another attempt."""
+
+
+def _pour(url: str, target: IO[bytes], access: Access, watch: Watch | None) -> None:
+    chunks = _s3(url, access) if url.startswith("s3://") else _http(url, access)
+    done = 0
+    for chunk, total in chunks:
+        target.write(chunk)
+        done += len(chunk)
+        if watch:
+            watch(done, total)
+
+
+def _http(url: str, access: Access) -> Iterator[tuple[bytes, int | None]]:
+    if not trusted(url):
+        raise Unavailable(f"{url} is not https")
+    request = Request(url, headers={"User-Agent": "swathe"})  # noqa: S310  trusted() has looked at the scheme
+    if access.token:
+        request.add_unredirected_header("Authorization", f"Bearer {access.token}")
+    try:
+        with build_opener(_SafeRedirects).open(request, timeout=access.timeout_s) as answer:
+            yield from _body(url, answer)
+    except HTTPError as error:
+        kind = _Broken if error.code in TRANSIENT else Unavailable
+        raise kind(_refusal(url, error.code)) from error
+    except (URLError, TimeoutError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise Unavailable(f"{urlsplit(url).hostname} cannot be reached ({reason})") from error
+    except (OSError, HTTPException) as error:
+        raise _Broken(f"the transfer of {url} broke ({error})") from error
+
+
+def _body(url: str, answer: HTTPResponse) -> Iterator[tuple[bytes, int | None]]:
+    if answer.headers.get_content_type() == "text/html":
+        raise Unavailable(f"{url} answers with a web page, not with a file")
+    length = answer.headers.get("Content-Length")
+    total = int(length) if length else None
+    done = 0
+    while chunk := answer.read(CHUNK):
+        done += len(chunk)
+        yield chunk, total
+    # http.client ends a body that breaks off without an error.
+    if total is not None and done < total:
+        raise _Broken(f"{url} broke off after {done} of {total} bytes")
+
+
+def _refusal(url: str, status: int) -> str:
+    if status in {401, 403}:
+        return f"{url} wants a token, or that its licence is accepted on its page first (HTTP {status})"
+    return f"{url} answers HTTP {status}"
+
+
+def _s3(url: str, access: Access) -> Iterator[tuple[bytes, int | None]]:
+    import s3fs
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    options = {"connect_timeout": access.timeout_s, "read_timeout": access.timeout_s, "retries": {"max_attempts": 2}}
+    try:
+        store = s3fs.S3FileSystem(
+            anon=access.s3_anonymous,
+            endpoint_url=access.s3_endpoint or None,
+            config_kwargs=options,
+            skip_instance_cache=True,
+        )
+        body: Any = store.open(url, "rb", block_size=8 * CHUNK, cache_type="readahead")
+        with body:
+            while chunk := body.read(CHUNK):
+                yield chunk, body.size
+    except FileNotFoundError as error:
+        raise Unavailable(f"there is no {url}") from error
+    except (OSError, BotoCoreError, ClientError) as error:
+        raise Unavailable(f"{url} cannot be read ({error})") from error
