@@ -1,0 +1,327 @@
+"""A Ray of one's own that stays: start it once, run against it many times, stop exactly it.
+
+What is known of it is one file, ``<data_dir>/cluster/head.json``: there is at most one per data folder, and none of
+the commands here touches a Ray that is not recorded there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+
+from cluster import environment, reach
+from cluster.environment import AuthMode
+from swathe.errors import ClusterError
+
+READY_S = 180
+"""Ray is up in 10 to 20 s on two idle cores; a busy machine takes several times that."""
+GRACE_S = 20
+_SOCKET_ROOM = 40
+"""Bytes left for Ray's folder: a socket's path ends at 103 (macOS) and Ray appends up to 63."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadSpec:
+    """A Ray to be started."""
+
+    data_dir: Path
+    """Where its record, log and token lie."""
+    cpus: float | None = None
+    """Logical cores; None: those of the machine."""
+    gpus: int | None = None
+    """GPUs; None: those that Ray finds."""
+    port: int | None = None
+    """Of Ray itself; None: any free one."""
+    dashboard_port: int | None = None
+    """Of dashboard and job submission; None: 8265, or any where that is taken."""
+    object_store_mb: int = 128
+    """Shared memory; only coordinates and receipts travel through it."""
+    auth: AuthMode = "disabled"
+    """``token``: only holders of ``<data_dir>/cluster/token`` may use it. It listens on 127.0.0.1 either way."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """For all its processes, such as credentials of an object store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A Ray that we started, as recorded."""
+
+    pid: int
+    """Of the process that the others die with."""
+    started: float
+    """When that process was born (seconds since 1970); with ``pid`` it names the process for good."""
+    address: str
+    """host:port of Ray."""
+    dashboard: str
+    """URL of dashboard and job submission."""
+    folder: Path
+    """Ray's own files: sessions, logs, sockets."""
+    log: Path
+    """What ``ray start`` said."""
+    auth: AuthMode
+    """How it is guarded."""
+    token_file: Path | None
+    """Where the token lies; None without one."""
+    processes: tuple[tuple[int, float], ...] = ()
+    """(pid, birth) of its daemons, to clean up after a crash."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether its first process still runs (not another one that was given the number)."""
+        return _process(self.pid, self.started) is not None
+
+    @property
+    def token(self) -> str | None:
+        """The secret that it wants to see; None where it wants none."""
+        return self.token_file.read_text().strip() if self.token_file else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready; never the token itself."""
+        values = asdict(self)
+        return values | {k: str(v) for k, v in values.items() if isinstance(v, Path)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of ``as_dict``; raises TypeError or KeyError for anything else."""
+        token = values["token_file"]
+        return cls(
+            **dict(values)
+            | {
+                "folder": Path(values["folder"]),
+                "log": Path(values["log"]),
+                "token_file": Path(token) if token else None,
+                "processes": tuple((int(p), float(b)) for p, b in values["processes"]),
+            }
+        )
+
+
+def recorded(data_dir: Path) -> Head | None:
+    """The head this data folder knows of, alive or not; None: never started, stopped, or an unreadable record."""
+    try:
+        return Head.from_dict(json.loads((home(data_dir) / "head.json").read_text()))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def living(data_dir: Path) -> Head | None:
+    """The head this data folder knows of, if it runs and answers."""
+    head = recorded(data_dir)
+    return head if head and head.alive and reach.answers(head.address) else None
+
+
+def home(data_dir: Path) -> Path:
+    """Folder of all that is kept about Ray."""
+    return data_dir / "cluster"
+
+
+def start(spec: HeadSpec) -> Head:
+    """Start a Ray that outlives this process; a second call gives back the first one's.
+
+    Raises ClusterError with the reason and the log where it does not come up.
+    """
+    with _alone(spec.data_dir):
+        running = living(spec.data_dir)
+        if running:
+            return running
+        _clear(spec.data_dir)
+        head = _launch(spec)
+        _write(home(spec.data_dir) / "head.json", json.dumps(head.as_dict(), indent=1))
+        return head
+
+
+def stop(data_dir: Path, *, keep_logs: bool = False, grace_s: float = GRACE_S) -> bool:
+    """Stop the recorded Ray, by the ids of its processes, and forget it; False where there was none."""
+    with _alone(data_dir):
+        head = recorded(data_dir)
+        if head is None:
+            return False
+        found = head.alive
+        _end(head, grace_s)
+        (home(data_dir) / "head.json").unlink(missing_ok=True)
+        if not keep_logs:
+            shutil.rmtree(head.folder, ignore_errors=True)
+        return found
+
+
+def ensure_token(data_dir: Path) -> Path:
+    """The file with this data folder's token, readable by its owner alone; made at the first call."""
+    file = home(data_dir) / "token"
+    if not file.is_file():
+        _write(file, secrets.token_hex(32))
+    return file
+
+
+def scratch() -> Path:
+    """A new private folder for one Ray, with a path short enough for its sockets."""
+    usual = tempfile.gettempdir()
+    parent = usual if len(os.fsencode(usual)) + len("/swathe-ray-12345678") <= _SOCKET_ROOM else "/tmp"  # noqa: S108  mkdtemp makes it private
+    return Path(tempfile.mkdtemp(prefix="swathe-ray-", dir=parent))
+
+
+def _launch(spec: HeadSpec) -> Head:
+    folder, log = scratch(), home(spec.data_dir) / "head.log"
+    token = ensure_token(spec.data_dir) if spec.auth == "token" else None
+    port, dashboard = _port(spec.port, 0, "--port"), _port(spec.dashboard_port, 8265, "--dashboard-port")
+    values = environment.variables(spec.environment, loopback=True, auth=spec.auth, token_file=token)
+    with log.open("wb") as sink:
+        child = subprocess.Popen(
+            _command(spec, folder, port, dashboard),
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=_inherited() | values,
+        )
+    head = Head(
+        pid=child.pid,
+        started=psutil.Process(child.pid).create_time(),
+        address=f"{reach.LOOPBACK}:{port}",
+        dashboard=f"http://{reach.LOOPBACK}:{dashboard}",
+        folder=folder,
+        log=log,
+        auth=spec.auth,
+        token_file=token,
+    )
+    try:
+        _await(child, head)
+    except BaseException:
+        _end(head, grace_s=5)
+        raise
+    return replace(head, processes=tuple((p.pid, p.create_time()) for p in _family(head)))
+
+
+def _command(spec: HeadSpec, folder: Path, port: int, dashboard: int) -> list[str]:
+    options: dict[str, object] = {
+        "node-ip-address": reach.LOOPBACK,
+        "port": port,
+        "dashboard-host": reach.LOOPBACK,
+        "dashboard-port": dashboard,
+        # The defaults of these two are fixed numbers: a second Ray on the machine could take no jobs.
+        "dashboard-agent-listen-port": 0,
+        "ray-client-server-port": reach.free_port(),
+        "include-dashboard": "true",
+        "object-store-memory": spec.object_store_mb << 20,
+        "temp-dir": folder,
+        "num-cpus": None if spec.cpus is None else f"{spec.cpus:g}",
+        "num-gpus": spec.gpus,
+        "log-color": "false",
+    }
+    given = [f"--{name}={value}" for name, value in options.items() if value is not None]
+    return [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats", *given]
+
+
+def _inherited() -> dict[str, str]:
+    """Our environment without RAY_ADDRESS: it would be the address of another Ray."""
+    return {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+
+
+def _port(asked: int | None, preferred: int, option: str) -> int:
+    if asked is None:
+        return reach.free_port(preferred=preferred)
+    if reach.free_port(preferred=asked) != asked:
+        raise ClusterError(
+            f"port {asked} is taken",
+            hint=f"choose another {option}, or leave it out",
+            field=option,
+            code="cluster.port",
+        )
+    return asked
+
+
+def _await(child: subprocess.Popen[bytes], head: Head) -> None:
+    """Wait until Ray has said where it is and its dashboard answers."""
+    limit = time.monotonic() + READY_S
+    while time.monotonic() < limit:
+        if child.poll() is not None:
+            raise _failure(head, "Ray did not start")
+        up = (head.folder / "ray_current_cluster").is_file()
+        if up and reach.get_json(f"{head.dashboard}/api/version", head.token)[0] == 200:  # noqa: PLR2004
+            return
+        time.sleep(0.2)
+    raise _failure(head, f"Ray was not ready after {READY_S} s")
+
+
+def _failure(head: Head, what: str) -> ClusterError:
+    lines = [x.strip() for x in head.log.read_text(errors="replace").splitlines() if x.strip()]
+    reason = next((x for x in reversed(lines) if "Error" in x), lines[-1] if lines else "it said nothing")
+    return ClusterError(f"{what}: {reason[:300]}", hint=f"see {head.log} and {head.folder}", code="cluster.start")
+
+
+def _end(head: Head, grace_s: float) -> None:
+    """Ask, wait, then kill: the head's own processes and no others."""
+    leader = _process(head.pid, head.started)
+    family = _family(head)
+    if leader:
+        with suppress(psutil.Error):
+            leader.terminate()
+        psutil.wait_procs([leader], timeout=grace_s)
+    _, left = psutil.wait_procs(family, timeout=grace_s / 4)
+    for process in left:
+        with suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(left, timeout=grace_s / 4)
+
+
+def _family(head: Head) -> list[psutil.Process]:
+    """The leader, all that descends from it now, and the daemons recorded at the start."""
+    leader = _process(head.pid, head.started)
+    kin = [leader] if leader else []
+    with suppress(psutil.Error):
+        kin += leader.children(recursive=True) if leader else []
+    kin += [p for p in (_process(*known) for known in head.processes) if p]
+    return list({p.pid: p for p in kin}.values())
+
+
+def _process(pid: int, born: float) -> psutil.Process | None:
+    """The process with this id and birth; None where it is gone, a zombie, or the id is another's now."""
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        if abs(process.create_time() - born) < 1 and process.status() != psutil.STATUS_ZOMBIE:
+            return process
+    return None
+
+
+def _clear(data_dir: Path) -> None:
+    """Tidy up after a head that died: what is left of its processes and files."""
+    head = recorded(data_dir)
+    if head:
+        _end(head, GRACE_S)
+        shutil.rmtree(head.folder, ignore_errors=True)
+
+
+def _write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    fresh = file.with_suffix(".new")
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as sink:
+        sink.write(text)
+    fresh.replace(file)
+
+
+@contextmanager
+def _alone(data_dir: Path) -> Iterator[None]:
+    """One start or stop at a time per data folder."""
+    folder = home(data_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise ClusterError(
+            f"cannot write to {folder}: {error.strerror}", hint="choose another data folder", code="cluster.data_dir"
+        ) from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
