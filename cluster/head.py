@@ -157,6 +157,16 @@ def stop(data_dir: Path, *, keep_logs: bool = False, grace_s: float = GRACE_S) -
         return found
 
 
+def usage(head: Head) -> dict[str, tuple[float, float]]:
+    """(in use, in all) of ``CPU``, ``GPU``, ``memory`` and what else it counts; empty while it does not say."""
+    _, answer = reach.get_json(f"{head.dashboard}/api/cluster_status", head.token)
+    try:
+        report = answer["data"]["clusterStatus"]["loadMetricsReport"]["usage"]
+        return {name: (float(used), float(total)) for name, (used, total) in report.items() if ":" not in name}
+    except (KeyError, TypeError, ValueError):
+        return {}
+
+
 def ensure_token(data_dir: Path) -> Path:
     """The file with this data folder's token, readable by its owner alone; made at the first call."""
     file = home(data_dir) / "token"

@@ -24,6 +24,7 @@ from swathe.errors import ClusterError, InputError, Interrupted
 _DASHBOARD_PORT = 8265
 _FEW_TRIES = {"RAY_NUM_REDIS_GET_RETRIES": "1"}
 """By default Ray tries for 13 minutes to join a Ray that answers but will not have us."""
+_ELSEWHERE = "use --submit with its dashboard's URL, or run on one of its machines"
 _KNOWN = (
     (
         "uthentication",
@@ -32,12 +33,8 @@ _KNOWN = (
         "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH",
     ),
     ("ersion mismatch", "cluster.version", "", "run from the environment or image that the cluster runs"),
-    (
-        "local Raylet",
-        "cluster.elsewhere",
-        "this machine is not part of it",
-        "use --submit with its dashboard's URL, or run on one of its machines",
-    ),
+    ("find a local Raylet", "cluster.elsewhere", "this machine is not part of it", _ELSEWHERE),
+    ("No node info found", "cluster.elsewhere", "this machine is not part of it", _ELSEWHERE),
     ("GPU", "cluster.gpus", "", "ask for no more GPUs than `swathe doctor` lists"),
 )
 """Word in Ray's message, our code, our words for it (empty: Ray's own), what to do."""
