@@ -46,11 +46,12 @@ def _steady() -> Iterator[None]:
     """Undo what the libraries do to the whole process.
 
     Importing TerraTorch lowers torch's precision of float32 products to bfloat16 (its Clay 1.5 module says "medium"),
-    and building a decoder calls ``logging.debug``, which installs a handler on the root logger.
+    building a decoder calls ``logging.debug``, which installs a handler on the root logger, and every layer draws
+    from the global random numbers.
     """
     precision, handlers = torch.get_float32_matmul_precision(), logging.getLogger().handlers[:]
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -195,6 +196,7 @@ class _Clay(nn.Module):
     """
 
     waves: Tensor
+    gsd: Tensor
 
     def __init__(self, waves: list[float], gsd: float, **size: Any) -> None:
         super().__init__()
@@ -202,7 +204,7 @@ class _Clay(nn.Module):
 
         self.encoder = Encoder(mask_ratio=0.0, shuffle=False, **size)
         self.register_buffer("waves", torch.tensor(waves, dtype=torch.float32), persistent=False)
-        self.gsd = float(gsd)
+        self.register_buffer("gsd", torch.tensor(float(gsd)), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         unknown = image.new_zeros(image.shape[0], 4)
