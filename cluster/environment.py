@@ -25,6 +25,11 @@ LOOPBACK_ONLY = {
     # there alone. Without it Ray on Linux listens on all interfaces, and whoever reaches it can run code.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }
+_READ_AT_IMPORT = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "ENABLE_RAY_CLUSTER",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "RAY_ENABLE_UV_RUN_RUNTIME_ENV",
+}
+"""Variable -> Ray's constant."""
 
 
 def variables(
@@ -45,7 +50,7 @@ def applied(values: Mapping[str, str]) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
-        with _loopback_in_a_loaded_ray(LOOPBACK_ONLY.items() <= values.items()):
+        with _told_a_loaded_ray(values):
             yield
     finally:
         for name, value in before.items():
@@ -91,15 +96,15 @@ def _has_descriptor() -> bool:
 
 
 @contextmanager
-def _loopback_in_a_loaded_ray(wanted: bool) -> Iterator[None]:
-    """Ray reads the loopback switch when it is imported; where it is already, the constant must follow."""
+def _told_a_loaded_ray(values: Mapping[str, str]) -> Iterator[None]:
+    """Ray reads some variables when it is imported; where it is already, its constants must follow."""
     constants: Any = sys.modules.get("ray._private.ray_constants")
-    if constants is None or not wanted:
-        yield
-        return
-    before = constants.ENABLE_RAY_CLUSTER
-    constants.ENABLE_RAY_CLUSTER = False
+    wanted = {c for name, c in _READ_AT_IMPORT.items() if values.get(name) == "0"} if constants else set()
+    before = {c: getattr(constants, c) for c in wanted}
+    for constant in wanted:
+        setattr(constants, constant, False)
     try:
         yield
     finally:
-        constants.ENABLE_RAY_CLUSTER = before
+        for constant, value in before.items():
+            setattr(constants, constant, value)
