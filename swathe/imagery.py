@@ -57,3 +57,9 @@ class Imagery:
     """(rows, cols) of a block of the files: reading is cheapest along it."""
     fingerprint: str
     """sha256 over the names, sizes, modification times or ETags of all files."""
+    stamps: tuple[tuple[str, str], ...] = ()
+    """(href, stamp) of every file: a reader refuses one that was replaced since. Size, and the ETag of a URL."""
+    pixel_bytes: int = 0
+    """Bytes per pixel that GDAL keeps when it reads all files: every band of a pixel-interleaved one."""
+    notes: tuple[str, ...] = ()
+    """What the user should know: a band that stands in for another, a tag that a profile overruled."""

@@ -22,6 +22,10 @@ class SensorBand(Frozen):
     """Own scale where it differs from the profile's."""
     offset: float | None = None
     """Own offset where it differs from the profile's."""
+    unit: str = ""
+    """Own unit where it differs from the profile's."""
+    at: Annotated[int, Field(ge=1)] | None = None
+    """Its place in a multi-band file, from 1, where that is not its place in the list."""
 
 
 class SensorProfile(Frozen):
@@ -40,9 +44,11 @@ class SensorProfile(Frozen):
     unit: str = "reflectance"
     """reflectance (0..1), dB, linear power, DN."""
     nodata: float | None = None
-    """Where the file has no nodata tag of its own, or an untrue one."""
+    """Where the file has no nodata tag of its own; ``--nodata`` overrules both."""
     mask_band: Annotated[int, Field(ge=1)] | None = None
     """Band of a per-band file that is 0 where there is no data (Sentinel Hub's dataMask)."""
+    ordered: bool = True
+    """False: multi-band files have no fixed order, so names must come from descriptions, file names or ``--bands``."""
     source: str = ""
     """Where scale and offset are documented."""
 
@@ -52,4 +58,17 @@ class SensorProfile(Frozen):
         if len(set(names)) != len(names):
             msg = f"a band is named twice: {names}"
             raise ValueError(msg)
+        places = list(self.places.values())
+        if len(set(places)) != len(places):
+            msg = f"two bands lie at the same place of a file: {places}"
+            raise ValueError(msg)
         return self
+
+    @property
+    def places(self) -> dict[str, int]:
+        """Band name -> its place in a multi-band file, from 1."""
+        return {b.name: b.at or i for i, b in enumerate(self.bands, 1)}
+
+    def band(self, name: str) -> SensorBand | None:
+        """The band of this name, or None."""
+        return next((b for b in self.bands if b.name == name), None)
