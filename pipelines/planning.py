@@ -1,0 +1,115 @@
+"""From a recipe, a card and imagery that was looked at to a plan. Reads no pixel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import shapely
+from odc.geo.geobox import GeoBox
+from pyproj import Geod
+from shapely.geometry.base import BaseGeometry
+
+from pipelines import chunking
+from swathe.card import Input, ModelCard
+from swathe.errors import InputError
+from swathe.imagery import Imagery
+from swathe.lattice import Lattice
+from swathe.plan import Cost, Plan, ProductSettings, Work
+from swathe.recipe import Recipe
+from swathe.window import Window
+
+METRES_PER_DEGREE = 111_320.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which part of the imagery is wanted."""
+
+    window: Window
+    """In pixels of the imagery."""
+    geometry: BaseGeometry | None = None
+    """In the imagery's CRS; None: the whole window."""
+
+
+def plan(recipe: Recipe, card: ModelCard, imagery: Imagery, place: Place, actors: int) -> Plan:
+    """Decide the grid, the tiles and the chunks. Raises InputError where they make no sense together."""
+    work = _work(recipe.products, card, imagery, place)
+    side = recipe.chunk
+    if side is not None and side < 1:
+        raise InputError(f"a chunk of {side} pixels", code="chunk.size", field="--chunk", hint="give 512 or more")
+    cut = chunking.choose(work.shape, work.lattice, card, actors, side)
+    cost = _cost(work, cut)
+    return Plan(work, chunking.chunks(work.shape, cut), (cut.height, cut.width), cost, _warnings(card, imagery))
+
+
+def _work(products: ProductSettings, card: ModelCard, imagery: Imagery, place: Place) -> Work:
+    """The output grid is the imagery's own, cropped outwards to whole cells; tiles stay anchored to the file."""
+    s, window = card.output.stride, place.window
+    row, col = window.row // s, window.col // s
+    shape = -(-window.bottom // s) - row, -(-window.right // s) - col
+    full = -(-imagery.shape[0] // s), -(-imagery.shape[1] // s)
+    lattice = Lattice.of_file(card.input.chip // s, card.input.overlap // s, full, (row, col))
+    area = None if place.geometry is None else shapely.to_wkb(place.geometry)
+    return Work(card, imagery, lattice, shape, (row * s, col * s), area, products)
+
+
+def _cost(work: Work, cut: chunking.Cut) -> Cost:
+    once = work.lattice.count_over(Window(0, 0, *work.shape))
+    pixels = work.shape[0] * work.shape[1]
+    bytes_per_pixel = sum(_itemsize(b.dtype) for a in work.imagery.dates for b in a.bands)
+    return Cost(
+        pixels=pixels,
+        area_km2=round(area_km2(work.grid, work.area), 6),
+        tiles=cut.tiles,
+        repeated=round(cut.tiles / once - 1, 4),
+        read_mb=round(pixels * work.stride**2 * bytes_per_pixel / 1e6, 1),
+        memory_mb=round(chunking.strip_mb(work.card, min(cut.width, work.shape[1])), 1),
+    )
+
+
+def _itemsize(dtype: str) -> int:
+    import numpy as np
+
+    return np.dtype(dtype).itemsize
+
+
+def area_km2(grid: GeoBox, geometry: BaseGeometry | None) -> float:
+    """Geodesic area of a geometry in the grid's CRS, or of the whole grid; 0 where the CRS has no place on Earth."""
+    from odc.geo.geom import Geometry
+
+    outline = Geometry(geometry, grid.crs) if geometry is not None else grid.extent
+    try:
+        lonlat = outline.to_crs("EPSG:4326", resolution=grid.resolution.x * 100)
+    except Exception:  # noqa: BLE001  pyproj raises many things for datums it does not know; an area is only told
+        return 0.0
+    return abs(Geod(ellps="WGS84").geometry_area_perimeter(lonlat.geom)[0]) / 1e6
+
+
+def gsd_m(imagery: Imagery) -> float | None:
+    """Ground sampling distance in metres; None where the CRS has no known unit."""
+    from pyproj import CRS
+
+    crs = CRS.from_user_input(imagery.crs)
+    if crs.is_geographic:
+        return abs(imagery.transform[4]) * METRES_PER_DEGREE
+    units = [axis.unit_conversion_factor for axis in crs.axis_info[:1]]
+    return abs(imagery.transform[4]) * units[0] if units else None
+
+
+def _warnings(card: ModelCard, imagery: Imagery) -> tuple[str, ...]:
+    found = [_resolution_warning(card.input, gsd_m(imagery))]
+    if card.area_dependent:
+        found.append(
+            f"{card.id} finds its threshold in the data: values depend on the area drawn; "
+            f"{card.sibling} does the same with a fixed threshold"
+        )
+    return tuple(text for text in found if text)
+
+
+def _resolution_warning(eats: Input, gsd: float | None) -> str:
+    if gsd is None or eats.gsd_m is None:
+        return ""
+    low, high = eats.gsd_m
+    if low * 0.8 <= gsd <= high * 1.25:
+        return ""
+    return f"the imagery has pixels of {gsd:.3g} m; the model was made for {low:g} to {high:g} m"

@@ -1,0 +1,101 @@
+"""Chunks on Ray Data: rows that carry coordinates only, a pool of actors that do a chunk whole.
+
+No pixel crosses the object store: an actor reads its own window, and writes its own part file.
+The only module of the pipelines that knows Ray.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from cluster.resources import ActorLayout
+from pipelines.runner import Hire
+from pipelines.worker import Order
+from swathe.errors import ClusterError, SwatheError
+from swathe.lattice import Chunk
+from swathe.window import Window
+
+
+class _Actor:
+    """The worker as Ray Data wants it: rows in, rows out."""
+
+    def __init__(self, hire: Hire, order: Order) -> None:
+        self.worker = hire(order)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        window = Window(*(int(row[name]) for name in ("row", "col", "height", "width")))
+        # As text: an answer has nested and missing values, for which Arrow would guess a schema per block.
+        return {"answer": json.dumps(self.worker(Chunk(str(row["key"]), window)))}
+
+
+class RayData:
+    """A pool of actors on a running Ray; see :func:`cluster.local.connect`."""
+
+    def __init__(self, layout: ActorLayout) -> None:
+        """How many actors, and what each takes of the cluster."""
+        self.layout = layout
+        self.actors = layout.actors
+        self.threads = layout.threads
+
+    def map(self, hire: Hire, order: Order, chunks: Sequence[Chunk]) -> Iterator[dict[str, Any]]:
+        """See :class:`pipelines.runner.Runner`."""
+        if not chunks:
+            return
+        import ray
+        from ray.exceptions import RayError
+
+        try:
+            for row in self._dataset(hire, order, chunks).iter_rows():
+                yield json.loads(row["answer"])
+        except RayError as error:
+            raise _ours(error) from error
+        except ray.exceptions.RayChannelError as error:  # pragma: no cover  a RayError in some releases only
+            raise _ours(error) from error
+
+    def _dataset(self, hire: Hire, order: Order, chunks: Sequence[Chunk]) -> Any:
+        import ray
+        from ray.data import ActorPoolStrategy
+
+        _configure()
+        rows = [{"key": c.key, "row": c.window.row, "col": c.window.col, "height": c.window.height,
+                 "width": c.window.width} for c in chunks]  # fmt: skip
+        actors = min(self.layout.actors, len(rows))
+        # One row a block: a block is the unit of retry. One task in flight an actor: chunks are long, and a second
+        # one waiting on a busy actor would keep an idle one from it.
+        return ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+            _Actor,
+            fn_constructor_kwargs={"hire": hire, "order": order},
+            compute=ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=1),
+            num_cpus=self.layout.num_cpus,
+            num_gpus=self.layout.num_gpus or None,
+        )
+
+
+def _configure() -> None:
+    """Settings of Ray Data for few, long, independent rows."""
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # The default gives up after half an hour without an output block; a large chunk of a heavy model on CPU takes
+    # longer, and waiting for a node is no error.
+    context.execution_no_progress_timeout_s = -1
+    context.raise_original_map_exception = True
+
+
+def _ours(error: Exception) -> SwatheError:
+    """What Ray raised, as one of our errors: our own one from a worker as it was, anything else as a lost cluster."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, SwatheError):
+            return cause
+        cause = getattr(cause, "cause", None) or cause.__cause__
+    first = str(error).strip().splitlines()
+    return ClusterError(
+        f"Ray lost the workers: {first[-1] if first else type(error).__name__}",
+        code="cluster.lost",
+        hint="run the same command again: it continues with the missing chunks",
+    )

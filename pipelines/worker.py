@@ -1,0 +1,191 @@
+"""One actor's work: load the model once, then do chunks whole, from imagery to part files and a receipt."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.weights import ModelHome
+from pipelines.ahead import Behind
+from pipelines.area import inside
+from pipelines.ledger import MAX_ATTEMPTS, Receipt, begin_attempt, keep_receipt, write_whole
+from pipelines.process import Tally, process
+from pipelines.products.layer import layer_of
+from pipelines.products.parts import PartWriter
+from pipelines.read import Reader, Retry
+from swathe.errors import SwatheError
+from swathe.lattice import Chunk
+from swathe.plan import Work
+from swathe.raster import Raster
+from swathe.window import Window
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a worker is hired for."""
+
+    work: Work
+    """The run."""
+    parts: Path
+    """Folder of part files and receipts; every worker sees it."""
+    home: ModelHome
+    """Where weights and artefacts lie."""
+    threads: int = 1
+    """Of the forward."""
+    fitted: dict[str, float] | None = None
+    """Thresholds found in the data, once over the whole area."""
+    retry: Retry = Retry()
+    """How often a read is tried again."""
+
+
+class ChunkWorker:
+    """Does chunks of one run. Built inside the actor: models and open files do not travel."""
+
+    def __init__(self, order: Order) -> None:
+        """Load the model and prepare to read. Raises SwatheError."""
+        from models.load import load
+
+        self.order = order
+        self.spec = layer_of(order.work.card, probabilities=order.work.products.probabilities)
+        started = time.perf_counter()
+        self.predict = load(order.work.card, order.home, order.threads, order.fitted)
+        self.load_s = time.perf_counter() - started
+        self.reader = Reader(order.work.imagery, retry=order.retry)
+
+    def __call__(self, chunk: Chunk) -> dict[str, Any]:
+        """Do a chunk; what went wrong stands in the receipt. Never raises for a chunk's own troubles."""
+        began = time.perf_counter(), time.process_time()
+        attempt = begin_attempt(self.order.parts, chunk.key)
+        try:
+            receipt = self._give_up(chunk) if attempt > MAX_ATTEMPTS else self._do(chunk, began)
+        except SwatheError as error:
+            receipt = self._failed(chunk, error.problem.line())
+        except Exception as error:  # noqa: BLE001  the chunk is lost, the run goes on and lists it
+            receipt = self._failed(chunk, f"internal: {type(error).__name__}: {error}")
+        keep_receipt(self.order.parts, receipt)
+        (self.order.parts / f"{chunk.key}.progress").unlink(missing_ok=True)
+        return asdict(receipt)
+
+    def _do(self, chunk: Chunk, began: tuple[float, float]) -> Receipt:
+        work, tally, stage = self.order.work, Tally(), _Clock()
+        whole = inside(work.area, work.transform, chunk.window)
+        if whole is not None and not whole.any():
+            return self._receipt(chunk, "empty", began=began)
+        with PartWriter(self.order.parts, chunk, work.shape, self.spec, work.products.min_area_px) as writer:
+            with Behind[Raster](stage.timed(writer.write)) as behind:
+                for block in process(chunk, work, self.reader.read, self.predict, self._inside, tally):
+                    behind.put(block)
+                    self._progress(chunk, block)
+            status = _status(tally)
+            with stage:
+                files = writer.finish() if status in ("done", "failed") and tally.wanted > tally.lost else {}
+        return self._receipt(chunk, status, tally, stage.seconds, files, began)
+
+    def _inside(self, window: Window) -> NDArray[np.bool_] | None:
+        return inside(self.order.work.area, self.order.work.transform, window)
+
+    def _progress(self, chunk: Chunk, block: Raster) -> None:
+        done = (block.row + block.data.shape[1] - chunk.window.row) * chunk.window.width
+        write_whole(self.order.parts / f"{chunk.key}.progress", str(done).encode())
+
+    def _receipt(
+        self, chunk: Chunk, status: str, tally: Tally | None = None, write_s: float = 0.0,
+        files: dict[str, int] | None = None, began: tuple[float, float] = (0.0, 0.0),
+    ) -> Receipt:  # fmt: skip
+        tally = tally or Tally()
+        seconds = {
+            "read": tally.read_s, "predict": tally.predict_s, "blend": tally.blend_s, "write": write_s,
+            "total": time.perf_counter() - began[0], "load": self.load_s,
+        }  # fmt: skip
+        return Receipt(
+            chunk=chunk.key, status=status, pixels=chunk.window.area, valid=tally.wanted - tally.lost,
+            lost=tally.lost, tiles=tally.tiles, skipped=tally.skipped, failed_tiles=tuple(tally.failed),
+            seconds={k: round(v, 4) for k, v in seconds.items()}, cpu_s=round(time.process_time() - began[1], 3),
+            peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            worker=f"{socket.gethostname()}:{os.getpid()}", runtime=asdict(self.predict.info), files=files or {},
+        )  # fmt: skip
+
+    def _give_up(self, chunk: Chunk) -> Receipt:
+        return self._failed(chunk, f"chunk.poison: it took its worker down {MAX_ATTEMPTS} times")
+
+    def _failed(self, chunk: Chunk, why: str) -> Receipt:
+        area = chunk.window.area
+        return Receipt(chunk.key, "failed", area, lost=area, error=why, worker=f"{socket.gethostname()}:{os.getpid()}")
+
+
+def _status(tally: Tally) -> str:
+    if tally.failed:
+        return "failed"
+    return "done" if tally.wanted else "nodata"
+
+
+class _Clock:
+    """Adds up the time spent in the writer's thread and in closing its files."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._since = 0.0
+
+    def __enter__(self) -> None:
+        self._since = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter() - self._since
+
+    def timed(self, call: Any) -> Any:
+        def timed_call(item: Any) -> None:
+            with self:
+                call(item)
+
+        return timed_call
+
+
+class Measurer:
+    """Looks at a chunk's values for a threshold that is found in the data."""
+
+    def __init__(self, order: Order) -> None:
+        """Prepare to read and to count."""
+        from models.formula import measurer
+
+        self.order = order
+        self.measure = measurer(order.work.card)
+        self.reader = Reader(order.work.imagery, retry=order.retry)
+
+    def __call__(self, chunk: Chunk) -> dict[str, Any]:
+        """Histogram of the chunk as plain numbers: ``{"counts": …, …}``."""
+        from models.prepare import to_model_units
+
+        work, total = self.order.work, None
+        for window in _bands(chunk.window):
+            area = inside(work.area, work.transform, window)
+            if area is not None and not area.any():
+                continue
+            stack = self.reader.read(work.pixels_of(window))
+            valid = stack.valid if area is None else stack.valid & area
+            counted = self.measure(to_model_units(stack, work.card.input)[None], valid[None])
+            total = counted if total is None else total.merge(counted)
+        return {"chunk": chunk.key, "histogram": None if total is None else total.as_dict()}
+
+
+def _bands(window: Window, rows: int = 512) -> Iterator[Window]:
+    for row in range(window.row, window.bottom, rows):
+        yield Window(row, window.col, min(rows, window.bottom - row), window.width)
+
+
+@contextmanager
+def open_files_closed(worker: ChunkWorker | Measurer) -> Iterator[None]:
+    """Close the worker's files at the end (the plain loop; an actor's end with its process)."""
+    try:
+        yield
+    finally:
+        worker.reader.close()
