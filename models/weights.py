@@ -141,7 +141,7 @@ def locate(uri: str, home: ModelHome, beside: Path | None = None) -> Place:
         return _file(Path(unquote(urlsplit(uri).path)))
     if not scheme:
         path = Path(uri).expanduser()
-        return _file(path if path.is_absolute() else (beside or Path()) / path)
+        return _file(path) if path.is_absolute() else _file((beside or Path()) / path, home.by_hand / path)
     raise WeightsError(
         f"no way to fetch {uri!r}", hint="use hf://, https://, s3://, file:// or a path", code="weights.uri"
     )
@@ -167,8 +167,11 @@ def pinned(place: Place, home: ModelHome) -> str | None:
         raise WeightsError(f"the pin {path} cannot be read", hint=f"delete {path}", code="weights.pin") from error
 
 
-def _file(path: Path) -> Place:
+def _file(path: Path, carried: Path | None = None) -> Place:
+    """A path of the user's own; a relative one may also lie in the mirror, as the cards' folder may be read-only."""
     path = path.resolve()
+    if carried and not path.is_file() and carried.is_file():
+        path = carried.resolve()
     return Place(key=str(path), name=path.name, local=path)
 
 

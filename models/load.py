@@ -1,0 +1,194 @@
+"""From a card to a predictor, and what has to be on this machine first."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from models.artefact import Artefact, Found, beside, find, source
+from models.predictor import Predictor
+from models.register import REQUEST, Request, Say
+from models.runtimes import open_graph, setup_of
+from models.weights import ModelHome, fetch
+from swathe.card import ModelCard
+from swathe.errors import INTERRUPTED, STATUS, Interrupted, ModelError, SwatheError
+
+Device = Literal["auto", "cpu", "cuda"]
+
+_CPU_ONLY = frozenset({"openvino", "onnxruntime"})
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A model that can be loaded at once on this machine."""
+
+    card: ModelCard
+    """The card with its engine settled: give this one to the workers, so that no two nodes choose differently."""
+    engine: str
+    """That engine, or ``formula``."""
+    device: str
+    """cpu or cuda."""
+    artefact: Artefact | None = None
+    """What it reads; None for formulas and eager."""
+
+
+def load(
+    card: ModelCard, home: ModelHome, threads: int, fitted: dict[str, float] | None = None, device: Device = "auto"
+) -> Predictor:
+    """Load a model for this process: seconds where it is registered, else what ``ensure`` takes first.
+
+    ``fitted``: thresholds found from the data, for the formulas that need them. Neither torch nor TerraTorch is
+    imported for OpenVINO and ONNX Runtime. Raises what ``ensure`` raises, and ``ModelError``.
+    """
+    if card.adapter == "formula":
+        from models import formula
+
+        return formula.load(card, fitted)
+    ready = ensure(card, home, device=device)
+    if ready.artefact is None:
+        return _eager(card, home, threads, ready.device)
+    setup = setup_of(card, threads, ready.device, ready.artefact.weights_sha256)
+    if card.adapter == "artefact":
+        from models.adapted import open_file
+
+        return open_file(card, ready.engine, ready.artefact.path, setup)
+    return open_graph(ready.engine, ready.artefact.path, setup)
+
+
+def ensure(
+    card: ModelCard,
+    home: ModelHome,
+    *,
+    device: Device = "auto",
+    say: Say | None = None,
+    tiles: Path | None = None,
+    again: bool = False,
+) -> Ready:
+    """Have weights and artefact on this machine; a model that is not registered is, in a process of its own.
+
+    ``say`` is told the steps; ``tiles`` is an ``.npz`` of real tiles to compare on; ``again`` registers anew. Raises
+    ``WeightsError``, ``CardError``, ``UnsafeModelError``, ``ModelError`` (``model.precision``: bf16 on hardware without
+    it; ``model.refused``; ``model.register``: the registration broke).
+    """
+    if card.adapter == "formula":
+        return Ready(card, "formula", "cpu")
+    where = device_of(card) if device == "auto" else device
+    _expect_precision(card, where)
+    found = None if again else find(card, home, where)
+    if found is None or found.artefact is None:
+        fetch(source(card), home, beside(card))  # here, as what is missing should be said at once
+    if found is None:
+        with _lock(home, f"{card.id}-{where}"):
+            found = None if again else find(card, home, where)
+            found = found or _register(Request(card, home, card.origin, where, tiles), say or (lambda _: None))
+    return Ready(_settled(card, found.engine), found.engine, where, found.artefact)
+
+
+def device_of(card: ModelCard) -> Literal["cpu", "cuda"]:
+    """Where a card runs on this machine; torch is only asked where there is an NVIDIA driver and the card wants one."""
+    wants = card.resources.gpu > 0 and card.adapter == "terratorch" and card.runtime.engine not in _CPU_ONLY
+    if not wants or not Path("/dev/nvidiactl").exists():
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _expect_precision(card: ModelCard, device: str) -> None:
+    if card.runtime.precision == "bf16" and device == "cpu":
+        from models.runtimes.openvino import expect_bf16
+
+        expect_bf16()
+
+
+def _settled(card: ModelCard, engine: str) -> ModelCard:
+    return card.model_copy(update={"runtime": card.runtime.model_copy(update={"engine": engine})})
+
+
+def _eager(card: ModelCard, home: ModelHome, threads: int, device: str) -> Predictor:
+    from models.runtimes import eager
+
+    weights = fetch(source(card), home, beside(card))
+    return eager.load(card, weights.path, setup_of(card, threads, device, weights.sha256))
+
+
+@contextmanager
+def _lock(home: ModelHome, name: str) -> Iterator[None]:
+    """Let one process of this machine register a model while the others wait for what it makes."""
+    home.artefacts.mkdir(parents=True, exist_ok=True)
+    with (home.artefacts / f".{name}.lock").open("w") as file:
+        with suppress(OSError):  # a file system without locks: at worst it is made twice
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _register(request: Request, say: Say) -> Found:
+    """Run ``python -m models.register`` and come back with what it made."""
+    with tempfile.TemporaryFile("w+") as complaints, _spawned(request, complaints) as process:
+        last = _follow(process, say)
+        status = process.wait()
+        if last.get("event") == "problem":
+            raise _error_of(last)
+        if status == INTERRUPTED:
+            raise Interrupted(f"the registration of {request.card.id} was interrupted")
+        if status or last.get("event") != "done":
+            raise _broke(request.card, status, complaints)
+    found = find(request.card, request.home, request.device)
+    if found is None:
+        raise ModelError(f"the artefact of {request.card.id} vanished from {request.home.artefacts}")
+    return found
+
+
+@contextmanager
+def _spawned(request: Request, complaints: IO[str]) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-m", "models.register", request.card.id],
+        cwd=_ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=complaints,
+        text=True,
+    ) as process:
+        try:
+            # Through the pipe, not as an argument: it may hold a token, and arguments are public.
+            assert process.stdin is not None
+            with suppress(BrokenPipeError), process.stdin:
+                process.stdin.write(REQUEST.dump_json(request).decode())
+            yield process
+        finally:
+            process.kill()
+
+
+def _follow(process: subprocess.Popen[str], say: Say) -> dict[str, Any]:
+    """Pass the progress on; return the last event."""
+    event: dict[str, Any] = {}
+    for line in process.stdout or ():
+        event = json.loads(line)
+        if event["event"] == "progress":
+            say(event["text"])
+    return event
+
+
+def _error_of(event: dict[str, Any]) -> SwatheError:
+    kinds = {kind.__name__: kind for kind in STATUS}
+    return kinds[event["error"]](event["detail"], hint=event["hint"], field=event["field"], code=event["code"])
+
+
+def _broke(card: ModelCard, status: int, complaints: IO[str]) -> ModelError:
+    complaints.seek(0)
+    lines = [line.strip() for line in complaints if line.strip()]
+    how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    return ModelError(
+        f"the registration of {card.id} {how}: {lines[-1][:300] if lines else 'it said nothing'}",
+        hint="signal 9 is mostly a lack of memory; runtime.engine: eager does without registration",
+        code="model.register",
+    )
