@@ -12,6 +12,7 @@ region that were seen apart (row bands, chunks, machines) become one outline wit
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,11 +29,11 @@ _KEY_BITS = 62
 class Corners:
     """Corners of numbered regions; one of weight 2 is listed twice."""
 
-    region: Ints
+    region: NDArray[np.int32]
     """(n,) number of the region, from 0."""
-    row: Ints
+    row: NDArray[np.int32]
     """(n,) vertex of the output grid: the upper edge of pixel row ``row``."""
-    col: Ints
+    col: NDArray[np.int32]
     """(n,) vertex of the output grid: the left edge of pixel column ``col``."""
     sign: NDArray[np.int8]
     """(n,) 1 or -1."""
@@ -46,13 +47,13 @@ class Corners:
 
     def renumbered(self, numbers: Ints) -> Corners:
         """The same corners as those of regions ``numbers[region]``; regions that now share a number are united."""
-        return Corners(numbers[self.region], self.row, self.col, self.sign)
+        return Corners(numbers[self.region].astype(np.int32), self.row, self.col, self.sign)
 
     @classmethod
     def joined(cls, parts: Sequence[Corners]) -> Corners:
         """All corners of all parts; of none: no corners."""
         if not parts:
-            none = np.empty(0, np.int64)
+            none = np.empty(0, np.int32)
             return cls(none, none, none, np.empty(0, np.int8))
         return cls(
             np.concatenate([p.region for p in parts]),
@@ -66,13 +67,14 @@ class Corners:
         if not len(self):
             return self
         packing = _Packing.of(self, self.row, self.col)
-        key = np.sort(packing.pack(self.region, self.row, self.col, self.sign > 0))
-        vertex = key >> 1
-        first = np.flatnonzero(np.concatenate(([True], vertex[1:] != vertex[:-1])))
-        weight = np.add.reduceat((key & 1) * 2 - 1, first)
-        vertex, sign = np.repeat(vertex[first], np.abs(weight)), np.repeat(np.sign(weight), np.abs(weight))
-        region, row, col, _ = packing.unpack(vertex << 1)
-        return Corners(region, row, col, sign.astype(np.int8))
+        key = packing.pack(self.region, self.row, self.col, self.sign > 0)
+        key.sort()
+        new = np.ones(len(key), np.bool_)
+        np.not_equal(key[1:] >> 1, key[:-1] >> 1, out=new[1:])
+        first = np.flatnonzero(new)
+        weight = np.add.reduceat((key & 1).astype(np.int8) * np.int8(2) - np.int8(1), first)
+        times = np.abs(weight)
+        return packing.unpack(np.repeat(key[first] >> 1, times), np.repeat(np.sign(weight), times))
 
     def outlines(self) -> Outlines:
         """Polygons, in the order of the regions.
@@ -84,13 +86,11 @@ class Corners:
         corners = self.settled()
         if not len(corners):
             return Outlines.none()
-        tail, head, following = _edges(corners)
-        order, starts = _cycles(following)
-        points = _points(corners, tail, head, order, starts)
+        order, starts = _cycles(_following(corners))
         lengths = np.diff(np.append(starts, len(order)))
         region = corners.region[2 * order[starts]]
         polygons = np.flatnonzero(np.concatenate(([True], region[1:] != region[:-1], [True])))
-        return Outlines(points, np.concatenate(([0], np.cumsum(2 * lengths + 1))), polygons)
+        return Outlines(_points(corners, order, starts), np.concatenate(([0], np.cumsum(2 * lengths + 1))), polygons)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,19 +132,22 @@ def _chained(offsets: list[Ints]) -> Ints:
     return np.concatenate([[0], np.cumsum(np.concatenate([np.diff(o) for o in offsets]))])
 
 
-def _edges(corners: Corners) -> tuple[Ints, Ints, Ints]:
-    """Horizontal edges join corners 2i and 2i + 1; where each begins, ends, and which one follows it.
-
-    Below an edge that starts with weight 1 lies the region: it is walked westwards, so that the region is on the
-    left hand; the others eastwards.
-    """
-    west = np.arange(0, len(corners), 2)
-    below = corners.sign[::2] > 0
-    tail, head = np.where(below, west + 1, west), np.where(below, west, west + 1)
-    return tail, head, _across(corners)[head] >> 1
+# Horizontal edges join corners 2i and 2i + 1. Below an edge that starts with weight 1 lies the region: it is walked
+# westwards, so that the region is on the left hand; the others eastwards.
 
 
-def _across(corners: Corners) -> Ints:
+def _tails(corners: Corners) -> NDArray[np.int32]:
+    """The corner at which each horizontal edge begins; its other corner is one more or one less, ``^ 1``."""
+    west = np.arange(0, len(corners), 2, dtype=np.int32)
+    return west + (corners.sign[::2] > 0)
+
+
+def _following(corners: Corners) -> NDArray[np.int32]:
+    """The horizontal edge that follows each, along the vertical edge at its end."""
+    return _across(corners)[_tails(corners) ^ 1] >> 1
+
+
+def _across(corners: Corners) -> NDArray[np.int32]:
     """The other end of the vertical edge of each corner.
 
     Where two pixels of a region touch at a vertex, the outline must not cross from one to the other: of the two
@@ -152,11 +155,10 @@ def _across(corners: Corners) -> Ints:
     and the south-eastern (weight 2), upwards where they are the other two.
     """
     same = _twins(corners)
-    first, second = np.append(same, False), np.insert(same, 0, False)
-    down = np.where(corners.sign > 0, first, second)
-    packing = _Packing.of(corners, corners.col, corners.row)
-    order = np.argsort(packing.pack(corners.region, corners.col, corners.row, down))
-    across = np.empty(len(order), np.int64)
+    down = np.where(corners.sign > 0, np.append(same, False), np.insert(same, 0, False))
+    key = _Packing.of(corners, corners.col, corners.row).pack(corners.region, corners.col, corners.row, down)
+    order = np.argsort(key).astype(np.int32)
+    across = np.empty(len(order), np.int32)
     across[order[::2]], across[order[1::2]] = order[1::2], order[::2]
     return across
 
@@ -170,35 +172,37 @@ def _twins(corners: Corners) -> NDArray[np.bool_]:
     )
 
 
-def _cycles(following: Ints) -> tuple[Ints, Ints]:
+def _cycles(following: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Walk every ring once: the edges in walking order, and where each ring starts in it.
 
-    A plain loop over lists: a permutation's cycles are a chain of single steps, and 0.1 µs each is less than what
-    any array formulation costs.
+    A plain loop: a permutation's cycles are a chain of single steps, and 0.1 µs each is less than what any array
+    formulation costs. Arrays and not lists, which would take five times the memory.
     """
-    after = following.tolist()
-    seen = bytearray(len(after))
-    order: list[int] = []
-    starts: list[int] = []
+    after = array("i", following.tobytes())
+    order, starts = array("i"), array("i")
     for first in range(len(after)):
-        if seen[first]:
+        edge = after[first]
+        if edge < 0:  # walked already
             continue
         starts.append(len(order))
-        edge = first
-        while not seen[edge]:
-            seen[edge] = 1
+        order.append(first)
+        after[first] = -1
+        while edge != first:
             order.append(edge)
-            edge = after[edge]
-    return np.array(order, np.int64), np.array(starts, np.int64)
+            after[edge], edge = -1, after[edge]
+    return np.frombuffer(order, np.int32), np.frombuffer(starts, np.int32)
 
 
-def _points(corners: Corners, tail: Ints, head: Ints, order: Ints, starts: Ints) -> NDArray[np.int32]:
+def _points(corners: Corners, order: NDArray[np.int32], starts: NDArray[np.int32]) -> NDArray[np.int32]:
     """(n, 2) column and row along all rings, each closed."""
-    walk = np.empty(2 * len(order), np.int64)
-    walk[::2], walk[1::2] = tail[order], head[order]
+    tail = _tails(corners)[order]
+    walk = np.empty(2 * len(order), np.int32)
+    walk[::2], walk[1::2] = tail, tail ^ 1
     ends = np.append(2 * starts[1:], len(walk))
     walk = np.insert(walk, ends, walk[2 * starts])
-    return np.stack([corners.col[walk], corners.row[walk]], axis=1).astype(np.int32)
+    points = np.empty((len(walk), 2), np.int32)
+    points[:, 0], points[:, 1] = corners.col[walk], corners.row[walk]
+    return points
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +215,7 @@ class _Packing:
     """Of major and minor."""
 
     @classmethod
-    def of(cls, corners: Corners, major: Ints, minor: Ints) -> _Packing:
+    def of(cls, corners: Corners, major: NDArray[np.int32], minor: NDArray[np.int32]) -> _Packing:
         low = (int(corners.region.min()), int(major.min()), int(minor.min()))
         bits = (int(major.max() - low[1]).bit_length(), int(minor.max() - low[2]).bit_length())
         regions = int(corners.region.max() - low[0]).bit_length()
@@ -220,12 +224,22 @@ class _Packing:
             raise ValueError(msg)
         return cls(low, bits)
 
-    def pack(self, region: Ints, major: Ints, minor: Ints, flag: NDArray[np.bool_]) -> Ints:
-        key = (region - self.origin[0]) << self.bits[0] | (major - self.origin[1])
-        return (key << self.bits[1] | (minor - self.origin[2])) << 1 | flag
+    def pack(
+        self, region: NDArray[np.int32], major: NDArray[np.int32], minor: NDArray[np.int32], flag: NDArray[np.bool_]
+    ) -> Ints:
+        key = region.astype(np.int64)
+        key -= self.origin[0]
+        for part, origin, bits in ((major, self.origin[1], self.bits[0]), (minor, self.origin[2], self.bits[1])):
+            key <<= bits
+            key |= part - np.int32(origin)
+        key <<= 1
+        key |= flag
+        return key
 
-    def unpack(self, key: Ints) -> tuple[Ints, Ints, Ints, Ints]:
-        flag, key = key & 1, key >> 1
-        minor, key = (key & ((1 << self.bits[1]) - 1)) + self.origin[2], key >> self.bits[1]
-        major, region = (key & ((1 << self.bits[0]) - 1)) + self.origin[1], key >> self.bits[0]
-        return region + self.origin[0], major, minor, flag
+    def unpack(self, vertex: Ints, sign: NDArray[np.int8]) -> Corners:
+        """Corners of sorted rows and columns: what ``pack`` made, without the flag."""
+        col = (vertex & ((1 << self.bits[1]) - 1)).astype(np.int32) + np.int32(self.origin[2])
+        vertex >>= self.bits[1]
+        row = (vertex & ((1 << self.bits[0]) - 1)).astype(np.int32) + np.int32(self.origin[1])
+        vertex >>= self.bits[0]
+        return Corners(vertex.astype(np.int32) + np.int32(self.origin[0]), row, col, sign)

@@ -108,14 +108,16 @@ def _plan(heads: list[tuple[Facts, Seams]]) -> _Plan:
 def _by_last(drawing: Drawing, plan: _Plan) -> Iterator[tuple[int, Drawing]]:
     """Split by the file that completes each region."""
     last = plan.last[drawing.region]
-    for index in np.unique(last):
-        yield int(index), drawing.take(last == index)
+    indices = np.unique(last)
+    for index in indices:
+        yield int(index), drawing if len(indices) == 1 else drawing.take(last == index)
 
 
 def _complete(parts: list[Drawing], groups: range, plan: _Plan, rules: ShapeRules) -> Iterator[Shapes]:
     if not parts:
         return
     drawing = type(parts[0]).joined(parts)
+    parts.clear()
     for low in range(groups.start, groups.stop, _AT_A_TIME):
         high = min(low + _AT_A_TIME, groups.stop)
         mine = drawing.take((drawing.region >= low) & (drawing.region < high))
@@ -146,8 +148,7 @@ def _put(arrays: dict[str, NDArray[np.generic]], prefix: str, value: Facts | Sea
 
 def _drawn(drawing: Drawing) -> dict[str, NDArray[np.generic]]:
     if isinstance(drawing, Corners):
-        narrow = (drawing.region.astype(np.int32), drawing.row.astype(np.int32), drawing.col.astype(np.int32))
-        return dict(zip(_CORNERS, (*narrow, drawing.sign), strict=True))
+        return dict(zip(_CORNERS, (drawing.region, drawing.row, drawing.col, drawing.sign), strict=True))
     arrays: dict[str, NDArray[np.generic]] = {"piece_region": drawing.region}
     if isinstance(drawing, Pieces):
         _put(arrays, "piece", outlines_of(drawing.polygon))
@@ -159,8 +160,7 @@ _CORNERS = ("corner_region", "corner_row", "corner_col", "corner_sign")
 
 def _drawing(arrays: Arrays) -> Drawing:
     if "corner_sign" in arrays:
-        region, row, col, sign = (arrays[name] for name in _CORNERS)
-        return Corners(region.astype(np.int64), row.astype(np.int64), col.astype(np.int64), sign.astype(np.int8))
+        return Corners(*(arrays[name] for name in _CORNERS))  # pyright: ignore[reportArgumentType]
     return Pieces(arrays["piece_region"].astype(np.int64), polygons_of(_outlines(arrays, "piece")))
 
 

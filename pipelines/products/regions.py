@@ -19,7 +19,7 @@ class Drawing(Protocol):
     """What regions look like while they are still in parts: corners, or simplified pieces."""
 
     @property
-    def region(self) -> Ints:
+    def region(self) -> NDArray[np.int32] | Ints:
         """(n,) whose."""
         ...
 

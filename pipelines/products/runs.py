@@ -119,5 +119,6 @@ def corners_of(runs: Runs, region: Ints, pairs: tuple[Ints, Ints], window: Windo
         stays[gone] = False
         which = np.flatnonzero(stays)
         weight = np.full(len(which), sign, np.int8)
-        parts.append(Corners(region[which], runs.row[which] + (down + window.row), col[which] + window.col, weight))
+        row, column = runs.row[which] + (down + window.row), col[which] + window.col
+        parts.append(Corners(region[which].astype(np.int32), row.astype(np.int32), column.astype(np.int32), weight))
     return Corners.joined(parts)
