@@ -21,7 +21,8 @@ Place = Literal["here", "image", "upload"]
 
 _PREFIX = "swathe"
 _OURS = re.compile(rf"^{_PREFIX}-(?P<key>[0-9a-zA-Z]+)-a(?P<attempt>\d+)$")
-_PREAMBLE = re.compile(r"^Running entrypoint for job [^\n]*\n", re.MULTILINE)
+_LAST_OF_RAY = re.compile(r"Running entrypoint for job ")
+_OF_RAY = re.compile(r"Running entrypoint for job |[-\d]+ [:,\d]+\tINFO job_manager\.py:")
 _KEY_LENGTH = 16
 _NOT_UPLOADED = [".git", ".venv", "tests", "docs", "benchmarks", "out", "demo", "*.tif", "*.tiff", "*.parquet"]
 _RECONNECTS = 5
@@ -149,15 +150,7 @@ def follow(job_id: str, at: Dashboard, write: Callable[[str], object]) -> Job:
     output = _Output(write)
     try:
         with _client(at) as client:
-            for attempt in range(_RECONNECTS):
-                time.sleep(attempt)
-                try:
-                    asyncio.run(_tail(client, job_id, output))
-                except (RuntimeError, OSError, _disconnections()):
-                    if _job(client.get_job_info(job_id)).ended:
-                        break
-                    continue
-                break
+            _shown(client, job_id, output)
             output.finish()
             return _settled(client, job_id)
     except _NotWrittenError as failure:
@@ -233,6 +226,25 @@ def _job(details: Any, *, fresh: bool = False) -> Job:
     )
 
 
+def _shown(client: Any, job_id: str, output: _Output) -> None:
+    """All of a job's log; gives up where the connection is lost several times and nothing came in between."""
+    failures, seen = 0, 0
+    while True:
+        try:
+            asyncio.run(_tail(client, job_id, output))
+        except (RuntimeError, OSError, _disconnections()):
+            if _job(client.get_job_info(job_id)).ended:
+                output.take(client.get_job_logs(job_id)[output.seen :])
+                return
+            failures = failures + 1 if output.seen == seen else 1
+            if failures > _RECONNECTS:
+                raise
+            seen = output.seen
+            time.sleep(failures)
+        else:
+            return
+
+
 async def _tail(client: Any, job_id: str, output: _Output) -> None:
     """The log from its first character; those that were seen before are skipped."""
     skip = output.seen
@@ -250,30 +262,30 @@ class _NotWrittenError(Exception):
 
 
 class _Output:
-    """A job's log on its way to a reader, without Ray's own first lines."""
+    """A job's log on its way to a reader, without Ray's own lines about its start."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self.seen = 0
         self._write = write
-        self._held: str | None = ""
+        self._started = False
+        self._line = ""
 
     def take(self, text: str) -> None:
-        """Pass on what is the command's."""
+        """Pass on what is the command's. Its first lines may come before Ray's last: they share a file."""
         self.seen += len(text)
-        if self._held is None:
+        if self._started:
             self._pass(text)
             return
-        self._held += text
-        began = _PREAMBLE.search(self._held)
-        if began:
-            self._pass(self._held[began.end() :])
-            self._held = None
+        *lines, self._line = (self._line + text).split("\n")
+        self._started = any(_LAST_OF_RAY.match(line) for line in lines)
+        self._pass("".join(f"{line}\n" for line in lines if not _OF_RAY.match(line)))
+        if self._started:
+            self.finish()
 
     def finish(self) -> None:
-        """Where the command never ran, what Ray said is the news."""
-        if self._held:
-            self._pass(self._held)
-            self._held = None
+        """Nothing more will come."""
+        self._pass(self._line)
+        self._line = ""
 
     def _pass(self, text: str) -> None:
         try:
