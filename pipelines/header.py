@@ -7,7 +7,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,9 +77,10 @@ def read_header(href: str, access: Access) -> Header:
     """Open a file and check it. Raises ImageryError or GridError whose code names what is wrong with it."""
     seen = peek(href, access.retry)
     try:
-        return retried(lambda: _open(href, seen, access), href, access.retry, time.sleep)
+        retry = access.retry if seen.denied is None else replace(access.retry, attempts=1)
+        return retried(lambda: _open(href, seen, access), href, retry, time.sleep)
     except FAILURES as error:
-        raise refusal(href, error, "unreadable") from None
+        raise refusal(href, error, "unreadable", seen.denied) from None
 
 
 def _open(href: str, seen: Peek, access: Access) -> Header:

@@ -179,7 +179,7 @@ def _acquisition(
     files: Files, names: Names, chosen: tuple[str, ...], profile: SensorProfile | None, declared: Declared
 ) -> _Dated:
     found = tuple(names[band] for band in chosen)
-    fits = fitting([f.header for f in found], declared.known)
+    fits = fitting(list({f.header.href: f.header for f in found}.values()), declared.known)
     settled = tuple(units(band, f, profile, declared.radiometry, fits) for band, f in zip(chosen, found, strict=True))
     empty = [nodata_of(f, profile, declared.radiometry) for f in found]
     sources = tuple(

@@ -39,6 +39,8 @@ class Peek:
     """The one that fits, or all of them where the first bytes could not be had."""
     stamp: str
     """Size, and modification time or ETag; empty where the server does not tell."""
+    denied: int | None = None
+    """HTTP status with which a server refused to tell; GDAL may have credentials that let it in."""
 
 
 def peek(href: str, retry: Retry) -> Peek:
@@ -57,7 +59,7 @@ def glance(href: str, retry: Retry) -> Peek:
         head, stamp = _look(href, retry)
     except urllib.error.HTTPError as error:
         if stays(error) and error.code not in (404, 416):
-            return Peek(DRIVERS, "")  # e.g. credentials that only GDAL is configured with: its verdict counts
+            return Peek(DRIVERS, "", error.code)
         raise
     return Peek((_driver(href, head),), stamp)
 
@@ -105,9 +107,9 @@ def _printable(head: bytes) -> str:
     return "".join(chr(b) if 32 <= b < 127 else "." for b in head[:12])  # noqa: PLR2004  ASCII
 
 
-def refusal(href: str, error: BaseException, otherwise: str) -> ImageryError:
+def refusal(href: str, error: BaseException, otherwise: str, denied: int | None = None) -> ImageryError:
     """What a person is told about a file that cannot be had; ``otherwise`` is the code where nothing is known."""
-    name, status = shown(href), status_of(error)
+    name, status = shown(href), denied or status_of(error)
     code, detail, hint = otherwise, f"{name} cannot be read: {explain(error)}", _HINTS[otherwise]
     if status == 404 or isinstance(error, FileNotFoundError):  # noqa: PLR2004  HTTP's number
         code, detail, hint = "missing", f"there is nothing at {name}", "check the name"

@@ -14,8 +14,8 @@ from swathe.card import Input, ModelCard
 from swathe.errors import InputError
 from swathe.imagery import Imagery
 from swathe.lattice import Lattice
-from swathe.plan import Cost, Plan, ProductSettings, Work
-from swathe.recipe import Recipe
+from swathe.plan import Cost, Plan, Work
+from swathe.recipe import ProductSettings, Recipe
 from swathe.window import Window
 
 METRES_PER_DEGREE = 111_320.0

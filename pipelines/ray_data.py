@@ -43,15 +43,12 @@ class RayData:
         """See :class:`pipelines.runner.Runner`."""
         if not chunks:
             return
-        import ray
         from ray.exceptions import RayError
 
         try:
             for row in self._dataset(hire, order, chunks).iter_rows():
                 yield json.loads(row["answer"])
         except RayError as error:
-            raise _ours(error) from error
-        except ray.exceptions.RayChannelError as error:  # pragma: no cover  a RayError in some releases only
             raise _ours(error) from error
 
     def _dataset(self, hire: Hire, order: Order, chunks: Sequence[Chunk]) -> Any:
@@ -65,7 +62,7 @@ class RayData:
         # One row a block: a block is the unit of retry. One task in flight an actor: chunks are long, and a second
         # one waiting on a busy actor would keep an idle one from it.
         return ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            _Actor,
+            _Actor,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  a class is what Ray documents
             fn_constructor_kwargs={"hire": hire, "order": order},
             compute=ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=1),
             num_cpus=self.layout.num_cpus,

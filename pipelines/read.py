@@ -230,7 +230,7 @@ def _sentinel(source: BandSource) -> np.generic | None:
     if value is None or not np.isfinite(value):
         return None
     if dtype.kind == "f":
-        return dtype.type(value)
+        return dtype.type(value) if abs(value) <= float(np.finfo(dtype).max) else None
     limits = np.iinfo(dtype)
     return dtype.type(int(value)) if value == int(value) and limits.min <= value <= limits.max else None
 

@@ -6,23 +6,26 @@ import os
 import resource
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.threshold import Histogram
 from models.weights import ModelHome
 from pipelines.ahead import Behind
 from pipelines.area import inside
+from pipelines.gdal import Access
 from pipelines.ledger import MAX_ATTEMPTS, Receipt, begin_attempt, keep_receipt, write_whole
 from pipelines.process import Tally, process
 from pipelines.products.layer import layer_of
 from pipelines.products.parts import PartWriter
-from pipelines.read import Reader, Retry
+from pipelines.products.shapes import ShapeRules
+from pipelines.read import Reader, strip_cache_mb
 from swathe.errors import SwatheError
 from swathe.lattice import Chunk
 from swathe.plan import Work
@@ -44,8 +47,20 @@ class Order:
     """Of the forward."""
     fitted: dict[str, float] | None = None
     """Thresholds found in the data, once over the whole area."""
-    retry: Retry = Retry()
-    """How often a read is tried again."""
+    access: Access = field(default=Access())
+    """How imagery is opened and read."""
+    widest: int = 4096
+    """Columns of the widest chunk: GDAL's cache holds the blocks under one strip of it."""
+
+    def reader(self) -> Reader:
+        """Files, ready to be read here."""
+        work = self.work
+        cache = strip_cache_mb(work.imagery, self.widest * work.stride, work.card.input.chip)
+        return Reader(work.imagery, replace(self.access, cache_mb=cache))
+
+    def rules(self) -> ShapeRules:
+        """What becomes a polygon."""
+        return ShapeRules(self.work.products.min_area_px, self.work.products.simplify_px)
 
 
 class ChunkWorker:
@@ -60,14 +75,14 @@ class ChunkWorker:
         started = time.perf_counter()
         self.predict = load(order.work.card, order.home, order.threads, order.fitted)
         self.load_s = time.perf_counter() - started
-        self.reader = Reader(order.work.imagery, retry=order.retry)
+        self.reader = order.reader()
 
     def __call__(self, chunk: Chunk) -> dict[str, Any]:
         """Do a chunk; what went wrong stands in the receipt. Never raises for a chunk's own troubles."""
         began = time.perf_counter(), time.process_time()
         attempt = begin_attempt(self.order.parts, chunk.key)
         try:
-            receipt = self._give_up(chunk) if attempt > MAX_ATTEMPTS else self._do(chunk, began)
+            receipt = self._give_up(chunk) if attempt > MAX_ATTEMPTS else self._do(chunk, attempt, began)
         except SwatheError as error:
             receipt = self._failed(chunk, error.problem.line())
         except Exception as error:  # noqa: BLE001  the chunk is lost, the run goes on and lists it
@@ -76,20 +91,26 @@ class ChunkWorker:
         (self.order.parts / f"{chunk.key}.progress").unlink(missing_ok=True)
         return asdict(receipt)
 
-    def _do(self, chunk: Chunk, began: tuple[float, float]) -> Receipt:
-        work, tally, stage = self.order.work, Tally(), _Clock()
-        whole = inside(work.area, work.transform, chunk.window)
-        if whole is not None and not whole.any():
+    def _do(self, chunk: Chunk, attempt: int, began: tuple[float, float]) -> Receipt:
+        work, tally, clock = self.order.work, Tally(), _Clock()
+        area = inside(work.area, work.transform, chunk.window)
+        if area is not None and not area.any():
             return self._receipt(chunk, "empty", began=began)
-        with PartWriter(self.order.parts, chunk, work.shape, self.spec, work.products.min_area_px) as writer:
-            with Behind[Raster](stage.timed(writer.write)) as behind:
-                for block in process(chunk, work, self.reader.read, self.predict, self._inside, tally):
-                    behind.put(block)
-                    self._progress(chunk, block)
-            status = _status(tally)
-            with stage:
-                files = writer.finish() if status in ("done", "failed") and tally.wanted > tally.lost else {}
-        return self._receipt(chunk, status, tally, stage.seconds, files, began)
+        name = f"{attempt}-{os.getpid()}"
+        writer = PartWriter(self.order.parts, chunk, self.spec, grid=work.grid, rules=self.order.rules(), attempt=name)
+        with clock.around(writer), Behind[Raster](clock.timed(writer.write)) as behind:
+            for block in process(chunk, work, self.reader.read, self.predict, self._inside, tally):
+                behind.put(block)
+                self._progress(chunk, block)
+        files = writer.part.files if writer.part else {}
+        if tally.wanted == tally.lost:  # nothing in it: no file says so as well
+            files = self._discard(files)
+        return self._receipt(chunk, _status(tally), tally, clock.seconds, files, began)
+
+    def _discard(self, files: dict[str, int]) -> dict[str, int]:
+        for name in files:
+            (self.order.parts / name).unlink(missing_ok=True)
+        return {}
 
     def _inside(self, window: Window) -> NDArray[np.bool_] | None:
         return inside(self.order.work.area, self.order.work.transform, window)
@@ -142,12 +163,23 @@ class _Clock:
     def __exit__(self, *_: object) -> None:
         self.seconds += time.perf_counter() - self._since
 
-    def timed(self, call: Any) -> Any:
-        def timed_call(item: Any) -> None:
+    def timed(self, call: Callable[[Raster], None]) -> Callable[[Raster], None]:
+        """The same call, its time counted."""
+
+        def timed_call(item: Raster) -> None:
             with self:
                 call(item)
 
         return timed_call
+
+    @contextmanager
+    def around(self, writer: PartWriter) -> Iterator[None]:
+        """The writer's context, with the time it takes to close its files counted."""
+        with ExitStack() as stack:
+            stack.enter_context(writer)
+            yield
+            with self:
+                stack.pop_all().close()
 
 
 class Measurer:
@@ -159,7 +191,7 @@ class Measurer:
 
         self.order = order
         self.measure = measurer(order.work.card)
-        self.reader = Reader(order.work.imagery, retry=order.retry)
+        self.reader = order.reader()
 
     def __call__(self, chunk: Chunk) -> dict[str, Any]:
         """Histogram of the chunk as plain numbers: ``{"counts": …, …}``."""
@@ -174,7 +206,11 @@ class Measurer:
             valid = stack.valid if area is None else stack.valid & area
             counted = self.measure(to_model_units(stack, work.card.input)[None], valid[None])
             total = counted if total is None else total.merge(counted)
-        return {"chunk": chunk.key, "histogram": None if total is None else total.as_dict()}
+        return {"chunk": chunk.key, "histogram": None if total is None else _plain(total)}
+
+
+def _plain(histogram: Histogram) -> dict[str, Any]:
+    return {"low": histogram.low, "high": histogram.high, "counts": histogram.counts.tolist()}
 
 
 def _bands(window: Window, rows: int = 512) -> Iterator[Window]:

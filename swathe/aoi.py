@@ -112,14 +112,14 @@ def ellipsoid_km2(geometry: BaseGeometry) -> float:
 
     Summed over quarters of the globe, because a geodesic area is told modulo the Earth's.
     """
-    west, south, east, north = geometry.bounds
-    step = max(east - west, north - south) / _STEPS
+    west, _, east, _ = geometry.bounds
     total = 0.0
     for k in range(math.floor(west / 90), math.ceil(east / 90)):
         part = shapely.intersection(geometry, shapely.box(90 * k, -90, 90 * (k + 1), 90))
         for polygon in _leaves(part):
-            if isinstance(polygon, Polygon):
-                dense = shapely.segmentize(shapely.orient_polygons(polygon), step)
+            if isinstance(polygon, Polygon) and not polygon.is_empty:
+                x0, y0, x1, y1 = polygon.bounds
+                dense = shapely.segmentize(shapely.orient_polygons(polygon), max(x1 - x0, y1 - y0) / _STEPS)
                 total += abs(_GEOD.geometry_area_perimeter(dense)[0])
     return total / 1e6
 

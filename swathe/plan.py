@@ -14,24 +14,11 @@ from odc.geo.geobox import GeoBox
 from swathe.card import ModelCard
 from swathe.imagery import Imagery
 from swathe.lattice import Chunk, Lattice
+from swathe.recipe import ProductSettings
 from swathe.window import Window
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
-
-
-@dataclass(frozen=True, slots=True)
-class ProductSettings:
-    """What a run leaves behind, beyond the result itself."""
-
-    min_area_px: int = 4
-    """Polygons of fewer pixels are left out."""
-    simplify_px: float = 0.0
-    """Tolerance of the outlines in pixels; 0 keeps the pixels' edges."""
-    gpkg: bool = False
-    """Also write features.gpkg."""
-    probabilities: bool = False
-    """Also write one band per class to probabilities.tif."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from swathe.plan import ProductSettings
+
+@dataclass(frozen=True, slots=True)
+class ProductSettings:
+    """What a run leaves behind, beyond the result itself."""
+
+    min_area_px: int = 4
+    """Polygons of fewer pixels are left out."""
+    simplify_px: float = 0.0
+    """Tolerance of the outlines in pixels; 0 keeps the pixels' edges."""
+    gpkg: bool = False
+    """Also write features.gpkg."""
+    probabilities: bool = False
+    """Also write one band per class to probabilities.tif."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,44 @@
+"""The first look: from a recipe to a plan, with the files opened but no pixel used yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from pipelines.area import crop, read_area
+from pipelines.gdal import Access
+from pipelines.inputs import parse_input
+from pipelines.inspect import Declared, inspect
+from pipelines.planning import Place, plan
+from pipelines.sensors import choose
+from swathe.card import ModelCard
+from swathe.errors import InputError
+from swathe.imagery import Imagery
+from swathe.plan import Plan
+from swathe.recipe import Recipe
+from swathe.sensor import SensorProfile
+from swathe.window import Window
+
+HARDLY = 0.999
+"""Share of the area that the imagery covers, below which the user is told."""
+
+
+def look(
+    recipe: Recipe, card: ModelCard, sensors: Mapping[str, SensorProfile], access: Access | None = None
+) -> Imagery:
+    """Open the files and settle what they hold. Raises InputError and its kin."""
+    if not recipe.inputs:
+        raise InputError("no imagery is named", code="input.none", field="--input", hint="add --input PATH_OR_URL")
+    declared = Declared(choose(sensors, recipe.sensor), recipe.radiometry, sensors)
+    return inspect([parse_input(text) for text in recipe.inputs], card.input, declared, access)
+
+
+def begin(recipe: Recipe, card: ModelCard, imagery: Imagery, actors: int) -> Plan:
+    """Plan the run on imagery that was looked at. Raises AreaError where the area has nothing to do with it."""
+    if recipe.aoi is None:
+        return plan(recipe, card, imagery, Place(Window(0, 0, *imagery.shape)), actors)
+    found = crop(imagery, read_area(recipe.aoi))
+    made = plan(recipe, card, imagery, Place(found.window, found.geometry), actors)
+    if found.covered >= HARDLY:
+        return made
+    return replace(made, warnings=(*made.warnings, f"the imagery covers {found.covered:.1%} of the area"))

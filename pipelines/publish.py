@@ -1,0 +1,95 @@
+"""From part files to products: mosaic, vectors, preview, catalogue item, report."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.inputs import moment
+from pipelines.ledger import Receipt, write_whole
+from pipelines.products import cog
+from pipelines.products.features import Drawing, write_features
+from pipelines.products.ground import ground_of
+from pipelines.products.layer import Kind, LayerSpec, layer_of
+from pipelines.products.merge import merge
+from pipelines.products.shapes import ShapeRules
+from swathe.lattice import Chunk
+from swathe.plan import Plan
+
+Done = Sequence[tuple[Chunk, Receipt]]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Rasters and vectors stand; the report and what quotes it come last."""
+
+    plan: Plan
+    """The run."""
+    out: Path
+    """Where everything lies."""
+    layer: LayerSpec
+    """What it is."""
+    seconds: dict[str, float]
+    """Per product."""
+    features: dict[str, Any] | None
+    """Count and area per class; None where there are no classes."""
+
+    def conclude(self, facts: dict[str, Any]) -> None:
+        """Draw the preview and write report and item; ``facts`` is the report and is completed here."""
+        from pipelines.products.item import write_item
+        from pipelines.products.preview import draw
+
+        started = time.perf_counter()
+        draw(self.plan, self.layer, self.out)
+        facts["seconds"]["preview"] = round(time.perf_counter() - started, 3)
+        facts["features"] = self.features
+        write_whole(self.out / "report.json", json.dumps(facts, indent=2, default=str).encode())
+        write_item(self.plan, self.layer, facts, self.out)
+
+
+def publish(plan: Plan, done: Done, parts: Path, out: Path) -> Published:
+    """Make rasters and vectors, side by side: one waits for the disk and GDAL, the other for numpy."""
+    work = plan.work
+    layer = layer_of(work.card, probabilities=work.products.probabilities)
+    seconds: dict[str, float] = {}
+    with ThreadPoolExecutor(2) as pool:
+        rasters = pool.submit(_timed, seconds, "cog", lambda: _rasters(plan, layer, done, parts, out))
+        vectors = pool.submit(_timed, seconds, "vectors", lambda: _vectors(plan, layer, done, parts, out))
+        rasters.result()
+        features = vectors.result()
+    return Published(plan, out, layer, seconds, features)
+
+
+def _timed(seconds: dict[str, float], name: str, make: Callable[[], Any]) -> Any:
+    started = time.perf_counter()
+    made = make()
+    seconds[name] = round(time.perf_counter() - started, 3)
+    return made
+
+
+def _rasters(plan: Plan, layer: LayerSpec, done: Done, parts: Path, out: Path) -> None:
+    for raster in layer.rasters:
+        placed = [
+            (parts / name, chunk.window)
+            for chunk, receipt in done
+            for name in receipt.files
+            if name == f"{chunk.key}.{raster.name}.tif"
+        ]
+        cog.assemble(placed, plan.work.grid, layer, raster, out / f"{raster.name}.tif")
+
+
+def _vectors(plan: Plan, layer: LayerSpec, done: Done, parts: Path, out: Path) -> dict[str, Any] | None:
+    if layer.kind is not Kind.CLASSES:
+        return None
+    products, grid = plan.work.products, plan.work.grid
+    paths = [parts / name for _, receipt in done for name in receipt.files if name.endswith(".npz")]
+    found = merge(paths, ShapeRules(products.min_area_px, products.simplify_px))
+    when = plan.work.imagery.dates[-1].when
+    drawing = Drawing(layer, grid, ground_of(grid), moment(when) if when else None)
+    written = write_features(found, drawing, out, gpkg=products.gpkg)
+    return {"count": written.count, "area_m2": written.area_m2}

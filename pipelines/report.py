@@ -1,0 +1,147 @@
+"""report.json: exactly what was done, with what, and how it went. For programs first."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import psutil
+
+from pipelines.gdal import shown
+from pipelines.ledger import Receipt
+from swathe.plan import Plan
+from swathe.state import State
+
+LIBRARIES = ("swathe", "ray", "rasterio", "numpy", "shapely", "pyproj", "pyarrow", "openvino", "onnxruntime", "torch",
+             "terratorch", "torchgeo", "spyndex")  # fmt: skip
+STATUSES = ("done", "empty", "nodata", "failed")
+LISTED = 1000
+"""Failed tiles listed in the report; the receipts hold all."""
+
+
+def report(
+    plan: Plan, receipts: Sequence[Receipt], state: State, seconds: dict[str, float], *,
+    fitted: dict[str, float] | None = None, context: dict[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Everything that is worth knowing of a finished run, as plain JSON values."""
+    return {
+        "status": state.value,
+        "key": plan.key,
+        "model": _model(plan, receipts, fitted),
+        "imagery": _imagery(plan),
+        "grid": {
+            "crs": plan.work.imagery.crs,
+            "transform": list(plan.work.transform)[:6],
+            "shape": list(plan.work.shape),
+        },
+        "chunks": _chunks(plan, receipts),
+        "pixels": _pixels(receipts),
+        "tiles": _tiles(plan, receipts),
+        "seconds": seconds | _stages(receipts),
+        "memory_mb": {
+            "largest_worker": max((r.peak_mb for r in receipts), default=0.0),
+            "driver": round(psutil.Process().memory_info().rss / 2**20, 1),
+        },
+        "estimate": asdict(plan.cost),
+        "warnings": [*plan.warnings, *plan.work.imagery.notes, *_doubts(plan, fitted)],
+        "failed": _failures(receipts),
+        "versions": versions(),
+        "machine": {"system": platform.platform(), "cores": psutil.cpu_count(), "python": platform.python_version()},
+        **(context or {}),
+    }
+
+
+def _model(plan: Plan, receipts: Sequence[Receipt], fitted: dict[str, float] | None) -> dict[str, Any]:
+    card = plan.work.card
+    ran = {str(sorted(r.runtime.items())): r.runtime for r in receipts if r.tiles}
+    return {
+        "id": card.id,
+        "title": card.title,
+        "task": card.task.value,
+        "licence": card.licence,
+        "citation": card.citation,
+        "weights": card.weights.model_dump() if card.weights else None,
+        "runtimes": list(ran.values()),
+        "fitted": fitted,
+        "area_dependent": card.area_dependent,
+    }
+
+
+def _imagery(plan: Plan) -> dict[str, Any]:
+    imagery = plan.work.imagery
+    return {
+        "sensor": imagery.sensor,
+        "unit": imagery.unit,
+        "fingerprint": imagery.fingerprint,
+        "dates": [
+            {
+                "when": a.when,
+                "bands": [
+                    {"name": b.name, "file": shown(b.href), "band": b.index, "scale": b.scale, "offset": b.offset,
+                     "nodata": None if b.nodata is None else str(b.nodata)}
+                    for b in a.bands
+                ],
+            }
+            for a in imagery.dates
+        ],
+    }  # fmt: skip
+
+
+def _chunks(plan: Plan, receipts: Sequence[Receipt]) -> dict[str, Any]:
+    counts = Counter(r.status for r in receipts)
+    return {"total": len(plan.chunks), "shape": list(plan.chunk_shape)} | {s: counts[s] for s in STATUSES}
+
+
+def _pixels(receipts: Sequence[Receipt]) -> dict[str, Any]:
+    total, valid = sum(r.pixels for r in receipts), sum(r.valid for r in receipts)
+    return {
+        "total": total,
+        "valid": valid,
+        "lost": sum(r.lost for r in receipts),
+        "valid_fraction": round(valid / total, 6) if total else 0.0,
+    }
+
+
+def _tiles(plan: Plan, receipts: Sequence[Receipt]) -> dict[str, Any]:
+    return {
+        "done": sum(r.tiles for r in receipts),
+        "skipped": sum(r.skipped for r in receipts),
+        "failed": sum(len(r.failed_tiles) for r in receipts),
+        "repeated_share": plan.cost.repeated,
+    }
+
+
+def _stages(receipts: Sequence[Receipt]) -> dict[str, float]:
+    """Summed over workers: how much work there was, not how long it took."""
+    stages = ("read", "predict", "blend", "write", "total")
+    summed = {f"workers_{s}": round(sum(r.seconds.get(s, 0.0) for r in receipts), 3) for s in stages}
+    return summed | {"workers_cpu": round(sum(r.cpu_s for r in receipts), 3)}
+
+
+def _doubts(plan: Plan, fitted: dict[str, float] | None) -> list[str]:
+    if fitted is None:
+        return []
+    from models.formula import explain
+
+    return [explain(plan.work.card, fitted)]
+
+
+def _failures(receipts: Sequence[Receipt]) -> list[dict[str, Any]]:
+    whole = [{"chunk": r.chunk, "error": r.error} for r in receipts if r.error]
+    tiles = [{"chunk": r.chunk, **tile} for r in receipts for tile in r.failed_tiles]
+    return (whole + tiles)[:LISTED]
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that decide a result, as installed; none is imported."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

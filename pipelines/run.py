@@ -1,0 +1,289 @@
+"""A run, from a plan to finished products; the only writer of its state.
+
+``run`` may be killed at any point: what is done stands in the output folder as receipts and part files, and the same
+call goes on with the missing chunks.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from models.weights import ModelHome
+from pipelines.fit import fit_over_area
+from pipelines.gdal import Access
+from pipelines.ledger import Ledger, Receipt
+from pipelines.publish import Published, publish
+from pipelines.report import report
+from pipelines.runner import Runner
+from pipelines.worker import ChunkWorker, Order
+from swathe.errors import ClusterError, Interrupted, OutputError, SwatheError
+from swathe.lattice import Chunk
+from swathe.plan import Plan
+from swathe.state import ENDS, Event, State
+
+
+class Observer(Protocol):
+    """Who watches a run: the terminal, a log, a service."""
+
+    def event(self, event: Event) -> None:
+        """Something happened."""
+        ...
+
+    def progress(self, done: int, total: int) -> None:
+        """Pixels done so far, of all."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Everything a run needs beside its plan."""
+
+    out: Path
+    """Folder of the products."""
+    home: ModelHome
+    """Weights and artefacts."""
+    access: Access = field(default=Access())
+    """How imagery is read."""
+    overwrite: bool = False
+    """Whether another run's products in that folder may go."""
+    keep_cut: bool = True
+    """Whether a resumed run keeps the cut it began with; False where the user gave a chunk size."""
+    context: dict[str, Any] = field(default_factory=dict)
+    """Facts for the report: versions, machine, command."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended."""
+
+    state: State
+    """done or incomplete."""
+    report: dict[str, Any]
+    """What stands in report.json."""
+    resumed: int
+    """Chunks that an earlier attempt had done."""
+    already: bool = False
+    """Whether everything stood there before."""
+
+
+def run(plan: Plan, request: Request, runner: Runner, observer: Observer) -> Outcome:
+    """Carry out a plan whose card has its engine settled (``models.load.ensure``).
+
+    Raises OutputError (folder busy, taken, full, read-only), ClusterError, Interrupted, and what the model raises.
+    """
+    ledger = Ledger(request.out)
+    refuse_foreign(request)
+    with ledger.open():
+        plan = _adopt(plan, request, ledger)
+        if ledger.state is State.DONE and _stands(request.out):
+            return Outcome(State.DONE, _kept_report(request.out), len(plan.chunks), already=True)
+        with _stops_noted(ledger, observer):
+            return _Run(plan, request, runner, _Noted(ledger, observer)).carry_out()
+
+
+# --- before -----------------------------------------------------------------------------------------------------------
+
+
+def refuse_foreign(request: Request) -> None:
+    """A folder that holds results of something else is not written into. Raises OutputError."""
+    foreign = (request.out / "result.tif").exists() and not (request.out / ".swathe" / "plan.pickle").exists()
+    if foreign and not request.overwrite:
+        raise _taken(request.out, "holds a result.tif that no run of swathe left there")
+
+
+def _adopt(plan: Plan, request: Request, ledger: Ledger) -> Plan:
+    """The plan as it was begun in this folder, or a fresh start."""
+    kept = ledger.kept_plan()
+    same = kept is not None and kept[0] == plan.key
+    if kept is not None and not same and not request.overwrite:
+        raise _taken(request.out, "holds another run (other imagery, model, area or settings)")
+    recut = same and kept is not None and not request.keep_cut and kept[1] != plan.chunks
+    if kept is None or not same or recut or (ledger.state is State.DONE and request.overwrite):
+        ledger.clear()
+        ledger.keep_plan(plan)
+        return plan
+    return plan.with_chunks(kept[1], kept[2])
+
+
+def _taken(out: Path, why: str) -> OutputError:
+    return OutputError(
+        f"{out} {why}", code="output.taken", field="--out", hint="choose another folder, or add --overwrite"
+    )
+
+
+def _stands(out: Path) -> bool:
+    return all((out / name).is_file() for name in ("result.tif", "item.json", "report.json"))
+
+
+def _kept_report(out: Path) -> dict[str, Any]:
+    import json
+
+    return json.loads((out / "report.json").read_text())
+
+
+# --- while it runs ----------------------------------------------------------------------------------------------------
+
+
+class _Noted:
+    """The ledger, with everything that goes in shown to the observer as well."""
+
+    def __init__(self, ledger: Ledger, observer: Observer) -> None:
+        self.ledger, self.observer = ledger, observer
+
+    def enter(self, state: State, **facts: Any) -> None:
+        self.observer.event(self.ledger.enter(state, **facts))
+
+    def note(self, kind: str, **facts: Any) -> None:
+        self.observer.event(self.ledger.note(kind, **facts))
+
+
+@contextmanager
+def _stops_noted(ledger: Ledger, observer: Observer) -> Iterator[None]:
+    """Whatever ends a run early is written down, and says that it can be resumed."""
+    if ledger.state is not None and ledger.state not in ENDS:
+        ledger.enter(State.INTERRUPTED, reason="the process was killed")
+    try:
+        yield
+    except (KeyboardInterrupt, Interrupted):
+        observer.event(ledger.enter(State.INTERRUPTED, reason="stopped by the user"))
+        raise Interrupted(
+            f"stopped; {len(ledger.receipts())} chunks are done", hint="run the same command again to continue"
+        ) from None
+    except SwatheError as error:
+        observer.event(ledger.enter(State.FAILED, problem=error.problem.as_dict()))
+        raise
+    except Exception as error:
+        observer.event(ledger.enter(State.FAILED, problem={"code": "internal", "detail": repr(error)}))
+        raise
+
+
+class _Run:
+    """One attempt."""
+
+    def __init__(self, plan: Plan, request: Request, runner: Runner, noted: _Noted) -> None:
+        self.plan, self.request, self.runner, self.noted = plan, request, runner, noted
+        self.ledger = noted.ledger
+        self.seconds: dict[str, float] = {}
+
+    def carry_out(self) -> Outcome:
+        if self.ledger.state is None:
+            self.noted.enter(State.PLANNED, key=self.plan.key, chunks=len(self.plan.chunks))
+        self.noted.enter(State.PREPARING)
+        order = self._order()
+        receipts = self.ledger.receipts()
+        todo = [c for c in self.plan.chunks if c.key not in receipts]
+        self.noted.enter(State.RUNNING, chunks=len(self.plan.chunks), resumed=len(receipts))
+        resumed = len(receipts)
+        with self._timed("chunks"):
+            receipts |= self._do(order, todo, sum(r.pixels for r in receipts.values()))
+        self.noted.enter(State.FINISHING)
+        with self._timed("products"):
+            published = publish(self.plan, self._in_order(receipts), self.ledger.parts, self.request.out)
+        return self._finish(receipts, published, order, resumed)
+
+    def _order(self) -> Order:
+        work = self.plan.work
+        order = Order(
+            work, self.ledger.parts, self.request.home, threads=self.runner.threads, access=self.request.access,
+            widest=min(self.plan.chunk_shape[1], work.shape[1]),
+        )  # fmt: skip
+        with self._timed("fit"):
+            fitted = fit_over_area(order, self.plan.chunks, self.runner)
+        if fitted is not None:
+            self.noted.note("fitted", **fitted)
+        return replace(order, fitted=fitted)
+
+    def _do(self, order: Order, todo: list[Chunk], done_px: int) -> dict[str, Receipt]:
+        found: dict[str, Receipt] = {}
+        total = self.plan.cost.pixels
+        with _Gauge(self.ledger.parts, self.noted.observer, total) as gauge:
+            gauge.settled = done_px
+            for answer in self.runner.map(ChunkWorker, order, todo):
+                receipt = Receipt(**{**answer, "failed_tiles": tuple(answer["failed_tiles"])})
+                found[receipt.chunk] = receipt
+                gauge.settled += receipt.pixels
+                self.noted.note(
+                    "chunk", chunk=receipt.chunk, status=receipt.status, valid=receipt.valid, lost=receipt.lost,
+                    error=receipt.error, seconds=receipt.seconds.get("total"),
+                )  # fmt: skip
+                _stop_where_hopeless(receipt)
+        missing = len(todo) - len(found)
+        if missing:
+            raise ClusterError(f"{missing} chunks were never answered for", code="cluster.lost",
+                               hint="run the same command again: it continues with the missing chunks")  # fmt: skip
+        return found
+
+    def _in_order(self, receipts: dict[str, Receipt]) -> list[tuple[Chunk, Receipt]]:
+        return [(c, receipts[c.key]) for c in self.plan.chunks]
+
+    def _finish(self, receipts: dict[str, Receipt], published: Published, order: Order, resumed: int) -> Outcome:
+        whole = all(r.settled for r in receipts.values())
+        state = State.DONE if whole else State.INCOMPLETE
+        facts = report(self.plan, list(receipts.values()), state, self.seconds | published.seconds,
+                       fitted=order.fitted, context=self.request.context)  # fmt: skip
+        published.conclude(facts)
+        self.noted.enter(state, valid_fraction=facts["pixels"]["valid_fraction"])
+        if whole:
+            self.ledger.drop_parts()
+        return Outcome(state, facts, resumed)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[stage] = round(time.perf_counter() - started, 3)
+
+
+def _stop_where_hopeless(receipt: Receipt) -> None:
+    """A full disk fails every chunk after the first: stop at once, and resume when there is room."""
+    if receipt.error.startswith("output."):
+        code, _, detail = receipt.error.partition(": ")
+        raise OutputError(detail, code=code, field="--out", hint="make room and run the same command again")
+
+
+class _Gauge:
+    """Tells the observer twice a second how many pixels are done, those of unfinished chunks included."""
+
+    def __init__(self, parts: Path, observer: Observer, total: int) -> None:
+        self.parts, self.observer, self.total = parts, observer, total
+        self.settled = 0
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
+
+    def __enter__(self) -> Self:
+        for path in self.parts.glob("*.progress"):
+            path.unlink(missing_ok=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+        self.observer.progress(self.settled, self.total)
+
+    def _watch(self) -> None:
+        while not self._end.wait(0.5):
+            self.observer.progress(min(self.settled + self._under_way(), self.total), self.total)
+
+    def _under_way(self) -> int:
+        done = 0
+        for path in self.parts.glob("*.progress"):
+            try:
+                done += int(path.read_text() or 0)
+            except (OSError, ValueError):  # finished in between
+                continue
+        return done
+
+
+def free_bytes(folder: Path) -> int:
+    """Room on the disk that holds ``folder``."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

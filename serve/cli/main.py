@@ -1,0 +1,63 @@
+"""The ``swathe`` command: its subcommands, and the one place where an error becomes a line and an exit code."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from serve.cli import cluster, doctor, work
+from swathe.errors import FAILED, INTERRUPTED, Problem, SwatheError, exit_code_of
+
+app = typer.Typer(
+    help="Satellite imagery in, finished map products out, on a Ray cluster.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(cluster.app)
+app.command()(work.run)
+app.command()(work.plan)
+app.command()(doctor.doctor)
+
+
+@app.callback()
+def settings(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.", hidden=True)] = False,
+) -> None:
+    """Read the settings once."""
+    from serve.settings import Settings
+
+    context.obj = Settings()
+    sys.tracebacklimit = 100 if debug else 0
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    signal.signal(signal.SIGTERM, _as_interrupt)
+    try:
+        app(standalone_mode=True)
+    except SwatheError as error:
+        _complain(error.problem)
+        raise SystemExit(exit_code_of(type(error))) from None
+    except KeyboardInterrupt:
+        _complain(Problem("interrupted", "Interrupted.", "stopped", "run the same command again to continue"))
+        raise SystemExit(INTERRUPTED) from None
+    except OSError as error:
+        _complain(Problem("system", "The system refused.", str(error)))
+        raise SystemExit(FAILED) from None
+
+
+def _complain(problem: Problem) -> None:
+    """One line for people; with --json also one object for programs."""
+    if "--json" in sys.argv:
+        sys.stdout.write(json.dumps({"event": "problem", **problem.as_dict()}) + "\n")
+    sys.stderr.write(f"swathe: {problem.line()}\n")
+
+
+def _as_interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
