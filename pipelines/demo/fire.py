@@ -71,5 +71,5 @@ def _arrival(slowness: NDArray[np.floating], ignition: tuple[int, int]) -> NDArr
 
 def severity(inside: Grid, heat: Grid, fuel: Grid) -> Grid:
     """Share of the vegetation that burned, 0..1: low along the edge, high where fuel was dense."""
-    burning = 0.62 + 0.24 * heat + 0.22 * (fuel - 0.5)
-    return np.clip(burning, 0.25, 1.0) * (0.4 + 0.6 * smoothstep(0, 11, inside))
+    burning = 0.70 + 0.17 * heat + 0.22 * (fuel - 0.5)
+    return np.clip(burning, 0.30, 1.0) * (0.4 + 0.6 * smoothstep(0, 11, inside))

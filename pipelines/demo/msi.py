@@ -14,8 +14,8 @@ NODATA = -9999
 COARSE_BANDS = (3, 4, 5)
 """B8A, B11 and B12 are taken at 20 m; products at 10 m carry them resampled."""
 SPILL = 0.16
-"""Of a pixel's light that each neighbour in a row or column takes: MTF 0.36 at Nyquist, as measured for the MSI
-(0.15 to 0.35 with the pixel's own aperture included; Gascon et al., Remote Sens. 9, 584, 2017)."""
+"""Of a pixel's light that each neighbour in a row or column takes: MTF 0.36 at Nyquist, 0.23 with the pixel's own
+aperture, inside the 0.15 to 0.30 that the MSI has to meet at 10 m (Gascon et al., Remote Sens. 9, 584, 2017)."""
 HALO = 6
 """Pixels that are needed beyond each side of a block; even, so that the 20 m grid stays in step."""
 

@@ -15,9 +15,8 @@ SHORTWAVE = ("swir22", "nir08", "red")
 def quicklook(image: Path, picture: Path, bands: tuple[str, str, str] = TRUE_COLOUR, width: int = 1600) -> Path:
     """Draw three bands, by description, as a picture (PNG or JPEG, by its suffix) of at most that width.
 
-    No data is black; the picture's path is returned.
-
-    Fixed exposure, so that pictures of two dates compare: half grey at a reflectance of 0.12 (0.2 beyond the visible).
+    The exposure is fixed, so that pictures of two dates compare: half grey at a reflectance of 0.12 (0.2 beyond the
+    visible). No data is black. Returns the picture's path.
     """
     import rasterio
     from PIL import Image
@@ -29,7 +28,7 @@ def quicklook(image: Path, picture: Path, bands: tuple[str, str, str] = TRUE_COL
         index = [source.descriptions.index(b) + 1 for b in bands]
         stored = source.read(index, out_shape=shape, masked=True, resampling=Resampling.average)
         light = stored.filled(0) * np.float32(source.scales[index[0] - 1])
-    Image.fromarray(_developed(light, 0.12 if bands == TRUE_COLOUR else 0.20)).save(picture, optimize=True)
+    Image.fromarray(_developed(light, 0.12 if bands == TRUE_COLOUR else 0.20)).save(picture, optimize=True, quality=88)
     return picture
 
 

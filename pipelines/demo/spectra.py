@@ -3,7 +3,8 @@
 Rounded mid-range values of what the public libraries (ECOSTRESS: Meerdink et al., Remote Sens. Environ. 230, 2019; USGS
 splib07: Kokaly et al., Data Series 1035, 2017) and Sentinel-2 L2A scenes of the Mediterranean show for such covers;
 no library spectrum is copied. Burned ground after Key & Benson (FIREMON, RMRS-GTR-164-CD, 2006) and Pereira et al.
-(1999): char is dark and rises towards 2.2 um, where vegetation falls. Water after Pope & Fry (1997): black beyond 1 um.
+(1999): char is dark and rises towards 2.2 um, where vegetation falls. Water is black beyond
+1 um (Curcio & Petty, J. Opt. Soc. Am. 41, 1951).
 """
 
 from __future__ import annotations
