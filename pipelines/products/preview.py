@@ -1,0 +1,107 @@
+"""``preview.png``: the result at a glance, with title, legend and scale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from pipelines.products.ground import ground_of
+from pipelines.products.layer import Kind, LayerSpec
+from pipelines.products.page import Caption, Entry, page
+from pipelines.products.parts import refusals
+from pipelines.products.picture import Picture, picture
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """What a preview says."""
+
+    title: str
+    """One line."""
+    subtitle: str = ""
+    """Model, date, place."""
+    footer: str = ""
+    """Credits."""
+    notes: Mapping[int, str] = field(default_factory=dict)
+    """Class value -> text behind its name in the legend, e.g. its share."""
+
+
+def write_preview(  # noqa: PLR0913  a result, what it is, what is said of it
+    cog: Path,
+    layer: LayerSpec,
+    grid: GeoBox,
+    target: Path,
+    wording: Wording,
+    *,
+    background: NDArray[np.uint8] | None = None,
+    side: int = 1024,
+) -> Path:
+    """Draw ``result.tif`` from its overviews.
+
+    background: (h, w, 3) red, green and blue of the same extent, any size, shown under the classes; the class that is
+    background is then not drawn. side: of the map, in pixels. Raises OutputError where the disk is full or locked.
+    """
+    across, down = _pixel_metres(grid)
+    shown = picture(cog, layer, side, across / down, overlay=background is not None and layer.kind is Kind.CLASSES)
+    under = None if background is None else Image.fromarray(background)
+    image = page(shown, _caption(shown, layer, grid, wording, under is None, down), under)
+    fresh = target.with_name(f".{target.name}.fresh")
+    with refusals(target.parent):
+        image.save(fresh, "PNG", pnginfo=_information(wording))
+        fresh.replace(target)
+    return target
+
+
+def _caption(shown: Picture, layer: LayerSpec, grid: GeoBox, wording: Wording, hatched: bool, down: float) -> Caption:
+    band = layer.result.bands[0] if layer.kind is Kind.VALUES else ""
+    unit = f"{band} ({layer.result.unit})" if layer.result.unit else band
+    subtitle = wording.subtitle
+    if layer.kind is Kind.EMBEDDING:
+        unit = "first three principal components as red, green and blue"
+        subtitle = f"{subtitle} - {unit}" if subtitle else unit
+    return Caption(
+        wording.title,
+        subtitle,
+        wording.footer,
+        tuple(
+            Entry(c.colour, c.name, wording.notes.get(c.value, ""))
+            for c in layer.classes
+            if hatched or not c.background
+        ),
+        unit,
+        down * grid.shape[0] / shown.rgba.shape[0],
+        nodata=hatched and bool((shown.rgba[..., 3] == 0).any()),
+    )
+
+
+def _pixel_metres(grid: GeoBox) -> tuple[float, float]:
+    """Ground width and height of the pixel in the middle."""
+    if grid.crs is None:
+        return 1.0, 1.0
+    ground = ground_of(grid)
+    row = grid.shape[0] // 2
+    weight = np.array([1 if ground.frame.weights is None else ground.frame.weights[row]])
+    x = np.array([grid.transform.c + grid.transform.a * grid.shape[1] / 2])
+    y = np.array([grid.transform.f + grid.transform.e * row])
+    area = float(ground.square_metres(weight, x, y)[0])
+    if not grid.crs.geographic:
+        ratio = abs(grid.transform.a / grid.transform.e)
+        return math.sqrt(area * ratio), math.sqrt(area / ratio)
+    # A degree of latitude is as long everywhere to 1 %, which is enough for a scale bar.
+    down = abs(grid.transform.e) * 111_200.0
+    return area / down, down
+
+
+def _information(wording: Wording) -> PngInfo:
+    information = PngInfo()
+    information.add_itxt("Title", wording.title)
+    information.add_itxt("Software", "swathe")
+    return information
