@@ -38,7 +38,7 @@ class Crop:
     """An area on an imagery's grid."""
 
     window: Window
-    """Smallest rectangle of pixels of the grid that holds all pixel centres of the area."""
+    """The pixels of the grid whose centres lie in the area's bounds."""
     geometry: Polygon | MultiPolygon
     """In the grid's CRS, cut at the image's edge."""
     covered: float

@@ -1,8 +1,8 @@
 """A small HTTP file server with byte ranges that misbehaves on demand: a real network fault, no mock.
 
-    with FaultServer(folder) as server:
-        server.faults = Once(Status(503))
-        rasterio.open(server.url("a.tif"))
+with FaultServer(folder) as server:
+    server.faults = First(Status(503), count=1)
+    rasterio.open(server.url("a.tif"))
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Self
 from urllib.parse import quote, unquote, urlsplit
 
 
@@ -87,30 +88,42 @@ def never(_request: Request) -> Fault | None:
     return None
 
 
-@dataclass
+@dataclass(frozen=True)
 class Every:
-    """A fault at the first request of every n-th distinct range, so that asking again helps."""
+    """A fault at every n-th request for data, the first time it is asked, so that asking again helps."""
 
     n: int
     fault: Fault
-    after: int = 0
-    """Leave that many requests alone: the headers."""
 
     def __call__(self, request: Request) -> Fault | None:
-        due = request.number >= self.after and request.number % self.n == 0 and request.seen == 0
+        due = request.method == "GET" and request.number % self.n == 0 and request.seen == 0
         return self.fault if due else None
 
 
-@dataclass
+@dataclass(frozen=True)
 class Always:
-    """A fault at every request that touches these bytes."""
+    """A fault at every request for bytes at or after ``start``."""
 
     fault: Fault
     start: int = 0
-    stop: int = 1 << 62
 
     def __call__(self, request: Request) -> Fault | None:
-        return self.fault if request.start < self.stop and request.stop > self.start else None
+        return self.fault if request.method == "GET" and request.stop > self.start else None
+
+
+@dataclass(frozen=True)
+class First:
+    """A fault at the first ``count`` requests."""
+
+    fault: Fault
+    count: int
+    hit: list[int] = field(default_factory=list)
+
+    def __call__(self, request: Request) -> Fault | None:
+        if request.method != "GET" or len(self.hit) >= self.count:
+            return None
+        self.hit.append(request.number)
+        return self.fault
 
 
 @dataclass
@@ -123,7 +136,7 @@ class FaultServer:
     """Change it and every file looks replaced."""
     requests: list[Request] = field(default_factory=list)
 
-    def __enter__(self) -> FaultServer:
+    def __enter__(self) -> Self:
         owner = self
         self._lock = threading.Lock()
 
@@ -167,10 +180,10 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_args: object) -> None:
         """Quiet."""
 
-    def do_HEAD(self) -> None:  # noqa: N802  the name http.server asks for
+    def do_HEAD(self) -> None:
         self._answer(body=False)
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         self._answer(body=True)
 
     def _answer(self, *, body: bool) -> None:
