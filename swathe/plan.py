@@ -37,7 +37,7 @@ class Work:
     """(row, col) of the output grid's corner, in pixels of the imagery."""
     area_wkb: bytes | None = None
     """Area of interest in the grid's CRS; None: all of it."""
-    products: ProductSettings = ProductSettings()
+    products: ProductSettings = field(default=ProductSettings())
     """What is made of the result."""
 
     @property

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from serve.cli import cluster, doctor, work
+from serve.cli import cluster, demo, doctor, models, work
 from swathe.errors import FAILED, INTERRUPTED, Problem, SwatheError, exit_code_of
 
 app = typer.Typer(
@@ -18,10 +18,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-app.add_typer(cluster.app)
+app.command()(demo.demo)
 app.command()(work.run)
 app.command()(work.plan)
+app.add_typer(models.app, name="models")
 app.command()(doctor.doctor)
+app.add_typer(cluster.app)
 
 
 @app.callback()

@@ -17,6 +17,7 @@ from swathe.recipe import ProductSettings, Radiometry, Recipe
 
 if TYPE_CHECKING:
     from cluster.local import ClusterSpec, Session
+    from cluster.resources import ActorLayout
     from pipelines.run import Outcome
     from pipelines.runner import Runner
     from serve.settings import Settings
@@ -139,9 +140,26 @@ def _runner(card: ModelCard, settings: Settings, way: Way) -> Iterator[tuple[Run
     with connect(spec_of(settings)) as session:
         pool = layout(card.resources, session.nodes)
         _tell_dashboard(session, way)
-        facts = {"kind": "ray", "nodes": len(session.nodes), "cpus": session.cpus, "gpus": session.gpus,
-                 "dashboard": session.dashboard, "actors": pool.actors, "threads": pool.threads, "note": pool.note}  # fmt: skip
-        yield RayData(pool), facts
+        yield RayData(pool), _facts(session, pool)
+
+
+def _facts(session: Session, pool: ActorLayout) -> dict[str, Any]:
+    return {
+        "kind": "ray", "nodes": len(session.nodes), "cpus": session.cpus, "gpus": session.gpus,
+        "dashboard": session.dashboard, "actors": pool.actors, "threads": pool.threads, "note": pool.note,
+    }  # fmt: skip
+
+
+@contextmanager
+def with_ray(settings: Settings, *, local: bool = False) -> Iterator[None]:
+    """One Ray for several runs: what runs inside finds the connection and uses it."""
+    if local:
+        yield
+        return
+    from cluster.local import connect
+
+    with connect(spec_of(settings)):
+        yield
 
 
 def spec_of(settings: Settings) -> ClusterSpec:

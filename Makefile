@@ -1,0 +1,47 @@
+# Two commands do everything on a machine that has Python 3.11, git and make:  make demo   and   make test
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all check bench lock clean
+
+PYTHON ?= python3
+# uv brings the environment; where it is missing it is put into .uv/, not into the system.
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+BIN := .venv/bin
+export RAY_ENABLE_UV_RUN_RUNTIME_ENV := 0
+export RAY_USAGE_STATS_ENABLED := 0
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+.uv/bin/uv:
+	$(PYTHON) -m venv .uv
+	.uv/bin/pip install --quiet --disable-pip-version-check 'uv>=0.9'
+
+setup: .venv/.ready ## the environment, as locked
+
+.venv/.ready: pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
+	$(UV) sync --frozen
+	@touch $@
+
+demo: setup ## water and burn scars of a scene with known truth, on a local Ray
+	$(BIN)/swathe demo
+
+test: setup ## the tests, with a real Ray; under 12 minutes on 2 cores
+	$(BIN)/pytest -q -m 'not slow'
+
+test-all: setup ## the slow ones: chaos, compilers, several clusters
+	$(BIN)/pytest -q -m slow
+
+check: setup ## style, types, and the rules of the house
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/pytest -q tests/test_house.py
+
+bench: setup ## the table of docs/benchmarks.md; an hour on 2 cores, with nothing else running
+	$(BIN)/python benchmarks/engine.py
+
+lock: | $(filter .uv/bin/uv,$(UV)) ## resolve the dependencies anew
+	$(UV) lock
+
+clean: ## everything that was made here
+	rm -rf .venv .uv .pytest_cache .ruff_cache .hypothesis demo out dist

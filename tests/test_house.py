@@ -1,0 +1,144 @@
+"""The rules of the house (docs/ARCHITECTURE.md), executed."""
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from swathe import errors
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("swathe", "models", "pipelines", "cluster", "serve")
+BELOW = {
+    "swathe": set(),
+    "models": {"swathe"},
+    "cluster": {"swathe"},
+    "pipelines": {"swathe", "models", "cluster"},
+    "serve": {"swathe", "models", "pipelines", "cluster"},
+}
+MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+TORCH = {"torch", "terratorch", "torchgeo", "torchvision", "lightning", "safetensors"}
+SLOW = {"torch", "terratorch", "torchgeo", "ray", "openvino", "onnxruntime", "onnx"}
+ADAPTERS = {f"models/{name}.py" for name in ("checkpoint", "clay", "construct", "export", "terratorch")}
+VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "managers", "base", "core", "tools"}
+
+
+def imports(path):
+    """Top-level package of every import, and whether it runs when the module is imported."""
+    tree = ast.parse(path.read_text())
+    late = {
+        id(node)
+        for outer in ast.walk(tree)
+        if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef)
+        or (isinstance(outer, ast.If) and "TYPE_CHECKING" in ast.dump(outer.test))
+        for node in ast.walk(outer)
+    }
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [node.module]
+        for name in names:
+            yield name.split(".")[0], id(node) not in late
+
+
+def named(path):
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=named)
+def test_imports_point_down(path):
+    room = path.relative_to(ROOT).parts[0]
+    seen = {package for package, _ in imports(path)} & set(ROOMS) - {room}
+    assert seen <= BELOW[room], f"{named(path)} imports {seen - BELOW[room]}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=named)
+def test_only_named_files_know_the_frameworks(path):
+    name, packages = named(path), {package for package, _ in imports(path)}
+    if not name.startswith(("cluster/", "serve/")):
+        assert "ray" not in packages or name == "pipelines/ray_data.py"
+    if not name.startswith("models/"):
+        assert not packages & TORCH
+    if not name.startswith("serve/"):
+        assert not packages & {"fastapi", "starlette", "typer", "rich"}
+    if name.startswith("swathe/"):
+        assert not packages & {"ray", "rasterio", "pyogrio", "geopandas"} | packages & TORCH
+
+
+@pytest.mark.parametrize("path", MODULES, ids=named)
+def test_slow_libraries_are_imported_late(path):
+    """The command line and the API must start without them; adapters that are torch through and through are named."""
+    at_once = {package for package, immediate in imports(path) if immediate}
+    slow = {"ray", "openvino", "onnxruntime", "onnx"} | (set() if named(path) in ADAPTERS else TORCH)
+    assert not at_once & slow
+
+
+def test_no_module_loads_an_adapter_when_it_is_imported():
+    """In a Python of its own: what the command line and the workers import brings in no slow library."""
+    light = [
+        "serve.cli.main",
+        "pipelines.run",
+        "pipelines.ray_data",
+        "pipelines.begin",
+        "models.load",
+        "models.registry",
+    ]
+    program = f"import sys, {', '.join(light)}; print(sorted(set({sorted(SLOW)}) & set(sys.modules)))"
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert answer.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=named)
+def test_modules_are_short_and_say_what_they_are(path):
+    text = path.read_text()
+    assert ast.get_docstring(ast.parse(text)), f"{named(path)} has no docstring"
+    assert text.count("\n") <= 450
+    assert path.stem not in VAGUE
+    assert not re.search(r"\b(TODO|FIXME|XXX)\b", text)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=named)
+def test_nobody_reads_the_environment_below_the_entry_points(path):
+    """Processes that we start get a copy of it; decisions are taken from values."""
+    allowed = ("serve/", "cluster/", "models/register.py", "models/load.py")
+    if named(path).startswith(allowed):
+        return
+    reads = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Attribute) and n.attr == "environ"]
+    assert not reads
+
+
+def every_error():
+    return [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, errors.SwatheError)]
+
+
+@pytest.mark.parametrize("error", every_error(), ids=lambda e: e.__name__)
+def test_the_error_tree_is_complete(error):
+    assert error in errors.STATUS
+    assert error.__name__ in errors.__doc__
+    problem = error("what happened", hint="what to do", field="x").problem
+    assert problem.status == errors.STATUS[error]
+    assert problem.title
+    assert error.__doc__
+
+
+def test_the_drawing_names_no_error_that_is_gone():
+    drawn = set(re.findall(r"\b([A-Z]\w+Error|Interrupted)\b", errors.__doc__.split("\n\n")[1]))
+    assert drawn == {e.__name__ for e in every_error()}
+
+
+def test_every_room_and_module_stands_in_the_architecture():
+    page = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
+    missing = [named(path) for path in MODULES if path.stem != "__init__" and f"`{path.name}`" not in page]
+    assert not missing
+
+
+def test_codes_are_words_with_dots():
+    pattern = re.compile(r'code="([^"]*)"')
+    codes = {code for path in MODULES for code in pattern.findall(path.read_text())}
+    assert all(re.fullmatch(r"[a-z0-9_]+(\.[a-z0-9_]+)*", code) for code in codes if "{" not in code)
