@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from models.blueprint import Blueprint
 from models.safety import check_name, refusal, refuse_custom_modules
@@ -184,32 +184,9 @@ def _of_torchgeo(plan: Blueprint) -> nn.Module:
 
 def _of_clay(plan: Blueprint) -> nn.Module:
     refuse_custom_modules(Path.cwd())
-    return _Clay(**plan.args)
+    from models.clay import Clay
 
-
-class _Clay(nn.Module):
-    """Clay 1.5's encoder on one sensor: (N, C, H, W) -> (N, 1 + L, dim), class token first.
-
-    TerraTorch's own factory for it returns training losses and downloads a teacher network. ``waves`` are the centre
-    wavelengths of the bands in micrometres, ``gsd`` metres. Time and place are left out (zeros), as they are for a
-    fifth of the training chips (clay_v15/datamodule.py).
-    """
-
-    waves: Tensor
-    gsd: Tensor
-
-    def __init__(self, waves: list[float], gsd: float, **size: Any) -> None:
-        super().__init__()
-        from terratorch.models.backbones.clay_v15.model import Encoder
-
-        self.encoder = Encoder(mask_ratio=0.0, shuffle=False, **size)
-        self.register_buffer("waves", torch.tensor(waves, dtype=torch.float32), persistent=False)
-        self.register_buffer("gsd", torch.tensor(float(gsd)), persistent=False)
-
-    def forward(self, image: Tensor) -> Tensor:
-        unknown = image.new_zeros(image.shape[0], 4)
-        cube = {"pixels": image, "time": unknown, "latlon": unknown, "gsd": self.gsd, "waves": self.waves}
-        return self.encoder(cube)[0]
+    return Clay(**plan.args)
 
 
 _builders = {"factory": _of_factory, "backbone": _of_backbone, "torchgeo": _of_torchgeo, "clay": _of_clay}

@@ -247,17 +247,30 @@ def test_auxiliary_heads_have_a_place_for_their_weights(terratorch, adapter, tmp
         adapter.build(a_card(network=factory(SEGMENTATION)), checkpoint)
 
 
-def test_hyper_parameters_may_hold_terratorchs_own_values(terratorch, adapter, tmp_path):
+@pytest.mark.filterwarnings("ignore")
+def test_a_checkpoint_of_lightnings_own_trainer_loads(terratorch, adapter, tmp_path):
+    """Its hyper-parameters hold TerraTorch's enums and data classes, its state a loss and an optimizer."""
+    import lightning
     import torch
     from terratorch.datasets import HLSBands
     from terratorch.models.model import AuxiliaryHead
 
-    card = a_card(network=factory(SEGMENTATION))
-    path = adapter.write_random_checkpoint(card, tmp_path / "r.ckpt", seed=3)
-    held = torch.load(path, weights_only=True)
-    bands, heads = [HLSBands.BLUE, HLSBands.SWIR_2], [AuxiliaryHead("a", "FCNDecoder", None)]
-    torch.save({**held, "hyper_parameters": {"backbone_bands": bands, "aux_heads": heads}}, path)
-    assert adapter.build(card, path)(tiles()).shape == (2, 3, CHIP, CHIP)
+    head = {"name": "aux", "decoder": "FCNDecoder", "decoder_args": {"decoder_channels": 8}}
+    task = terratorch.tasks.SemanticSegmentationTask(
+        model_factory="EncoderDecoderFactory",
+        model_args={**SEGMENTATION, "backbone_bands": [HLSBands(name) for name in BANDS]},
+        aux_heads=[AuxiliaryHead(**head)],
+        aux_loss={"aux": 0.4},
+        class_weights=[1.0, 2.0, 3.0],
+    ).eval()
+    trainer = lightning.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+    trainer.strategy.connect(task)
+    trainer.save_checkpoint(tmp_path / "task.ckpt", weights_only=False)
+    asked = torch.serialization.get_unsafe_globals_in_checkpoint(tmp_path / "task.ckpt")
+    assert "terratorch.datasets.utils.HLSBands" in asked
+    x = tiles()
+    ours = adapter.build(a_card(network=factory(SEGMENTATION, aux_heads=[head])), tmp_path / "task.ckpt")(x)
+    assert torch.equal(ours, task(x[:, 0]).output.softmax(1))
 
 
 def test_networks_of_segmentation_models_pytorch_and_timm(terratorch, adapter, tmp_path):
@@ -586,6 +599,25 @@ def test_onnx_export_takes_any_batch(small, tmp_path):
         x = tiles(count, seed=count)
         (numbers,) = session.run(None, {"tiles": x.numpy()})
         np.testing.assert_allclose(numbers, small(x).numpy(), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_clay_goes_through_onnx_into_openvino(terratorch, adapter, tmp_path):
+    import numpy as np
+    import openvino
+    import torch
+
+    size = {"dim": 64, "depth": 1, "heads": 2, "dim_head": 16, "mlp_ratio": 2, "patch_size": 8}
+    network = {"clay": "v1.5", "args": {**size, "waves": [0.49, 0.56, 0.66, 0.86, 1.61, 2.2], "gsd": 10}}
+    card = a_card("embedding", network, output={"channels": 64, "stride": 8})
+    net, path = adapter.build(card, adapter.write_random_checkpoint(card, tmp_path / "c.ckpt", 1)), tmp_path / "c.onnx"
+    torch.onnx.export(
+        net, (tiles(2),), path, dynamo=True, dynamic_shapes=dynamic(), input_names=["tiles"], verbose=False
+    )
+    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    x = tiles(3, seed=3)
+    np.testing.assert_allclose(compiled(x.numpy())[0], net(x).numpy(), atol=1e-4)
 
 
 def test_a_padded_chip_bakes_the_batch_in(small):
