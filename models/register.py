@@ -93,17 +93,21 @@ def register(request: Request, say: Say) -> Found:
     setup = setup_of(card, max(1, int(card.resources.cpu)), request.device, weights.sha256)
     real = read_tiles(request.tiles, setup.input) if request.tiles else None
     job = Job(card, request.home, request.device, weights, setup, say, real)
-    return _adopt(job) if card.adapter == "artefact" else _export(job)
+    return _adopt(job) if card.adapter == "artefact" else choose(job, _build(job))
 
 
-def _export(job: Job) -> Found:
-    """Build the network, then go down the chain of engines."""
-    from models.runtimes.eager import wrap
+def _build(job: Job) -> Any:
     from models.terratorch import build
 
-    card = job.card
     job.say("building the network with TerraTorch")
-    network = build(card, job.weights.path, _fetch_beside(job))
+    return build(job.card, job.weights.path, _fetch_beside(job))
+
+
+def choose(job: Job, network: Any) -> Found:
+    """Go down the chain of engines with a network (N, T, C, h, w) -> (N, K, h / stride, w / stride)."""
+    from models.runtimes.eager import wrap
+
+    card = job.card
     job.say("running the original")
     # The original is always fp32: bf16 is measured against it, too.
     original = wrap(network, replace(job.setup, precision="fp32"))

@@ -95,8 +95,10 @@ class OpenVinoPredictor:
         from openvino import Tensor
 
         expect_tiles(tiles, self._setup)
+        # A shared Tensor borrows the memory and does not keep the array alive: a copy has to be held until the end.
+        held = np.ascontiguousarray(tiles)
         try:
-            self._request.set_input_tensor(Tensor(np.ascontiguousarray(tiles), shared_memory=True))
+            self._request.set_input_tensor(Tensor(held, shared_memory=True))
             self._request.infer()
         except RuntimeError as error:
             raise ModelError(f"OpenVINO: {_first_line(error)}") from error
