@@ -7,6 +7,7 @@ stretches areas by more than 1 % anywhere on the grid (Web Mercator does), that 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +54,24 @@ def ground_of(grid: GeoBox) -> Ground:
         return Ground(frame, pixel, "pixels x pixel area in the projection's plane")
     method = "pixels x pixel area, divided by the projection's areal scale at the feature's centre"
     return Ground(frame, pixel, method, crs)
+
+
+def pixel_metres(grid: GeoBox) -> tuple[float, float]:
+    """Ground width and height, in metres, of the pixel in the middle of a grid; 1 without a CRS."""
+    if grid.crs is None:
+        return 1.0, 1.0
+    ground = ground_of(grid)
+    row = grid.shape[0] // 2
+    weight = np.array([1 if ground.frame.weights is None else ground.frame.weights[row]])
+    x = np.array([grid.transform.c + grid.transform.a * grid.shape[1] / 2])
+    y = np.array([grid.transform.f + grid.transform.e * row])
+    area = float(ground.square_metres(weight, x, y)[0])
+    if not grid.crs.geographic:
+        ratio = abs(grid.transform.a / grid.transform.e)
+        return math.sqrt(area * ratio), math.sqrt(area / ratio)
+    # A degree of latitude is as long everywhere to 1 %, which is enough for a scale bar.
+    down = abs(grid.transform.e) * 111_200.0
+    return area / down, down
 
 
 def _geographic(grid: GeoBox, crs: CRS) -> Ground:

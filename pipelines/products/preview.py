@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from odc.geo.geobox import GeoBox
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from pipelines.products.ground import ground_of
+from pipelines.products.ground import pixel_metres
 from pipelines.products.layer import Kind, LayerSpec
 from pipelines.products.page import Caption, Entry, page
 from pipelines.products.parts import refusals
@@ -49,7 +48,7 @@ def write_preview(  # noqa: PLR0913  a result, what it is, what is said of it
     background: (h, w, 3) red, green and blue of the same extent, any size, shown under the classes; the class that is
     background is then not drawn. side: of the map, in pixels. Raises OutputError where the disk is full or locked.
     """
-    across, down = _pixel_metres(grid)
+    across, down = pixel_metres(grid)
     shown = picture(cog, layer, side, across / down, overlay=background is not None and layer.kind is Kind.CLASSES)
     under = None if background is None else Image.fromarray(background)
     image = page(shown, _caption(shown, layer, grid, wording, under is None, down), under)
@@ -80,24 +79,6 @@ def _caption(shown: Picture, layer: LayerSpec, grid: GeoBox, wording: Wording, h
         down * grid.shape[0] / shown.rgba.shape[0],
         nodata=hatched and bool((shown.rgba[..., 3] == 0).any()),
     )
-
-
-def _pixel_metres(grid: GeoBox) -> tuple[float, float]:
-    """Ground width and height of the pixel in the middle."""
-    if grid.crs is None:
-        return 1.0, 1.0
-    ground = ground_of(grid)
-    row = grid.shape[0] // 2
-    weight = np.array([1 if ground.frame.weights is None else ground.frame.weights[row]])
-    x = np.array([grid.transform.c + grid.transform.a * grid.shape[1] / 2])
-    y = np.array([grid.transform.f + grid.transform.e * row])
-    area = float(ground.square_metres(weight, x, y)[0])
-    if not grid.crs.geographic:
-        ratio = abs(grid.transform.a / grid.transform.e)
-        return math.sqrt(area * ratio), math.sqrt(area / ratio)
-    # A degree of latitude is as long everywhere to 1 %, which is enough for a scale bar.
-    down = abs(grid.transform.e) * 111_200.0
-    return area / down, down
 
 
 def _information(wording: Wording) -> PngInfo:
