@@ -76,13 +76,13 @@ class Access:
             "GDAL_HTTP_MAX_RETRY": 1,
             "GDAL_HTTP_RETRY_DELAY": self.retry.base_s,
             "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/http:/vsis3/",
-            "VSI_CACHE": True,
         }
 
     def env(self, href: str) -> rasterio.Env:
         """The options in force. Side files (.aux.xml, .msk, world files) are looked for beside local files only."""
-        listing = "EMPTY_DIR" if is_remote(href) else "FALSE"
-        return rasterio.Env(**self.options(), GDAL_DISABLE_READDIR_ON_OPEN=listing)
+        remote = is_remote(href)
+        listing = "EMPTY_DIR" if remote else "FALSE"
+        return rasterio.Env(**self.options(), GDAL_DISABLE_READDIR_ON_OPEN=listing, VSI_CACHE=remote)
 
     def open(self, href: str, driver: str) -> DatasetReader:
         """Open with this driver and no other. To be called inside ``env``; raises one of ``FAILURES``."""

@@ -6,7 +6,8 @@ import hashlib
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from rasterio.enums import ColorInterp, Interleaving, MaskFlags
 from rasterio.errors import CRSError, NotGeoreferencedWarning
 from rasterio.windows import Window as RasterioWindow
 
-from pipelines.gdal import FAILURES, MIB, Access, retried, shown, status_of, stays
+from pipelines.gdal import FAILURES, MIB, Access, is_remote, retried, shown, status_of, stays
 from pipelines.peek import Peek, peek, refusal
 from swathe.errors import GridError, ImageryError
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _PROBE_BYTES = 64 * MIB
 _FIELD = "--input"
+_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,21 @@ class Header:
         return self.colours.index("alpha") + 1 if "alpha" in self.colours else None
 
 
-def read_header(href: str, access: Access) -> Header:
-    """Open a file and check it. Raises ImageryError or GridError whose code names what is wrong with it."""
+def read_headers(hrefs: Sequence[str], access: Access) -> list[Header]:
+    """Open files and check them. Raises ImageryError or GridError whose code names what is wrong with one of them.
+
+    Over a network they are looked at side by side, because a look is mostly waiting.
+    """
+    pool = ThreadPoolExecutor(_AT_ONCE if any(map(is_remote, hrefs)) else 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # refused by name below
+            return list(pool.map(lambda href: _look(href, access), hrefs))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _look(href: str, access: Access) -> Header:
     seen = peek(href, access.retry)
     try:
         retry = access.retry if seen.denied is None else replace(access.retry, attempts=1)
@@ -84,12 +99,9 @@ def read_header(href: str, access: Access) -> Header:
 
 
 def _open(href: str, seen: Peek, access: Access) -> Header:
-    with access.env(href), warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # refused by name below
-        with _first(href, seen, access) as dataset:
-            _refuse(dataset, shown(href))
-            digest, levels = _probe(dataset)
-            return _header(dataset, href, seen.stamp, (digest, levels))
+    with access.env(href), _first(href, seen, access) as dataset:
+        _refuse(dataset, shown(href))
+        return _header(dataset, href, seen.stamp, _probe(dataset))
 
 
 def _first(href: str, seen: Peek, access: Access) -> DatasetReader:

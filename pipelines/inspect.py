@@ -10,7 +10,7 @@ import numpy as np
 from rasterio.crs import CRS
 
 from pipelines.gdal import Access, shown
-from pipelines.header import Header, read_header
+from pipelines.header import Header, read_headers
 from pipelines.inputs import Files, InputSpec, by_date, parse_input
 from pipelines.match import SKIP, Found, Names, Naming, fitting, match, tokens, vocabulary
 from pipelines.peek import version_of
@@ -56,7 +56,7 @@ def inspect(
     names: list[Names] = []
     for files, profile in zip(dates, profiles, strict=True):
         naming = Naming(declared.radiometry.bands, profile, declared.known, usable)
-        headers = [read_header(href, access) for href in _relevant(files, naming)]
+        headers = read_headers(_relevant(files, naming), access)
         names.append(match(headers, files.listed, naming))
     chosen = _choose(wanted, names, dates)
     grid = _one_grid([n[band].header for n in names for band in chosen])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window as RasterioWindow
 
-from pipelines.gdal import FAILURES, MIB, Access, explain, retried, shown, stays
+from pipelines.gdal import FAILURES, MIB, Access, explain, is_remote, retried, shown, stays
 from pipelines.header import has_own_mask
 from pipelines.peek import glance, version_of
 from swathe.errors import ImageryError, ReadError
@@ -83,8 +84,11 @@ class Reader:
         self._sleep = sleep
         self._versions = dict(imagery.stamps)
         self._files: dict[str, _File] = {}
+        self._lanes: dict[str, ThreadPoolExecutor] = {}
         self._pid = os.getpid()
         self._runs = tuple(_runs(imagery))
+        remote = {run.href for run in self._runs if is_remote(run.href)}
+        self._side_by_side = len(remote) > 1
         self._physical = len({tuple((b.scale, b.offset) for b in a.bands) for a in imagery.dates}) > 1
         kinds = {run.dtype for run in self._runs}
         self.dtype = np.dtype(np.float32) if self._physical or len(kinds) > 1 else kinds.pop()
@@ -102,6 +106,9 @@ class Reader:
 
     def close(self) -> None:
         """Close all files; the next read opens them again."""
+        for lane in self._lanes.values():
+            lane.shutdown()
+        self._lanes.clear()
         for href in list(self._files):
             self._forget(href)
 
@@ -113,6 +120,8 @@ class Reader:
         here and the stack's scale is 1. Raises ReadError (``read.lost``, ``read.changed``) naming file and pixels;
         never gives zeros for what could not be read.
         """
+        if self._pid != os.getpid():  # a fork has its parent's file offsets and none of its threads
+            self._files, self._lanes, self._pid = {}, {}, os.getpid()
         dates, bands = len(self._imagery.dates), len(self._imagery.dates[0].bands)
         inner = window.intersection(Window(0, 0, *self._imagery.shape))
         make = np.empty if inner == window else np.zeros
@@ -121,9 +130,7 @@ class Reader:
         if inner is not None:
             rows, cols = inner.within(window)
             mask[:, rows, cols] = True
-            for run in self._runs:
-                part = data[run.date, run.first : run.first + len(run.sources), rows, cols]
-                self._fill(run, inner, part, mask[run.date, rows, cols])
+            self._fill_all(inner, data[:, :, rows, cols], mask[:, rows, cols])
         return Stack(data, mask, *self._units())
 
     def _units(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -131,6 +138,28 @@ class Reader:
         if self._physical:
             return np.ones(len(bands)), np.zeros(len(bands))
         return np.array([b.scale for b in bands], np.float64), np.array([b.offset for b in bands], np.float64)
+
+    def _fill_all(self, window: Window, data: NDArray[np.generic], mask: NDArray[np.bool_]) -> None:
+        """All runs: one after the other, or over a network side by side, because there reading is mostly waiting."""
+        if not self._side_by_side:
+            for run in self._runs:
+                self._fill(run, window, _part(data, run), mask[run.date])
+            return
+        masks = [np.ones(mask.shape[1:], bool) for _ in self._runs]
+        waiting = [
+            self._lane(run.href).submit(self._fill, run, window, _part(data, run), own)
+            for run, own in zip(self._runs, masks, strict=True)
+        ]
+        wait(waiting)
+        for run, own, done in zip(self._runs, masks, waiting, strict=True):
+            done.result()
+            mask[run.date] &= own
+
+    def _lane(self, href: str) -> ThreadPoolExecutor:
+        """One thread per file: a dataset is no good in two, and curl keeps its connections per thread."""
+        if href not in self._lanes:
+            self._lanes[href] = ThreadPoolExecutor(1, thread_name_prefix="read")
+        return self._lanes[href]
 
     def _fill(self, run: Run, window: Window, out: NDArray[np.generic], mask: NDArray[np.bool_]) -> None:
         """Read into ``out`` and take invalid pixels out of ``mask``; both are views of the window's size."""
@@ -188,8 +217,6 @@ class Reader:
             raise
 
     def _file(self, href: str) -> _File:
-        if self._pid != os.getpid():  # a fork shares file offsets with its parent
-            self._files, self._pid = {}, os.getpid()
         if href not in self._files:
             dataset = self._access.open(href, self._driver(href))
             masked = frozenset(i for i in dataset.indexes if has_own_mask(dataset, i))
@@ -213,6 +240,11 @@ class Reader:
         if file is not None:
             with suppress(*FAILURES), self._access.env(href):
                 file.dataset.close()
+
+
+def _part(data: NDArray[np.generic], run: Run) -> NDArray[np.generic]:
+    """The view of (T, C, h, w) that a run fills."""
+    return data[run.date, run.first : run.first + len(run.sources)]
 
 
 def _runs(imagery: Imagery) -> Iterator[Run]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -598,3 +599,21 @@ def test_s3_addresses_are_read_like_any_other(server, monkeypatch):
 def test_secrets_do_not_show():
     assert shown("https://me:pass@host/a/b.tif?X-Amz-Signature=1#x") == "https://host/a/b.tif"
     assert shown("/data/a?b.tif") == "/data/a?b.tif"
+
+
+# --- the guide ------------------------------------------------------------------------------------------------------
+
+
+def test_the_guide_lists_every_code_and_every_profile():
+    root = Path(__file__).resolve().parents[2]
+    guide = (root / "docs" / "imagery.md").read_text()
+    names = ("inputs", "peek", "header", "match", "radiometry", "inspect", "sensors", "area", "read")
+    text = "".join((root / "pipelines" / f"{n}.py").read_text() for n in names)
+    area = (root / "swathe" / "aoi.py").read_text() + (root / "pipelines" / "area.py").read_text()
+    codes = set(re.findall(r'code="([a-z_]+\.[a-z_]+)"', text))
+    codes |= {f"grid.{c}" for c in re.findall(r'_grid\(\s*"([a-z_]+)"', text)}
+    codes |= {f"area.{c}" for c in re.findall(r'_error\(\s*"([a-z_]+)"', area)}
+    codes |= {f"imagery.{c}" for c in re.findall(r'code, detail(?:, hint)? = "([a-z_]+)"', text)}
+    assert len(codes) > 35
+    assert [c for c in sorted(codes) if f"`{c}`" not in guide] == []
+    assert [i for i in SENSORS if f"`{i}`" not in guide] == []

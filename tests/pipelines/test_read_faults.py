@@ -177,3 +177,58 @@ def test_looking_at_a_file_is_stubborn_too(server, imagery, fault):
     declared = Declared((), Radiometry(("red", "green", "blue"), 1.0), {})
     again = inspect([parse_input(server.url("a.tif"))], Input(bands=("red", "blue")), declared, Access(RETRY))
     assert again == imagery
+
+
+NAMES = ("coastal", "blue", "green", "red", "nir", "swir16")
+
+
+@pytest.fixture
+def six(tmp_path):
+    """Six files of one band."""
+    data = np.random.default_rng(4).integers(1, 30_000, (6, 300, 400)).astype("int16")
+    for name, band in zip(NAMES, data, strict=True):
+        write_tif(tmp_path / f"{name}.tif", band[None], nodata=7, tiled=True, blockxsize=256, blockysize=256)
+    with FaultServer(tmp_path) as running:
+        typed = [parse_input(running.url(f"{name}.tif")) for name in NAMES]
+        yield running, data, typed
+
+
+def test_files_are_read_side_by_side(six):
+    server, data, typed = six
+    server.faults = Always(Slow(0.2))
+    declared = Declared((), Radiometry(scale=1.0), {})
+    started = time.monotonic()
+    with Reader(inspect(typed, Input(bands=NAMES), declared, Access(RETRY)), Access(RETRY)) as reader:
+        stack = reader.read(Window(-3, -4, 310, 420))
+    waited = time.monotonic() - started
+    np.testing.assert_array_equal(stack.data[0, :, 3:303, 4:404], data)
+    np.testing.assert_array_equal(stack.mask[0, 3:303, 4:404], (data != 7).all(axis=0))
+    assert waited < 0.5 * sum(0.2 for r in server.requests if r.method == "GET")
+
+
+def test_one_of_several_files_is_lost_by_name(six):
+    server, _, typed = six
+    declared = Declared((), Radiometry(scale=1.0), {})
+    imagery = inspect(typed, Input(bands=NAMES), declared, Access(RETRY))
+    server.faults = lambda r: Status(503) if r.name == "red.tif" else None
+    with Reader(imagery, Access(RETRY), sleep=lambda _s: None) as reader, pytest.raises(ReadError) as caught:
+        reader.read(Window(0, 0, 300, 400))
+    assert "red.tif" in caught.value.detail
+    assert "nir.tif" not in caught.value.detail
+
+
+def test_s3_forgets_its_failures_too(server, imagery, scene, monkeypatch):
+    monkeypatch.setenv("AWS_S3_ENDPOINT", f"127.0.0.1:{server.port}")
+    monkeypatch.setenv("AWS_HTTPS", "NO")
+    monkeypatch.setenv("AWS_VIRTUAL_HOSTING", "FALSE")
+    monkeypatch.setenv("AWS_NO_SIGN_REQUEST", "YES")
+    (server.folder / "bucket").mkdir()
+    (server.folder / "a.tif").rename(server.folder / "bucket" / "a.tif")
+    declared = Declared((), Radiometry(("red", "green", "blue"), 1.0), {})
+    imagery = inspect([parse_input("s3://bucket/a.tif")], Input(bands=("red", "blue")), declared, Access(RETRY))
+    with Reader(imagery, Access(RETRY), sleep=lambda _s: None) as reader:
+        server.faults = Always(Status(503), start=FROM_DATA)
+        with pytest.raises(ReadError):
+            reader.read(WINDOW)
+        server.faults = Every(3, Reset(100))
+        np.testing.assert_array_equal(reader.read(WINDOW).data[0], expected(scene))
