@@ -36,6 +36,8 @@ class Receipt:
     """Pixels with a result."""
     lost: int = 0
     """Pixels that should have one and have none."""
+    classes: dict[str, int] = field(default_factory=dict)
+    """Class value (as text: JSON has no other keys) -> pixels."""
     tiles: int = 0
     """Forwards."""
     skipped: int = 0

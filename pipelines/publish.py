@@ -7,16 +7,21 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipelines.backdrop import backdrop
+from pipelines.gdal import shown
 from pipelines.inputs import moment
 from pipelines.ledger import Receipt, write_whole
 from pipelines.products import cog
 from pipelines.products.features import Drawing, write_features
 from pipelines.products.ground import ground_of
+from pipelines.products.item import ItemFacts, ModelFacts, Source, write_item
 from pipelines.products.layer import Kind, LayerSpec, layer_of
 from pipelines.products.merge import merge
+from pipelines.products.preview import Wording, write_preview
 from pipelines.products.shapes import ShapeRules
 from swathe.lattice import Chunk
 from swathe.plan import Plan
@@ -40,16 +45,64 @@ class Published:
     """Count and area per class; None where there are no classes."""
 
     def conclude(self, facts: dict[str, Any]) -> None:
-        """Draw the preview and write report and item; ``facts`` is the report and is completed here."""
-        from pipelines.products.item import write_item
-        from pipelines.products.preview import draw
-
+        """Draw the preview, then write report and item; ``facts`` is the report and is completed here."""
         started = time.perf_counter()
-        draw(self.plan, self.layer, self.out)
+        self._preview(facts)
         facts["seconds"]["preview"] = round(time.perf_counter() - started, 3)
         facts["features"] = self.features
         write_whole(self.out / "report.json", json.dumps(facts, indent=2, default=str).encode())
-        write_item(self.plan, self.layer, facts, self.out)
+        write_item(item_facts(self.plan, self.layer, facts), self.out)
+
+    def _preview(self, facts: dict[str, Any]) -> None:
+        work, grid = self.plan.work, self.plan.work.grid
+        under = backdrop(work) if self.layer.kind is Kind.CLASSES else None
+        write_preview(
+            self.out / "result.tif", self.layer, grid, self.out / "preview.png", wording(self.plan, facts),
+            background=under,
+        )  # fmt: skip
+
+
+def wording(plan: Plan, facts: dict[str, Any]) -> Wording:
+    """What the preview says: model, dates, credits, and the share of every class."""
+    card, imagery = plan.work.card, plan.work.imagery
+    dates = ", ".join(a.when for a in imagery.dates if a.when)
+    told = [card.id, dates, f"{plan.cost.area_km2:,.1f} km²"]
+    if facts["status"] != "done":
+        told.append("INCOMPLETE: chunks failed")
+    valid = facts["pixels"]["valid"]
+    notes = {int(value): f"{pixels / valid:.1%}" for value, pixels in facts["classes"].items() if valid}
+    return Wording(card.title, " · ".join(t for t in told if t), f"{imagery.sensor} · swathe", notes)
+
+
+def item_facts(plan: Plan, layer: LayerSpec, facts: dict[str, Any]) -> ItemFacts:
+    """What the catalogue item tells."""
+    card, imagery = plan.work.card, plan.work.imagery
+    times = sorted(moment(a.when) for a in imagery.dates if a.when)
+    runtimes = facts["model"]["runtimes"]
+    links = card.links
+    return ItemFacts(
+        id=f"{card.id}-{plan.key[:12]}",
+        title=card.title,
+        description=card.summary,
+        grid=plan.work.grid,
+        layer=layer,
+        model=ModelFacts(card.id, card.title, runtimes[0]["model_sha256"] if runtimes else "", card.licence,
+                         card.citation, links),
+        created=datetime.now(UTC).replace(microsecond=0),
+        start=times[0] if times else None,
+        end=times[-1] if times else None,
+        sources=tuple(Source(shown(href)) for href in plan.as_dict()["files"]),
+        software=facts["versions"],
+        lineage=f"{card.title} over {imagery.sensor} imagery, tile by tile, blended",
+        counts={int(value): pixels for value, pixels in facts["classes"].items()},
+        properties={
+            "swathe:status": facts["status"],
+            "swathe:valid_fraction": facts["pixels"]["valid_fraction"],
+            "swathe:chunks": facts["chunks"],
+            "swathe:key": plan.key,
+        },
+        awaited=(),
+    )  # fmt: skip
 
 
 def publish(plan: Plan, done: Done, parts: Path, out: Path) -> Published:

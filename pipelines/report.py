@@ -40,6 +40,7 @@ def report(
         },
         "chunks": _chunks(plan, receipts),
         "pixels": _pixels(receipts),
+        "classes": _classes(receipts),
         "tiles": _tiles(plan, receipts),
         "seconds": seconds | _stages(receipts),
         "memory_mb": {
@@ -104,6 +105,14 @@ def _pixels(receipts: Sequence[Receipt]) -> dict[str, Any]:
         "lost": sum(r.lost for r in receipts),
         "valid_fraction": round(valid / total, 6) if total else 0.0,
     }
+
+
+def _classes(receipts: Sequence[Receipt]) -> dict[str, int]:
+    """Class value -> pixels; empty where there are no classes."""
+    total: Counter[str] = Counter()
+    for receipt in receipts:
+        total.update(receipt.classes)
+    return {value: total[value] for value in sorted(total, key=int)}
 
 
 def _tiles(plan: Plan, receipts: Sequence[Receipt]) -> dict[str, Any]:

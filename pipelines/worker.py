@@ -102,10 +102,13 @@ class ChunkWorker:
             for block in process(chunk, work, self.reader.read, self.predict, self._inside, tally):
                 behind.put(block)
                 self._progress(chunk, block)
-        files = writer.part.files if writer.part else {}
+        part = writer.part
+        files = part.files if part else {}
+        classes = {str(value): count for value, count in part.counts.items()} if part else {}
         if tally.wanted == tally.lost:  # nothing in it: no file says so as well
             files = self._discard(files)
-        return self._receipt(chunk, _status(tally), tally, clock.seconds, files, began)
+        receipt = self._receipt(chunk, _status(tally), tally, clock.seconds, files, began)
+        return replace(receipt, classes=classes)
 
     def _discard(self, files: dict[str, int]) -> dict[str, int]:
         for name in files:

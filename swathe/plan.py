@@ -49,7 +49,7 @@ class Work:
     def transform(self) -> Affine:
         """Of the output grid."""
         source = Affine(*self.imagery.transform)
-        return source * Affine.translation(self.origin[1], self.origin[0]) * Affine.scale(self.stride)
+        return source @ Affine.translation(self.origin[1], self.origin[0]) @ Affine.scale(self.stride)
 
     @property
     def grid(self) -> GeoBox:

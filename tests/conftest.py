@@ -22,3 +22,13 @@ def real_data():
     if not folder.is_dir():
         pytest.skip(f"no real imagery at {folder}; set SWATHE_TEST_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def warm_ray(tmp_path_factory):
+    """One local Ray for the whole test run; gives its nodes."""
+    from cluster.local import ClusterSpec, connect
+
+    spec = ClusterSpec(tmp_path_factory.mktemp("ray"), cpus=2, gpus=0, dashboard=False)
+    with connect(spec) as session:
+        yield session

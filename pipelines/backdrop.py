@@ -1,0 +1,70 @@
+"""A picture of the imagery to draw a result on: true colour where the bands are there, else grey. Never dear."""
+
+from __future__ import annotations
+
+import numpy as np
+import rasterio
+import rasterio.windows
+from numpy.typing import NDArray
+
+from pipelines.gdal import FAILURES, Access
+from swathe.imagery import Acquisition, BandSource
+from swathe.plan import Work
+from swathe.window import Window
+
+SIDE = 1024
+"""Pixels of the longer side."""
+CHEAP_PX = 40_000_000
+"""Files without overviews are read whole for a picture; beyond this size there is none."""
+TRUE_COLOUR = ("red", "green", "blue")
+
+
+def backdrop(work: Work, access: Access | None = None) -> NDArray[np.uint8] | None:
+    """(h, w, 3) of the last date under the output grid, stretched for the eye; None where it would cost too much."""
+    access = access or Access()
+    window = work.pixels_of(Window(0, 0, *work.shape))
+    shrink = max(1.0, max(window.height, window.width) / SIDE)
+    shape = max(1, round(window.height / shrink)), max(1, round(window.width / shrink))
+    try:
+        channels = [_channel(source, window, shape, access) for source in _sources(work.imagery.dates[-1])]
+    except FAILURES:
+        return None
+    drawn = [c for c in channels if c is not None]
+    if len(drawn) < len(channels):
+        return None
+    return np.stack(drawn if len(drawn) == len(TRUE_COLOUR) else drawn[:1] * 3, axis=-1)
+
+
+def _sources(date: Acquisition) -> tuple[BandSource, ...]:
+    named = {band.name: band for band in date.bands}
+    if all(name in named for name in TRUE_COLOUR):
+        return tuple(named[name] for name in TRUE_COLOUR)
+    return date.bands[:1]
+
+
+def _channel(source: BandSource, window: Window, shape: tuple[int, int], access: Access) -> NDArray[np.uint8] | None:
+    with access.env(source.href), rasterio.open(source.href) as file:
+        shrink = window.height / shape[0]
+        if window.area > CHEAP_PX and not any(f <= shrink * 2 for f in file.overviews(source.index)):
+            return None
+        part = rasterio.windows.Window(window.col, window.row, window.width, window.height)
+        values = file.read(
+            source.index, window=part, out_shape=shape, boundless=_overhangs(window, file), masked=True, fill_value=0
+        )
+    return _stretched(values)
+
+
+def _overhangs(window: Window, file: rasterio.DatasetReader) -> bool:
+    return window.bottom > file.height or window.right > file.width
+
+
+def _stretched(values: np.ma.MaskedArray) -> NDArray[np.uint8]:
+    """2nd to 98th percentile to 0..255, with the dark half lifted."""
+    seen = values.compressed()
+    seen = seen[np.isfinite(seen)] if seen.dtype.kind == "f" else seen
+    if not seen.size:
+        return np.zeros(values.shape, np.uint8)
+    low, high = np.percentile(seen, (2, 98))
+    numbers = np.nan_to_num(values.filled(low).astype(np.float32), nan=float(low))
+    share = np.clip((numbers - low) / max(float(high - low), 1e-9), 0, 1)
+    return (255 * share**0.8).astype(np.uint8)

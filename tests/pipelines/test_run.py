@@ -1,0 +1,297 @@
+"""Whole runs: every driver, every cut and every resumed run give the same products."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import rasterio
+from rasterio.windows import from_bounds
+from rio_cogeo.cogeo import cog_validate
+
+from cluster.resources import layout
+from pipelines.ledger import Ledger, Receipt, read_receipt
+from pipelines.ray_data import RayData
+from pipelines.runner import Loop
+from swathe.errors import Interrupted, OutputError
+from swathe.state import State
+
+SAME = ("result.tif", "score.tif", "features.parquet", "features.geojson")
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def read(path):
+    with rasterio.open(path) as file:
+        return file.read()
+
+
+def assert_same_bytes(one, other, names=SAME):
+    for name in names:
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
+@pytest.fixture(scope="module")
+def looped(go, tmp_path_factory):
+    """The oracle: the plain loop, in chunks of 512."""
+    out = tmp_path_factory.mktemp("loop")
+    outcome, _ = go(out, chunk=512)
+    assert outcome.state is State.DONE
+    return out
+
+
+def test_leaves_every_product(looped, scene):
+    names = {p.name for p in looped.iterdir()}
+    assert names >= {*SAME, "item.json", "preview.png", "report.json"}
+    for name in ("result.tif", "score.tif"):
+        valid, errors, warnings = cog_validate(looped / name, strict=True)
+        assert (valid, errors, warnings) == (True, [], [])
+    with rasterio.open(looped / "result.tif") as result, rasterio.open(scene) as source:
+        assert (result.crs, result.transform, result.shape) == (source.crs, source.transform, source.shape)
+        assert result.nodata == 255
+        assert result.overviews(1)
+        missing = source.read(1) == source.nodata
+        assert np.array_equal(result.read(1) == 255, missing)
+
+
+def test_report_says_what_was_done(looped):
+    facts = json.loads((looped / "report.json").read_text())
+    assert facts["status"] == "done"
+    assert facts["chunks"] | {"shape": 0} == {
+        "total": 4, "done": 4, "empty": 0, "nodata": 0, "failed": 0, "shape": 0
+    }  # fmt: skip
+    valid = (read(looped / "result.tif") != 255).mean()
+    assert facts["pixels"]["valid_fraction"] == pytest.approx(valid, abs=1e-6)
+    assert facts["model"]["runtimes"][0]["engine"] in ("openvino", "onnxruntime")
+    assert facts["model"]["runtimes"][0]["precision"] == "fp32"
+    assert facts["failed"] == []
+    assert facts["imagery"]["dates"][0]["bands"][0]["scale"] == 1e-4
+
+
+def test_features_add_up_to_the_raster(looped):
+    table = pq.read_table(looped / "features.parquet").to_pydict()
+    result = read(looped / "result.tif")[0]
+    for value in (1, 2):
+        drawn = sum(n for n, c in zip(table["pixels"], table["class"], strict=True) if c == value)
+        small = (result == value).sum() - drawn
+        assert 0 <= small < 0.02 * (result == value).sum()  # regions under four pixels are left out
+
+
+@pytest.mark.ray
+def test_ray_data_equals_the_loop(go, looped, tmp_path, warm_ray, card):
+    outcome, watch = go(tmp_path, RayData(layout(card.resources, warm_ray.nodes)), chunk=512)
+    assert outcome.state is State.DONE
+    assert_same_bytes(looped, tmp_path)
+    assert watch.done[-1] == (700 * 900, 700 * 900)
+    workers = {r.worker for r in receipts_of(tmp_path)}
+    assert 1 <= len(workers) <= 2
+
+
+def receipts_of(out) -> list[Receipt]:
+    return [r for r in map(read_receipt, (out / ".swathe" / "parts").glob("*.json")) if r]
+
+
+@pytest.mark.parametrize("chunk", [100, 1000])
+def test_cuts_change_no_class(go, looped, tmp_path, chunk):
+    go(tmp_path, chunk=chunk)
+    assert np.array_equal(read(looped / "result.tif"), read(tmp_path / "result.tif"))
+    difference = read(looped / "score.tif").astype(int) - read(tmp_path / "score.tif")
+    assert np.abs(difference).max() <= 1  # one step of 1/254 where rounding meets 1e-7
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+def test_batches_change_no_class(go, looped, tmp_path, card, batch):
+    other = card.model_copy(update={"resources": card.resources.model_copy(update={"batch": batch})})
+    go(tmp_path, card=other, chunk=512)
+    assert np.array_equal(read(looped / "result.tif"), read(tmp_path / "result.tif"))
+
+
+def test_an_area_gets_the_pixels_of_the_whole(go, looped, tmp_path):
+    outcome, _ = go(tmp_path, aoi="15.03,41.51,15.07,41.54")
+    assert outcome.state is State.DONE
+    with rasterio.open(tmp_path / "result.tif") as crop, rasterio.open(looped / "result.tif") as whole:
+        assert crop.shape < whole.shape
+        there = whole.read(1, window=from_bounds(*crop.bounds, whole.transform))
+        here = crop.read(1)
+        inside = here != 255
+        assert inside.mean() > 0.8
+        assert np.array_equal(here[inside], there[inside])
+
+
+def test_resumes_with_the_missing_chunks_and_ends_in_the_same_bytes(go, looped, tmp_path):
+    class Weak(Loop):
+        """Stops after two chunks, as Ctrl-C would."""
+
+        def map(self, hire, order, chunks):
+            for number, answer in enumerate(super().map(hire, order, chunks)):
+                if number == 2:
+                    raise KeyboardInterrupt
+                yield answer
+
+    with pytest.raises(Interrupted, match=r"(2|3) chunks"):
+        go(tmp_path, Weak(), chunk=512)
+    assert not (tmp_path / "result.tif").exists()
+    outcome, watch = go(tmp_path, chunk=512)
+    assert outcome.resumed >= 2
+    assert sum(e.kind == "chunk" for e in watch.events) == 4 - outcome.resumed
+    assert_same_bytes(looped, tmp_path)
+
+
+def test_a_part_that_was_damaged_is_done_again(go, looped, tmp_path):
+    class Weak(Loop):
+        def map(self, hire, order, chunks):
+            yield from super().map(hire, order, chunks)
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted):
+        go(tmp_path, Weak(), chunk=512)
+    part = next((tmp_path / ".swathe" / "parts").glob("*00000c00001.result.tif"))
+    part.write_bytes(part.read_bytes()[:-9])
+    outcome, _ = go(tmp_path, chunk=512)
+    assert outcome.resumed == 3
+    assert_same_bytes(looped, tmp_path)
+
+
+def test_done_is_done(go, looped):
+    before = (looped / "result.tif").stat().st_mtime_ns
+    outcome, _ = go(looped, chunk=512)
+    assert outcome.already
+    assert (looped / "result.tif").stat().st_mtime_ns == before
+
+
+def test_a_folder_of_another_run_is_not_touched(go, looped, tmp_path):
+    go(tmp_path, chunk=512)
+    with pytest.raises(OutputError) as caught:
+        go(tmp_path, aoi="15.03,41.51,15.07,41.54")
+    assert caught.value.problem.code == "output.taken"
+    assert_same_bytes(looped, tmp_path)
+    outcome, _ = go(tmp_path, aoi="15.03,41.51,15.07,41.54", overwrite=True)
+    assert outcome.state is State.DONE
+
+
+def test_two_writers_do_not_meet(go, tmp_path):
+    with Ledger(tmp_path).open(), pytest.raises(OutputError) as caught:
+        go(tmp_path)
+    assert caught.value.problem.code == "output.busy"
+
+
+def test_a_poisonous_chunk_is_given_up_and_never_called_a_success(go, tmp_path):
+    class Deadly(Loop):
+        """Every chunk's first worker dies three times before anything is written."""
+
+        def map(self, hire, order, chunks):
+            for attempt in (1, 2, 3):
+                (order.parts / f"{chunks[1].key}.attempt-{attempt}").touch()
+            yield from super().map(hire, order, chunks)
+
+    outcome, _ = go(tmp_path, Deadly(), chunk=512)
+    assert outcome.state is State.INCOMPLETE
+    assert outcome.report["chunks"]["failed"] == 1
+    assert "chunk.poison" in outcome.report["failed"][0]["error"]
+    result = read(tmp_path / "result.tif")[0]
+    assert (result[:512, 512:] == 255).all()
+    assert (result[512:] != 255).any()
+    outcome, _ = go(tmp_path, chunk=512)  # tried again: the attempts were counted and cleared
+    assert outcome.state is State.DONE
+
+
+def test_states_only_go_forward(looped):
+    with Ledger(looped).open() as ledger:
+        states = [e.facts["state"] for e in ledger.events if e.kind == "state"]
+        assert states == ["planned", "preparing", "running", "finishing", "done"]
+        assert [e.seq for e in ledger.events] == list(range(1, len(ledger.events) + 1))
+        with pytest.raises(RuntimeError):
+            ledger.enter(State.RUNNING)
+
+
+def test_regression_and_probabilities(go, tmp_path, scene, sensors):
+    from models.registry import load_cards
+
+    ndvi = load_cards([ROOT / "configs" / "models"])["vegetation-ndvi"]
+    outcome, _ = go(tmp_path, card=ndvi, chunk=512)
+    assert outcome.state is State.DONE
+    with rasterio.open(scene) as source:
+        red, nir = source.read(3), source.read(4)
+        missing = red == source.nodata
+    expected = np.where(missing, np.nan, (nir.astype(float) - red) / (nir.astype(float) + red))
+    found = read(tmp_path / "result.tif")[0]
+    assert np.allclose(found, expected, atol=1e-6, equal_nan=True)
+    assert not (tmp_path / "score.tif").exists()
+    assert not (tmp_path / "features.parquet").exists()
+
+
+def command(out, scene, *more):
+    return [sys.executable, "-m", "swathe.command", "run", "--model", "water-ndwi", "--input", str(scene),
+            "--out", str(out), "--chunk", "512", *more]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory, write_scene):
+    return write_scene(tmp_path_factory.mktemp("large") / "large.tif", (3000, 3000))
+
+
+def env(tmp_path):
+    return os.environ | {"SWATHE_DATA_DIR": str(tmp_path / "data")}
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_killed_program_resumes(large, tmp_path, how):
+    whole = tmp_path / "whole"
+    subprocess.run(command(whole, large, "--local"), env=env(tmp_path), check=True, capture_output=True)
+    out = tmp_path / "killed"
+    with subprocess.Popen(
+        command(out, large, "--local", "--json"), env=env(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        wait_for_receipts(out, 3)
+        process.send_signal(how)
+        process.communicate(timeout=60)
+    assert process.returncode == (130 if how != signal.SIGKILL else -signal.SIGKILL)
+    done = len(receipts_of(out))
+    assert 3 <= done < 36
+    assert not (out / "result.tif").exists()
+    again = subprocess.run(
+        command(out, large, "--local", "--json"), env=env(tmp_path), check=True, capture_output=True, text=True
+    )
+    lines = [json.loads(line) for line in again.stdout.splitlines()]
+    running = next(line for line in lines if line.get("state") == "running")
+    assert running["resumed"] >= done
+    assert_same_bytes(whole, out, ("result.tif", "features.parquet", "features.geojson"))
+
+
+def wait_for_receipts(out, count, patience=60):
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        if len(receipts_of(out)) >= count:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"no {count} receipts in {patience} s")
+
+
+def test_a_kept_cut_survives_another_number_of_workers(go, tmp_path, looped):
+    class Weak(Loop):
+        def map(self, hire, order, chunks):
+            for answer in super().map(hire, order, chunks):
+                yield answer
+                raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted):
+        go(tmp_path, Weak())
+    many = Loop()
+    many.actors = 8  # would cut smaller
+    outcome, _ = go(tmp_path, many)
+    assert outcome.state is State.DONE
+    assert outcome.resumed >= 1
+    assert np.array_equal(read(looped / "result.tif"), read(tmp_path / "result.tif"))
+
+
+def test_receipts_survive_a_cut_line(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"chunk": "a", "sta')
+    assert read_receipt(path) is None
+    assert replace(Receipt("a", "done", 1), status="failed").settled is False
