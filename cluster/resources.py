@@ -66,42 +66,67 @@ def layout(wanted: Resources, nodes: Sequence[Node], *, work: int | None = None)
             hint="add a worker, or give the head some: ray start --head --num-cpus N",
             code="cluster.empty",
         )
-    on_gpu = [n for n in workers if n.gpus > 0] if wanted.gpu > 0 else []
+    on_gpu = [n for n in workers if n.gpus >= 1] if wanted.gpu > 0 else []
     pool = _gpu_pool(wanted, on_gpu) if on_gpu else _cpu_pool(wanted, workers)
     return _capped(pool, wanted, work)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """What one actor is to have: the card's wish, cut down to what a single node has."""
+
+    cores: float
+    gpu: float
+    memory: int
+    short: bool
+
+    def per_node(self, node: Node) -> int:
+        """How many such actors a node has room for, cores left aside where GPUs are the scarce thing."""
+        by_memory = _fits(node.memory, self.memory) if node.memory else None
+        by_rest = _per_gpus(node.gpus, self.gpu) if self.gpu else _fits(node.cpus, self.cores)
+        return by_rest if by_memory is None else min(by_rest, by_memory)
+
+
 def _cpu_pool(wanted: Resources, nodes: Sequence[Node]) -> ActorLayout:
-    cores = min(wanted.cpu, max(n.cpus for n in nodes))
-    memory, short = _memory(wanted, nodes)
-    fitting = [_count(_fits(n.cpus, cores), memory, n) for n in nodes]
-    used = [n for n, k in zip(nodes, fitting, strict=True) if k] or [max(nodes, key=lambda n: n.cpus)]
+    ask = _fitting(wanted, nodes, gpu=0)
+    used = [(n, k) for n in nodes if (k := ask.per_node(n))]
     return ActorLayout(
-        actors=max(1, sum(fitting)),
-        num_cpus=_leave_spare(cores, min(n.cpus for n in used)),
+        actors=sum(k for _, k in used),
+        num_cpus=_leave_spare(ask.cores, min(n.cpus for n, _ in used)),
         num_gpus=0,
-        threads=max(1, math.floor(cores)),
-        memory=memory,
-        note=_note(wanted, cores, short, gpu=0),
+        threads=max(1, math.floor(ask.cores)),
+        memory=ask.memory,
+        note=_note(wanted, ask, ask.cores),
     )
 
 
 def _gpu_pool(wanted: Resources, nodes: Sequence[Node]) -> ActorLayout:
     # Ray takes shares below one and whole numbers above it.
-    share = wanted.gpu if wanted.gpu <= 1 else float(math.ceil(wanted.gpu))
-    share = min(share, max(n.gpus for n in nodes))
-    memory, short = _memory(wanted, nodes)
-    fitting = [_count(_per_node(n.gpus, share), memory, n) for n in nodes]
-    used = [(n, k) for n, k in zip(nodes, fitting, strict=True) if k] or [(max(nodes, key=lambda n: n.gpus), 1)]
-    cores = min(wanted.cpu, *(n.cpus / k for n, k in used))
+    ask = _fitting(wanted, nodes, gpu=wanted.gpu if wanted.gpu <= 1 else math.ceil(wanted.gpu))
+    used = [(n, k) for n in nodes if (k := ask.per_node(n))]
+    cores = min(ask.cores, *(n.cpus / k for n, k in used))
     return ActorLayout(
-        actors=max(1, sum(fitting)),
+        actors=sum(k for _, k in used),
         num_cpus=min(_leave_spare(cores, n.cpus) for n, _ in used),
-        num_gpus=_floor(share),
+        num_gpus=_floor(ask.gpu),
         threads=max(1, math.floor(cores)),
-        memory=memory,
-        note=_note(wanted, cores, short, gpu=share),
+        memory=ask.memory,
+        note=_note(wanted, ask, cores),
     )
+
+
+def _fitting(wanted: Resources, nodes: Sequence[Node], *, gpu: float) -> _Ask:
+    """The wish, cut down to the node that comes nearest to it: in GPUs, then in memory, then in cores.
+
+    Too little memory ends a run and too few cores only slow it down.
+    """
+    memory = int(wanted.memory_gb * _GIB)
+
+    def nearness(n: Node) -> tuple[float, float, float]:
+        return min(n.gpus, gpu), min(n.memory or memory, memory), min(n.cpus, wanted.cpu)
+
+    share, room, cores = nearness(max(nodes, key=nearness))
+    return _Ask(cores=cores, gpu=share, memory=int(room), short=room < memory)
 
 
 def _capped(pool: ActorLayout, wanted: Resources, work: int | None) -> ActorLayout:
@@ -109,22 +134,9 @@ def _capped(pool: ActorLayout, wanted: Resources, work: int | None) -> ActorLayo
     return ActorLayout(max(1, most), pool.num_cpus, pool.num_gpus, pool.threads, pool.memory, pool.note)
 
 
-def _per_node(gpus: float, share: float) -> int:
+def _per_gpus(gpus: float, share: float) -> int:
     """Actors on a node: an actor's share lies on one GPU, so what is left of each GPU is lost."""
     return math.floor(gpus) * _fits(1, share) if share <= 1 else _fits(gpus, share)
-
-
-def _count(most: int, memory: int, node: Node) -> int:
-    return most if node.memory == 0 else min(most, _fits(node.memory, memory))
-
-
-def _memory(wanted: Resources, nodes: Sequence[Node]) -> tuple[int, bool]:
-    """Bytes of one actor, and whether the largest node has less than the card asks for."""
-    asked = int(wanted.memory_gb * _GIB)
-    if any(n.memory == 0 for n in nodes):
-        return asked, False
-    most = max(n.memory for n in nodes)
-    return min(asked, most), asked > most
 
 
 def _leave_spare(cores: float, node_cores: float) -> float:
@@ -141,14 +153,14 @@ def _floor(value: float) -> float:
     return math.floor(value * _STEP + 1e-6) / _STEP
 
 
-def _note(wanted: Resources, cores: float, short: bool, *, gpu: float) -> str:
+def _note(wanted: Resources, ask: _Ask, cores: float) -> str:
     bent = []
-    if wanted.gpu > 0 and gpu == 0:
+    if wanted.gpu > 0 and ask.gpu == 0:
         bent.append("no GPU in the cluster: on cores")
-    elif gpu != wanted.gpu:
-        bent.append(f"{gpu:g} GPU instead of {wanted.gpu:g}")
+    elif ask.gpu != wanted.gpu:
+        bent.append(f"{ask.gpu:g} GPU instead of {wanted.gpu:g}")
     if cores < wanted.cpu:
         bent.append(f"{cores:g} cores instead of {wanted.cpu:g}")
-    if short:
+    if ask.short:
         bent.append(f"less memory than the {wanted.memory_gb:g} GB of the card")
     return "; ".join(bent)

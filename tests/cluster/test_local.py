@@ -139,7 +139,6 @@ def test_a_kept_ray_is_heard_on_this_machine_alone(kept):
     assert {ip.removeprefix("::ffff:") for ip in heard} == {"127.0.0.1"}
     assert (running.token_file.stat().st_mode & 0o777) == 0o600
     assert running.token not in (head.home(data_dir) / "head.json").read_text()
-    assert head.usage(running)["CPU"][1] == 2
 
 
 @pytest.mark.ray

@@ -97,7 +97,7 @@ def test_the_schema_catches_mistakes(path, value):
         jsonschema.Draft202012Validator(SCHEMA).validate(broken)
 
 
-@pytest.mark.parametrize("spec", cluster_specs())
+@pytest.mark.parametrize("spec", list(cluster_specs()))
 def test_pods_are_consistent(spec):
     assert spec["rayVersion"] == metadata.version("ray")
     assert spec["authOptions"]["mode"] == "token"
@@ -116,7 +116,7 @@ def test_pods_are_consistent(spec):
         assert pod["securityContext"]["runAsUser"] == 1000
 
 
-@pytest.mark.parametrize("spec", cluster_specs())
+@pytest.mark.parametrize("spec", list(cluster_specs()))
 def test_gpus_are_asked_for_where_the_label_says_so(spec):
     for group in spec["workerGroupSpecs"]:
         limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
