@@ -144,13 +144,25 @@ def _refuse_transform(dataset: DatasetReader, name: str) -> None:
     slack = 1e-9 * max(abs(a), abs(e))
     if abs(b) > slack or abs(d) > slack:
         angle = math.degrees(math.atan2(d, a))
-        raise _grid("rotated", f"the grid of {name} is rotated or sheared (by {angle:.3g}°)", "gdalwarp IN.tif OUT.tif")
+        raise _grid(
+            "rotated",
+            f"the grid of {name} is rotated or sheared (by {angle:.3g}°)",
+            "make it north-up: gdalwarp IN.tif OUT.tif",
+        )
     if dataset.crs is None:
         return
     if e > 0 and a > 0:
-        raise _grid("south_up", f"{name} is stored south-up (first row in the south)", "gdalwarp IN.tif OUT.tif")
+        raise _grid(
+            "south_up",
+            f"{name} is stored south-up (first row in the south)",
+            "make it north-up: gdalwarp IN.tif OUT.tif",
+        )
     if a <= 0 or e >= 0:
-        raise _grid("mirrored", f"{name} is stored mirrored (pixel size {a:g}, {e:g})", "gdalwarp IN.tif OUT.tif")
+        raise _grid(
+            "mirrored",
+            f"{name} is stored mirrored (pixel size {a:g}, {e:g})",
+            "make it north-up: gdalwarp IN.tif OUT.tif",
+        )
 
 
 def _refuse_crs(dataset: DatasetReader, name: str) -> None:
