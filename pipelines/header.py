@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _PROBE_BYTES = 64 * MIB
 _FIELD = "--input"
 _AT_ONCE = 8
+_NORTH_UP = "make it north-up: gdalwarp IN.tif OUT.tif"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ def _refuse_transform(dataset: DatasetReader, name: str) -> None:
         raise _grid(
             "rotated",
             f"the grid of {name} is rotated or sheared (by {angle:.3g}°)",
-            "make it north-up: gdalwarp IN.tif OUT.tif",
+            _NORTH_UP,
         )
     if dataset.crs is None:
         return
@@ -155,13 +156,13 @@ def _refuse_transform(dataset: DatasetReader, name: str) -> None:
         raise _grid(
             "south_up",
             f"{name} is stored south-up (first row in the south)",
-            "make it north-up: gdalwarp IN.tif OUT.tif",
+            _NORTH_UP,
         )
     if a <= 0 or e >= 0:
         raise _grid(
             "mirrored",
             f"{name} is stored mirrored (pixel size {a:g}, {e:g})",
-            "make it north-up: gdalwarp IN.tif OUT.tif",
+            _NORTH_UP,
         )
 
 
