@@ -52,6 +52,10 @@ class Receipt:
     """Resident memory of the worker."""
     cpu_s: float = 0.0
     """CPU time of the worker's process over the chunk."""
+    started: float = 0.0
+    """When work on it began, in seconds since 1970 by the worker's clock; 0 where it never did."""
+    ended: float = 0.0
+    """When its files were whole."""
     worker: str = ""
     """node:pid."""
     runtime: dict[str, Any] = field(default_factory=dict)

@@ -126,7 +126,7 @@ class ChunkWorker:
         self, chunk: Chunk, status: str, tally: Tally | None = None, write_s: float = 0.0,
         files: dict[str, int] | None = None, began: tuple[float, float] = (0.0, 0.0),
     ) -> Receipt:  # fmt: skip
-        tally = tally or Tally()
+        tally, ended = tally or Tally(), time.time()
         seconds = {
             "read": tally.read_s, "predict": tally.predict_s, "blend": tally.blend_s, "write": write_s,
             "total": time.perf_counter() - began[0], "load": self.load_s,
@@ -136,6 +136,7 @@ class ChunkWorker:
             lost=tally.lost, tiles=tally.tiles, skipped=tally.skipped, failed_tiles=tuple(tally.failed),
             seconds={k: round(v, 4) for k, v in seconds.items()}, cpu_s=round(time.process_time() - began[1], 3),
             peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            started=round(ended - seconds["total"], 3), ended=round(ended, 3),
             worker=f"{socket.gethostname()}:{os.getpid()}", runtime=asdict(self.predict.info), files=files or {},
         )  # fmt: skip
 
