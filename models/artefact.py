@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
@@ -225,7 +225,7 @@ def key_of(card: ModelCard, home: ModelHome, family: Family, device: str) -> str
         "precision": card.runtime.precision,
         "family": family,
         "device": device,
-        "machine": _machine() if family == "aoti" else "",
+        "for": _built_for(family),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -244,14 +244,23 @@ def external_data_names(onnx: Path) -> tuple[Path, ...]:
     return tuple(onnx.with_name(f"{stem}{end}") for stem in (onnx.name, onnx.stem) for end in (".data", "_data"))
 
 
-def _machine() -> str:
-    """What compiled code depends on: the version of torch, the CPU's instructions, the GPU."""
-    with suppress(OSError):
-        flags = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith(("flags", "Feat"))), "")
-        gpus = sorted(p.read_text() for p in Path("/proc/driver/nvidia/gpus").glob("*/information"))
-        models = [line for gpu in gpus for line in gpu.splitlines() if line.startswith("Model")]
-        return json.dumps([version("torch"), flags, models])
-    return version("torch")
+def _built_for(family: Family) -> list[str]:
+    """What a file can only be used with: its version of torch and, where it is compiled, the CPU and the GPUs."""
+    if family == "onnx":
+        return []
+    try:
+        built_for = [version("torch")]
+    except PackageNotFoundError:
+        return []
+    return built_for + _hardware() if family == "aoti" else built_for
+
+
+def _hardware() -> list[str]:
+    cpu, gpus = Path("/proc/cpuinfo"), Path("/proc/driver/nvidia/gpus").glob("*/information")
+    lines = cpu.read_text().splitlines() if cpu.is_file() else []
+    instructions = next((x for x in lines if x.startswith(("flags", "Features"))), "")
+    models = {x for gpu in gpus for x in gpu.read_text().splitlines() if x.startswith("Model")}
+    return [instructions, *sorted(models)]
 
 
 def card_sha256(card: ModelCard) -> str:

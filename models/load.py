@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from models.artefact import Artefact, Found, beside, find, source
+from models.artefact import Artefact, Found, beside, family_of_file, find, source
 from models.predictor import Predictor
 from models.register import REQUEST, Request, Say
 from models.runtimes import open_graph, setup_of
@@ -95,7 +95,8 @@ def ensure(
 
 def device_of(card: ModelCard) -> Literal["cpu", "cuda"]:
     """Where a card runs on this machine; torch is only asked where there is an NVIDIA driver and the card wants one."""
-    wants = card.resources.gpu > 0 and card.adapter == "terratorch" and card.runtime.engine not in _CPU_ONLY
+    able = card.adapter == "terratorch" or (card.adapter == "artefact" and family_of_file(card) == "script")
+    wants = able and card.resources.gpu > 0 and card.runtime.engine not in _CPU_ONLY
     if not wants or not Path("/dev/nvidiactl").exists():
         return "cpu"
     import torch

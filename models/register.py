@@ -40,7 +40,7 @@ from models.runtimes import Setup, setup_of
 from models.trial import Reference, Trial, refer, try_engine
 from models.weights import FetchedWeights, ModelHome, fetch
 from swathe.card import ModelCard, Weights
-from swathe.errors import INTERRUPTED, ModelError, SwatheError, exit_code_of
+from swathe.errors import BAD_INPUT, INTERRUPTED, ModelError, SwatheError, exit_code_of
 
 Say = Callable[[str], None]
 """Takes one line of progress."""
@@ -224,6 +224,9 @@ def _fetch_beside(job: Job) -> Callable[[str], Path]:
 
 def main() -> int:
     """Entry point of the process. Standard output belongs to the events; libraries that print do so on stderr."""
+    if sys.stdin.isatty():
+        sys.stderr.write("this is the other end of `swathe models register`; use that\n")
+        return BAD_INPUT
     with os.fdopen(os.dup(1), "w", buffering=1) as events:
         os.dup2(2, 1)
         try:

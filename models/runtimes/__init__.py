@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -58,8 +57,16 @@ def setup_of(card: ModelCard, threads: int = 1, device: str = "cpu", sha256: str
 
 
 def open_graph(engine: str, path: Path, setup: Setup) -> Predictor:
-    """Load an exported network. Raises ``ModelError`` where the engine cannot run it as asked."""
-    return import_module(_MODULES[engine]).load(engine, path, setup)
+    """Load an exported network. Raises ``ModelError`` where the engine cannot run it as asked, or is not installed."""
+    try:
+        return import_module(_MODULES[engine]).load(engine, path, setup)
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            f"{engine} needs {error.name}, which is not installed here",
+            hint="uv sync --all-groups; or choose another runtime.engine",
+            field="runtime.engine",
+            code="model.engine",
+        ) from error
 
 
 def expect_one_end_each(name: str, inputs: int, outputs: int) -> None:
@@ -91,9 +98,9 @@ def expect_result(result: NDArray[np.float32], setup: Setup) -> NDArray[np.float
             )
         result = result.reshape(setup.output)
     result = np.asarray(result, np.float32)
-    # One sum instead of a test per number: it is not finite as soon as one of them is not.
-    if not isfinite(float(result.sum(dtype=np.float64))):
-        bad = np.flatnonzero(~np.isfinite(result.reshape(len(result), -1)).all(axis=1))
+    finite = np.isfinite(result)
+    if not finite.all():
+        bad = np.flatnonzero(~finite.reshape(len(result), -1).all(axis=1))
         raise ModelError(f"values that are not finite in tile {bad.tolist()} of the batch", code="model.nan")
     return result
 

@@ -7,15 +7,16 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from models.artefact import Artefact, Verdict, candidates, find, key_of, read, store
-from models.load import Ready, ensure, load
+from models.load import Ready, device_of, ensure, load
 from models.parity import compare, objection, read_tiles, trial_tiles
 from models.register import Job, choose
-from models.runtimes import setup_of
+from models.runtimes import open_graph, setup_of
 from models.trial import Trial, refer, try_engine
 from models.weights import FetchedWeights, ModelHome
 from swathe.errors import CardError, ImageryError, ModelError, UnsafeModelError, WeightsError
@@ -484,6 +485,21 @@ def test_bf16_is_refused_before_anything_is_done(card_of, home):
     with pytest.raises(ModelError) as caught:
         ensure(card_of(runtime={"precision": "bf16"}), home)
     assert caught.value.problem.code == "model.precision"
+
+
+def test_a_graphics_card_is_only_asked_for_where_there_is_one(card_of):
+    assert device_of(card_of(resources={"gpu": 0})) == "cpu"
+    assert device_of(card_of(resources={"gpu": 1}, runtime={"engine": "openvino"})) == "cpu"
+    if not Path("/dev/nvidiactl").exists():
+        assert device_of(card_of(resources={"gpu": 1})) == "cpu"
+
+
+def test_an_engine_that_is_not_installed_is_named(card_of, home, monkeypatch):
+    stored = kept(card_of(), home, "onnx", openvino=YES)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ModelError, match="openvino needs openvino") as caught:
+        open_graph("openvino", stored.path, setup_of(card_of()))
+    assert caught.value.problem.code == "model.engine"
 
 
 def test_a_pickle_is_refused_by_the_other_process(card_of, home, tmp_path):

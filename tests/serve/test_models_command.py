@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -55,7 +56,6 @@ def swathe(settings):
 
 @pytest.fixture
 def card(tmp_path):
-    import numpy as np
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -94,7 +94,7 @@ def test_an_unknown_model_is_told(swathe):
     assert "water-mndwi" in caught.value.hint
 
 
-def test_a_card_is_added_registered_and_shown(swathe, card, settings):
+def test_a_card_is_added_registered_and_shown(swathe, card, settings, tmp_path):
     added = json.loads(swathe("add", card, "--json"))
     assert added["id"] == "mine"
     assert sorted(p.name for p in settings.card_folders[-1].iterdir()) == ["mine.yaml", "own.onnx"]
@@ -110,7 +110,10 @@ def test_a_card_is_added_registered_and_shown(swathe, card, settings):
     text = swathe("show", "mine")
     assert "Mine [bold]and brackets" in text
     assert "onnxruntime" in text
-    assert "runs on openvino" in swathe("register", "mine", "--again")
+    np.savez(tmp_path / "real.npz", tiles=np.ones((2, 1, 3, 32, 32)))
+    assert "runs on openvino" in swathe("register", "mine", "--again", "--tiles", tmp_path / "real.npz")
+    record = json.loads(swathe("show", "mine", "--json"))["registered"]["artefact"]
+    assert record["verdicts"]["openvino"]["parity"]["real_tiles"] == 2
 
 
 def test_nothing_is_added_twice_or_over_another(swathe, card, settings):
