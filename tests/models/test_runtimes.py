@@ -190,6 +190,17 @@ def test_aotinductor_gives_what_eager_gives_and_is_guarded(network_of, setup, ti
     assert caught.value.problem.code == "model.shape"
 
 
+def test_large_weights_lie_beside_the_graph(network_of, setup, tiles, eager, tmp_path, monkeypatch):
+    from models import export
+
+    monkeypatch.setattr(export, "LARGEST_PROTOBUF", 0)
+    exported = export.export(network_of(), setup, tmp_path, "openvino")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.onnx", "model.onnx.data"]
+    for engine in ("openvino", "onnxruntime"):
+        predict = open_graph(engine, tmp_path / exported.main, setup)
+        np.testing.assert_allclose(predict(tiles), eager(tiles), atol=1e-5)
+
+
 # Files of users
 
 
