@@ -9,11 +9,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import secrets
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -23,15 +22,15 @@ from typing import Any, Self
 
 import psutil
 
-from cluster import environment, reach
+from cluster import environment, reach, scratch
 from cluster.environment import AuthMode
 from swathe.errors import ClusterError
 
 READY_S = 180
 """Ray is up in 10 to 20 s on two idle cores; a busy machine takes several times that."""
 GRACE_S = 20
-_SOCKET_ROOM = 40
-"""Bytes left for Ray's folder: a socket's path ends at 103 (macOS) and Ray appends up to 63."""
+_DASHBOARD_PORT = 8265
+_EXCEPTION = re.compile(r"[\w.]*(Error|Exception): \S")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +152,7 @@ def stop(data_dir: Path, *, keep_logs: bool = False, grace_s: float = GRACE_S) -
         _end(head, grace_s)
         (home(data_dir) / "head.json").unlink(missing_ok=True)
         if not keep_logs:
-            shutil.rmtree(head.folder, ignore_errors=True)
+            scratch.remove(head.folder)
         return found
 
 
@@ -175,17 +174,20 @@ def ensure_token(data_dir: Path) -> Path:
     return file
 
 
-def scratch() -> Path:
-    """A new private folder for one Ray, with a path short enough for its sockets."""
-    usual = tempfile.gettempdir()
-    parent = usual if len(os.fsencode(usual)) + len("/swathe-ray-12345678") <= _SOCKET_ROOM else "/tmp"  # noqa: S108  mkdtemp makes it private
-    return Path(tempfile.mkdtemp(prefix="swathe-ray-", dir=parent))
-
-
 def _launch(spec: HeadSpec) -> Head:
-    folder, log = scratch(), home(spec.data_dir) / "head.log"
+    """Start it; where its dashboard's port is lost to another program in the meantime, on another one."""
+    if spec.dashboard_port:
+        return _launch_at(spec, _asked(spec.dashboard_port, "dashboard_port"))
+    for preferred in (_DASHBOARD_PORT, 0):
+        with suppress(_PortLostError):
+            return _launch_at(spec, reach.free_port(preferred=preferred))
+    return _launch_at(spec, reach.free_port())
+
+
+def _launch_at(spec: HeadSpec, dashboard: int) -> Head:
+    port = _asked(spec.port, "port") if spec.port else 0  # 0: Ray finds one itself
     token = ensure_token(spec.data_dir) if spec.auth == "token" else None
-    port, dashboard = _port(spec.port, 0, "--port"), _port(spec.dashboard_port, 8265, "--dashboard-port")
+    folder, log = scratch.make(), home(spec.data_dir) / "head.log"
     values = environment.variables(spec.environment, loopback=True, auth=spec.auth, token_file=token)
     with log.open("wb") as sink:
         child = subprocess.Popen(
@@ -198,8 +200,8 @@ def _launch(spec: HeadSpec) -> Head:
         )
     head = Head(
         pid=child.pid,
-        started=psutil.Process(child.pid).create_time(),
-        address=f"{reach.LOOPBACK}:{port}",
+        started=scratch.birth(child.pid),
+        address="",
         dashboard=f"http://{reach.LOOPBACK}:{dashboard}",
         folder=folder,
         log=log,
@@ -207,11 +209,12 @@ def _launch(spec: HeadSpec) -> Head:
         token_file=token,
     )
     try:
-        _await(child, head)
+        address = _await(child, head)
     except BaseException:
         _end(head, grace_s=5)
         raise
-    return replace(head, processes=tuple((p.pid, p.create_time()) for p in _family(head)))
+    scratch.give(folder, child.pid)
+    return replace(head, address=address, processes=tuple((p.pid, scratch.birth(p.pid)) for p in _family(head)))
 
 
 def _command(spec: HeadSpec, folder: Path, port: int, dashboard: int) -> list[str]:
@@ -239,36 +242,40 @@ def _inherited() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
 
 
-def _port(asked: int | None, preferred: int, option: str) -> int:
-    if asked is None:
-        return reach.free_port(preferred=preferred)
-    if reach.free_port(preferred=asked) != asked:
-        raise ClusterError(
-            f"port {asked} is taken",
-            hint=f"choose another {option}, or leave it out",
-            field=option,
-            code="cluster.port",
-        )
-    return asked
+def _asked(port: int, field: str) -> int:
+    """``port``, if nobody has it yet."""
+    if reach.free_port(preferred=port) != port:
+        hint = "choose another, or leave it out"
+        raise ClusterError(f"port {port} is taken", hint=hint, field=field, code="cluster.port")
+    return port
 
 
-def _await(child: subprocess.Popen[bytes], head: Head) -> None:
-    """Wait until Ray has said where it is and its dashboard answers."""
+def _await(child: subprocess.Popen[bytes], head: Head) -> str:
+    """The address, once Ray has said it and its dashboard answers."""
     limit = time.monotonic() + READY_S
+    said = head.folder / "ray_current_cluster"
     while time.monotonic() < limit:
         if child.poll() is not None:
             raise _failure(head, "Ray did not start")
-        up = (head.folder / "ray_current_cluster").is_file()
-        if up and reach.get_json(f"{head.dashboard}/api/version", head.token)[0] == 200:  # noqa: PLR2004
-            return
+        if said.is_file() and reach.get_json(f"{head.dashboard}/api/version", head.token)[0] == 200:  # noqa: PLR2004
+            return said.read_text().strip()
         time.sleep(0.2)
     raise _failure(head, f"Ray was not ready after {READY_S} s")
 
 
+class _PortLostError(ClusterError):
+    """Free a moment ago, taken now."""
+
+
 def _failure(head: Head, what: str) -> ClusterError:
-    lines = [x.strip() for x in head.log.read_text(errors="replace").splitlines() if x.strip()]
-    reason = next((x for x in reversed(lines) if "Error" in x), lines[-1] if lines else "it said nothing")
-    return ClusterError(f"{what}: {reason[:300]}", hint=f"see {head.log} and {head.folder}", code="cluster.start")
+    """The last exception in the log, else its last line."""
+    text = head.log.read_text(errors="replace")
+    lines = [x.strip() for x in text.splitlines() if x.strip()]
+    named = [x for x in lines if _EXCEPTION.match(x)]
+    reason = (named or lines or ["it said nothing"])[-1]
+    lost = "address already in use" in text or "already occupied" in text
+    kind = _PortLostError if lost else ClusterError
+    return kind(f"{what}: {reason[:300]}", hint=f"see {head.log} and {head.folder}", code="cluster.start")
 
 
 def _end(head: Head, grace_s: float) -> None:
@@ -310,7 +317,7 @@ def _clear(data_dir: Path) -> None:
     head = recorded(data_dir)
     if head:
         _end(head, GRACE_S)
-        shutil.rmtree(head.folder, ignore_errors=True)
+        scratch.remove(head.folder)
 
 
 def _write(file: Path, text: str) -> None:

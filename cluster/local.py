@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import importlib
 import logging
-import shutil
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster import environment, head, reach
+from cluster import environment, head, reach, scratch
 from cluster.environment import AuthMode
 from cluster.head import Head
 from cluster.resources import Node
 from swathe.errors import ClusterError, InputError, Interrupted
 
-_DASHBOARD_PORT = 8265
 _FEW_TRIES = {"RAY_NUM_REDIS_GET_RETRIES": "1"}
 """By default Ray tries for 13 minutes to join a Ray that answers but will not have us."""
 _ELSEWHERE = "use --submit with its dashboard's URL, or run on one of its machines"
@@ -117,15 +115,15 @@ def connect(spec: ClusterSpec) -> Iterator[Session]:
 @contextmanager
 def _new(spec: ClusterSpec) -> Iterator[Session]:
     """A Ray that lives as long as the context."""
-    folder = head.scratch()
+    folder = scratch.make()
     try:
         with _started(spec, folder) as session:
             yield session
-    except (KeyboardInterrupt, Interrupted, InputError):
-        shutil.rmtree(folder, ignore_errors=True)
+    except (KeyboardInterrupt, SystemExit, Interrupted, InputError):
+        scratch.remove(folder)
         raise
-    # Any other exception leaves Ray's logs for whoever has to find out why.
-    shutil.rmtree(folder, ignore_errors=True)
+    # Any other exception leaves Ray's logs, until the next start, for whoever has to find out why.
+    scratch.remove(folder)
 
 
 @contextmanager
@@ -139,7 +137,8 @@ def _started(spec: ClusterSpec, folder: Path) -> Iterator[Session]:
         "object_store_memory": spec.object_store_mb << 20,
         "include_dashboard": spec.dashboard,
         "dashboard_host": reach.LOOPBACK,
-        "dashboard_port": spec.dashboard_port or reach.free_port(preferred=_DASHBOARD_PORT),
+        # Left open, Ray goes on to the next port where another Ray takes 8265 in the same moment.
+        "dashboard_port": spec.dashboard_port,
         "_temp_dir": str(folder),
     }
     with environment.applied(values), _initialised(arguments, spec, folder / "start.log"):
@@ -161,25 +160,23 @@ def _attached(spec: ClusterSpec, kept: Head | None) -> Iterator[Session]:
 
 @contextmanager
 def _initialised(arguments: Mapping[str, Any], spec: ClusterSpec, log: Path) -> Iterator[None]:
-    """``ray.init`` .. ``ray.shutdown``, quiet, with our errors, and with the caller's SIGTERM handler kept."""
+    """``ray.init`` .. ``ray.shutdown``, quiet, with our errors, and with SIGTERM as the caller had it."""
     import ray
 
-    try:
-        with environment.hushed(log), _own_sigterm():
-            ray.init(
-                **arguments,
-                logging_level=logging.ERROR,
-                log_to_driver=spec.workers_to_terminal,
-            )
-    except BaseException as error:
-        ray.shutdown()
-        if isinstance(error, (KeyboardInterrupt, GeneratorExit)):
-            raise
-        raise _explained(error, arguments["address"], log) from error
-    try:
-        yield
-    finally:
-        ray.shutdown(wait_for_processes=True)
+    with _own_sigterm() as take_back:
+        try:
+            with environment.hushed(log):
+                ray.init(**arguments, logging_level=logging.ERROR, log_to_driver=spec.workers_to_terminal)
+        except BaseException as error:
+            ray.shutdown()
+            if isinstance(error, (KeyboardInterrupt, GeneratorExit)):
+                raise
+            raise _explained(error, arguments["address"], log) from error
+        take_back()
+        try:
+            yield
+        finally:
+            ray.shutdown(wait_for_processes=True)
 
 
 def _explained(error: BaseException, address: str, log: Path) -> ClusterError:
@@ -281,17 +278,22 @@ def _ours(spec: ClusterSpec) -> bool:
     return bool(kept and spec.address and reach.same(spec.address, kept.address))
 
 
-def _own_sigterm() -> Any:
-    """``ray.init`` takes SIGTERM for itself; put the caller's handler back, if there was one."""
-    if threading.current_thread() is not threading.main_thread():
-        return nullcontext()
-    before = signal.getsignal(signal.SIGTERM)
-    return nullcontext() if before in (signal.SIG_DFL, None) else _restored(before)
-
-
 @contextmanager
-def _restored(handler: Any) -> Iterator[None]:
+def _own_sigterm() -> Iterator[Callable[[], object]]:
+    """``ray.init`` takes SIGTERM for itself, in Python and below; what is given takes it back.
+
+    A caller who had no handler gets one that leaves by ``SystemExit(143)``, so that Ray is stopped on the way out.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    wanted = _leave if before in (signal.SIG_DFL, None) else before
     try:
-        yield
+        yield lambda: signal.signal(signal.SIGTERM, wanted)
     finally:
-        signal.signal(signal.SIGTERM, handler)
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _leave(number: int, _: object) -> None:
+    sys.exit(128 + number)

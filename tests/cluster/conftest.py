@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from textwrap import dedent
 
 import pytest
 
-from cluster import environment, head
+from cluster import environment, head, scratch
 
 PATIENCE_S = 240
 STAND_IN = """\
@@ -80,7 +79,7 @@ def nodes():
 @contextmanager
 def several_nodes(*options):
     values = environment.variables({}, loopback=True, auth="disabled")
-    folder = head.scratch()
+    folder = scratch.make()
     with environment.applied(values):
         from ray._common.utils import reset_ray_address
         from ray.cluster_utils import Cluster
@@ -94,4 +93,4 @@ def several_nodes(*options):
         finally:
             cluster.shutdown()
             reset_ray_address()
-            shutil.rmtree(folder, ignore_errors=True)
+            scratch.remove(folder)

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
+from textwrap import dedent
 
 import psutil
 import pytest
 
-from cluster import head, reach
+from cluster import head, reach, scratch
 from cluster.local import ClusterSpec, connect
 from swathe.errors import ClusterError
 
@@ -148,6 +153,30 @@ def test_starting_what_runs_gives_back_what_runs(kept):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
+def test_a_port_lost_on_the_way_is_replaced(tmp_path, monkeypatch):
+    """Between the look and Ray's own start lie 10 seconds, in which somebody else may take the port."""
+    free_port = reach.free_port
+    asked = []
+
+    with socket.socket() as thief:
+        thief.bind(("127.0.0.1", 0))
+        thief.listen()
+
+        def late(host=reach.LOOPBACK, preferred=0):
+            asked.append(preferred)
+            return thief.getsockname()[1] if asked == [8265] else free_port(host, preferred)
+
+        monkeypatch.setattr(reach, "free_port", late)
+        try:
+            running = head.start(head.HeadSpec(tmp_path, cpus=1, gpus=0))
+            assert str(thief.getsockname()[1]) not in running.dashboard
+            assert head.living(tmp_path) == running
+        finally:
+            head.stop(tmp_path)
+
+
+@pytest.mark.ray
 def test_a_gpu_is_shared_by_two_while_a_third_waits(drive, nodes, tmp_path):
     with nodes({"num_cpus": 2}, {"num_cpus": 2, "num_gpus": 1}) as cluster:
         found, _ = drive(
@@ -201,8 +230,6 @@ def test_addresses_that_will_not_do(tmp_path, address, code):
 
 
 def test_a_port_that_is_taken_is_refused_before_anything_starts(tmp_path):
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -285,15 +312,56 @@ def test_a_broken_record_is_no_record(tmp_path, text):
 
 
 def test_scratch_folders_are_short_and_private(tmp_path, monkeypatch):
-    import tempfile
-
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("x" * 60)))
-    folder = head.scratch()
+    folder = scratch.make()
     try:
         assert len(str(folder)) <= 40
         assert (folder.stat().st_mode & 0o777) == 0o700
     finally:
-        folder.rmdir()
+        scratch.remove(folder)
+
+
+def test_scratch_folders_go_with_their_process(tmp_path):
+    sleeper = psutil.Popen(["sleep", "60"])
+    kept, left, strange = (tmp_path / f"swathe-ray-{n}" for n in "abc")
+    for folder in (kept, left, strange):
+        folder.mkdir()
+    scratch.give(kept, os.getpid())
+    scratch.give(left, sleeper.pid)
+    (strange / "owner").write_text("1 0.0 pid:[another container]")
+    sleeper.kill()
+    sleeper.wait()
+    scratch.sweep(tmp_path)
+    assert [f.exists() for f in (kept, left, strange)] == [True, False, True]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_the_ray_of_its_program(tmp_path, number, code):
+    program = f"""
+        import sys, time
+        from pathlib import Path
+        from cluster.local import ClusterSpec, connect
+
+        try:
+            with connect(ClusterSpec(Path({str(tmp_path)!r}), dashboard=False)) as session:
+                print(session.logs.parent.parent, flush=True)
+                time.sleep(300)
+        except KeyboardInterrupt:
+            sys.exit(130)
+    """
+    child = psutil.Popen(
+        [sys.executable, "-c", dedent(program)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    folder = Path(child.stdout.readline().strip())
+    family = child.children(recursive=True)
+    assert folder.is_dir()
+    child.send_signal(number)
+    _, said = child.communicate(timeout=60)
+    assert (child.returncode, said) == (code, "")
+    assert psutil.wait_procs(family, timeout=30)[1] == []
+    assert not folder.exists()
 
 
 @pytest.mark.ray
