@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import rasterio
 from rasterio.errors import RasterioError
 
+from swathe.imagery import is_remote
+
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
 T = TypeVar("T")
 FAILURES = (RasterioError, OSError)
 """What opening and reading raise; urllib's errors are OSErrors."""
-REMOTE = ("http://", "https://", "s3://")
 MIB = 1 << 20
 NO_RANGES = "Range downloading not supported"
 """GDAL's words for a server that sends whole files only."""
@@ -88,20 +89,6 @@ class Access:
         """Open with this driver and no other. To be called inside ``env``; raises one of ``FAILURES``."""
         threads = {"num_threads": str(self.threads)} if driver == "GTiff" and self.threads > 1 else {}
         return rasterio.open(href, driver=driver, sharing=False, **threads)
-
-
-def is_remote(href: str) -> bool:
-    """Whether reading needs the network."""
-    return href.lower().startswith(REMOTE)
-
-
-def shown(href: str) -> str:
-    """The name as people may see it: without the query and the user of a URL, which hold secrets."""
-    if not is_remote(href):
-        return href
-    scheme, _, rest = re.sub(r"[?#].*", "", href).partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def explain(error: BaseException) -> str:

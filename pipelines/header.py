@@ -17,9 +17,10 @@ from rasterio.enums import ColorInterp, Interleaving, MaskFlags
 from rasterio.errors import CRSError, NotGeoreferencedWarning
 from rasterio.windows import Window as RasterioWindow
 
-from pipelines.gdal import FAILURES, MIB, Access, is_remote, retried, shown, status_of, stays
+from pipelines.gdal import FAILURES, MIB, Access, retried, status_of, stays
 from pipelines.peek import Peek, peek, refusal
 from swathe.errors import GridError, ImageryError
+from swathe.imagery import is_remote, shown
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader

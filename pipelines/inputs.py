@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 
-from pipelines.gdal import REMOTE, is_remote, shown
 from swathe.errors import ImageryError, InputError
+from swathe.imagery import REMOTE, is_remote, shown
 
 IMAGES = frozenset({".tif", ".tiff", ".gtif", ".gtiff", ".cog", ".jp2", ".j2k"})
 """What counts as imagery inside a folder; pictures (.png, .jpg) are taken only when named."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from rasterio.crs import CRS
 
-from pipelines.gdal import Access, shown
+from pipelines.gdal import Access
 from pipelines.header import Header, read_headers
 from pipelines.inputs import Files, InputSpec, by_date, parse_input
 from pipelines.match import SKIP, Found, Names, Naming, fitting, match, tokens, vocabulary
@@ -18,7 +18,7 @@ from pipelines.radiometry import Units, nodata_of, units
 from swathe.bands import NAMES
 from swathe.card import Input
 from swathe.errors import BandError, GridError
-from swathe.imagery import Acquisition, BandSource, Imagery
+from swathe.imagery import Acquisition, BandSource, Imagery, shown
 from swathe.recipe import Radiometry
 from swathe.sensor import SensorProfile
 

@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pipelines.gdal import shown
 from pipelines.header import Header
 from swathe.bands import NAMES
 from swathe.errors import BandError
+from swathe.imagery import shown
 from swathe.sensor import SensorProfile
 
 SKIP = "-"

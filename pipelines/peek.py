@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
-from pipelines.gdal import FAILURES, NO_RANGES, Retry, explain, is_remote, retried, shown, status_of, stays
+from pipelines.gdal import FAILURES, NO_RANGES, Retry, explain, retried, status_of, stays
 from swathe.errors import ImageryError
+from swathe.imagery import is_remote, shown
 
 DRIVERS = ("GTiff", "JP2OpenJPEG", "PNG", "JPEG")
 """Formats that are read. None of them can point at another file, as VRT and XML can."""

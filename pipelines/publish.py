@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.backdrop import backdrop
-from pipelines.gdal import shown
 from pipelines.inputs import moment
 from pipelines.ledger import Receipt, write_whole
 from pipelines.products import cog
@@ -91,7 +90,7 @@ def item_facts(plan: Plan, layer: LayerSpec, facts: dict[str, Any]) -> ItemFacts
         created=datetime.now(UTC).replace(microsecond=0),
         start=times[0] if times else None,
         end=times[-1] if times else None,
-        sources=tuple(Source(shown(href)) for href in plan.as_dict()["files"]),
+        sources=tuple(Source(href) for href in imagery.files),
         software=facts["versions"],
         lineage=f"{card.title} over {imagery.sensor} imagery, tile by tile, blended",
         counts={int(value): pixels for value, pixels in facts["classes"].items()},

@@ -13,10 +13,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipelines.gdal import shown
 from pipelines.match import Found
 from swathe.bands import OPTICAL
 from swathe.errors import BandError
+from swathe.imagery import shown
 from swathe.recipe import Radiometry
 from swathe.sensor import SensorProfile
 

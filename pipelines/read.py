@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window as RasterioWindow
 
-from pipelines.gdal import FAILURES, MIB, Access, explain, is_remote, retried, shown, stays
+from pipelines.gdal import FAILURES, MIB, Access, explain, retried, stays
 from pipelines.header import has_own_mask
 from pipelines.peek import glance, version_of
 from swathe.errors import ImageryError, ReadError
-from swathe.imagery import BandSource, Imagery
+from swathe.imagery import BandSource, Imagery, is_remote, shown
 from swathe.raster import Stack
 from swathe.window import Window
 

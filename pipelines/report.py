@@ -11,8 +11,8 @@ from typing import Any
 
 import psutil
 
-from pipelines.gdal import shown
 from pipelines.ledger import Receipt
+from swathe.imagery import shown
 from swathe.plan import Plan
 from swathe.state import State
 

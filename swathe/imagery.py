@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Any
+
+REMOTE = ("http://", "https://", "s3://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +67,33 @@ class Imagery:
     """Bytes per pixel that GDAL keeps when it reads all files: every band of a pixel-interleaved one."""
     notes: tuple[str, ...] = ()
     """What the user should know: a band that stands in for another, a tag that a profile overruled."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of all files, as people may see them."""
+        return tuple(sorted({shown(band.href) for date in self.dates for band in date.bands}))
+
+    def facts(self) -> dict[str, Any]:
+        """What decides the pixels, as plain values: not the names, as a URL may be signed anew for the same file."""
+        bands = [[(b.name, b.index, b.dtype, str(b.nodata), b.scale, b.offset, b.mask_index) for b in d.bands]
+                 for d in self.dates]  # fmt: skip
+        return {
+            "fingerprint": self.fingerprint,
+            "dates": [d.when for d in self.dates],
+            "bands": bands,
+            "grid": (self.crs, self.transform, self.shape),
+        }
+
+
+def is_remote(href: str) -> bool:
+    """Whether reading needs the network."""
+    return href.lower().startswith(REMOTE)
+
+
+def shown(href: str) -> str:
+    """The name as people may see it: without the query and the user of a URL, which hold secrets."""
+    if not is_remote(href):
+        return href
+    scheme, _, rest = re.sub(r"[?#].*", "", href).partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"

@@ -75,7 +75,7 @@ class Work:
         facts = {
             "card": self.card.model_dump(mode="json", include={"id", "task", "adapter", "network", "weights", "input",
                                                               "output", "runtime"}),
-            "imagery": asdict(self.imagery),
+            "imagery": self.imagery.facts(),
             "lattice": asdict(self.lattice),
             "shape": self.shape,
             "origin": self.origin,
@@ -135,7 +135,7 @@ class Plan:
             "model": work.card.id,
             "sensor": work.imagery.sensor,
             "dates": [a.when for a in work.imagery.dates],
-            "files": sorted({b.href for a in work.imagery.dates for b in a.bands}),
+            "files": list(work.imagery.files),
             "crs": work.imagery.crs,
             "transform": list(work.transform)[:6],
             "shape": list(work.shape),

@@ -35,6 +35,7 @@ ASSETS = (
     AssetKind(
         "result.tif.aux.xml", "class-names", "Names of classes for GDAL and QGIS", "application/xml", ("metadata",)
     ),
+    AssetKind("result.qml", "style-qgis", "Style for QGIS", "application/xml", ("metadata",)),
     AssetKind("report.json", "report", "How the run went", "application/json", ("metadata",)),
 )
 """In the order in which an Item lists them."""

@@ -15,11 +15,11 @@ import rasterio
 import rasterio.shutil
 from odc.geo.geobox import GeoBox
 
-from pipelines.products.layer import CLASS_NODATA, Kind, LayerSpec, RasterSpec
+from pipelines.products.layer import CLASS_NODATA, Kind, LayerSpec, RasterSpec, Resampling
 from pipelines.products.overviews import blocks, halve_file, levels
 from pipelines.products.parts import block_ends, refusals
 from pipelines.products.statistics import Statistics
-from pipelines.products.style import side_file
+from pipelines.products.style import qgis_style, side_file
 from swathe.errors import OutputError
 from swathe.window import Window
 
@@ -43,7 +43,7 @@ class Effort:
 def assemble(
     parts: Sequence[Placed], grid: GeoBox, layer: LayerSpec, raster: RasterSpec, target: Path, effort: Effort = Effort()
 ) -> Path:
-    """Write ``target`` and, for classes, ``target.aux.xml`` beside it with their names.
+    """Write ``target``, and beside ``result.tif`` its class names and style for GDAL and QGIS (``style.py``).
 
     Pixels of chunks without a part are nodata. The same parts give the same bytes. The file appears whole or not at
     all. Memory: GDAL's cache and one block of overviews, whatever the size of the grid.
@@ -58,7 +58,7 @@ def assemble(
         whole = folder / "whole.tif"
         rasterio.shutil.copy(mosaic, whole, driver="COG", **_options(raster, effort))
         _check(whole)
-        _beside(target, layer, raster)
+        _beside(target, layer, raster, statistics)
         whole.replace(target)
     return target
 
@@ -68,7 +68,7 @@ def _options(raster: RasterSpec, effort: Effort) -> dict[str, object]:
         "COMPRESS": "ZSTD",
         "LEVEL": effort.level,
         # Neighbouring classes differ by nothing or by anything; scores and values differ by little.
-        "PREDICTOR": "NO" if raster.name == "result" and raster.dtype == "uint8" else "YES",
+        "PREDICTOR": "NO" if raster.resampling is Resampling.MODE else "YES",
         "BLOCKSIZE": raster.block,
         "BIGTIFF": "IF_SAFER",
         "OVERVIEWS": "FORCE_USE_EXISTING",
@@ -176,7 +176,7 @@ def _finished(mosaic: Path, smaller: Sequence[Path], statistics: Statistics) -> 
 
 
 def _describe(band: ET.Element, name: str, layer: LayerSpec, raster: RasterSpec) -> None:
-    classes = layer.classes if layer.kind is Kind.CLASSES and raster.name == "result" else ()
+    classes = layer.classes if raster.name == layer.result.name else ()
     ET.SubElement(band, "Description").text = name
     if classes:  # class names inside the file too: the side file may get lost
         _items(band, {f"CLASS_{c.value}": c.name for c in classes})
@@ -222,12 +222,20 @@ def _items(parent: ET.Element, items: dict[str, str]) -> None:
         ET.SubElement(metadata, "MDI", key=key).text = value
 
 
-def _beside(target: Path, layer: LayerSpec, raster: RasterSpec) -> None:
-    """Names of classes, where GDAL and QGIS look for them: a TIFF has no place for them."""
-    aside = target.with_name(f"{target.name}.aux.xml")
-    if layer.kind is not Kind.CLASSES or raster.name != "result":
-        aside.unlink(missing_ok=True)
-        return
-    fresh = aside.with_name(f".{aside.name}.fresh")
-    fresh.write_bytes(side_file(layer))
-    fresh.replace(aside)
+def _beside(target: Path, layer: LayerSpec, raster: RasterSpec, statistics: Statistics) -> None:
+    """Names and colours, where GDAL and QGIS look for them; what an earlier result left there is removed."""
+    files: dict[Path, bytes | None] = {
+        target.with_name(f"{target.name}.aux.xml"): None,
+        target.with_suffix(".qml"): None,
+    }
+    if raster.name == layer.result.name and layer.kind is not Kind.EMBEDDING:
+        names, style = files
+        files[names] = side_file(layer) if layer.kind is Kind.CLASSES else None
+        files[style] = qgis_style(layer, layer.range or statistics.span(0))
+    for path, content in files.items():
+        if content is None:
+            path.unlink(missing_ok=True)
+            continue
+        fresh = path.with_name(f".{path.name}.fresh")
+        fresh.write_bytes(content)
+        fresh.replace(path)

@@ -214,7 +214,7 @@ def _profile(spec: RasterSpec, window: Window, grid: GeoBox) -> dict[str, Any]:
         "dtype": spec.dtype,
         "nodata": spec.nodata,
         "crs": None if grid.crs is None else grid.crs.to_wkt(),
-        "transform": grid.transform * grid.transform.translation(window.col, window.row),
+        "transform": grid[window.row : window.bottom, window.col : window.right].transform,
         "tiled": True,
         "blockxsize": spec.block,
         "blockysize": spec.block,

@@ -59,6 +59,17 @@ class Statistics:
         share = {"VALID_PERCENT": f"{100 * moments.count / self._pixels:.4g}"}
         return {f"STATISTICS_{k}": v for k, v in ({k: f"{n:.14g}" for k, n in numbers.items()} | share).items()}
 
+    def span(self, index: int) -> tuple[float, float]:
+        """Mean of a band, two standard deviations to either side, within its least and most; never empty."""
+        found = self.items(index)
+        if not found:
+            return 0.0, 1.0
+        least, most, mean, deviation = (
+            float(found[f"STATISTICS_{k}"]) for k in ("MINIMUM", "MAXIMUM", "MEAN", "STDDEV")
+        )
+        low, high = max(least, mean - 2 * deviation), min(most, mean + 2 * deviation)
+        return (low, high) if high > low else (low - 0.5, low + 0.5)
+
     def _of_bytes(self, index: int) -> _Moments:
         counts = self._counts[index].copy()
         counts[CLASS_NODATA] = 0

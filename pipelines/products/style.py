@@ -1,13 +1,19 @@
-"""Class names and colours for those who open the files: GDAL's side file, QGIS's style."""
+"""Class names and colours for those who open the files: GDAL's side file, QGIS's style.
+
+A TIFF holds a palette but no names. GDAL, and with it QGIS, takes them from ``result.tif.aux.xml``; QGIS would still
+list all 256 entries of the palette, so ``result.qml``, which it loads by itself, lists those that there are.
+"""
 
 from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from pipelines.products.layer import LayerSpec
+from pipelines.products.layer import Kind, LayerSpec
+from pipelines.products.picture import ramp
 
 _COLUMNS = (("Value", 0, 5), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8), ("Alpha", 0, 9))
 """Name, GDAL's number of the type (0 whole, 2 text) and of the usage (5 value, 2 name, 6..9 colours)."""
+_STOPS = 9
 
 
 def side_file(layer: LayerSpec) -> bytes:
@@ -19,8 +25,35 @@ def side_file(layer: LayerSpec) -> bytes:
     for value in range(max(names) + 1):
         ET.SubElement(categories, "Category").text = names.get(value, "")
     _table(band, layer)
-    ET.indent(root)
-    return ET.tostring(root, encoding="utf-8") + b"\n"
+    return _text(root)
+
+
+def qgis_style(layer: LayerSpec, span: tuple[float, float]) -> bytes:
+    """``result.qml``. span: of values, the numbers at the ends of the colour ramp."""
+    root = ET.Element("qgis", version="3.22", styleCategories="Symbology")
+    shared = {"band": "1", "opacity": "1", "alphaBand": "-1", "nodataColor": ""}
+    pipe = ET.SubElement(root, "pipe")
+    if layer.kind is Kind.CLASSES:
+        renderer = ET.SubElement(pipe, "rasterrenderer", shared | {"type": "paletted"})
+        palette = ET.SubElement(renderer, "colorPalette")
+        for c in layer.classes:
+            entry = {"value": str(c.value), "color": c.colour, "label": c.name, "alpha": "255"}
+            ET.SubElement(palette, "paletteEntry", entry)
+    else:
+        ends = {"classificationMin": repr(span[0]), "classificationMax": repr(span[1])}
+        renderer = ET.SubElement(pipe, "rasterrenderer", shared | ends | {"type": "singlebandpseudocolor"})
+        _shader(ET.SubElement(renderer, "rastershader"), span)
+    return _text(root)
+
+
+def _shader(parent: ET.Element, span: tuple[float, float]) -> None:
+    ends = {"minimumValue": repr(span[0]), "maximumValue": repr(span[1])}
+    way = {"colorRampType": "INTERPOLATED", "classificationMode": "1", "clip": "0", "labelPrecision": "4"}
+    shader = ET.SubElement(parent, "colorrampshader", ends | way)
+    for i, (red, green, blue) in enumerate(ramp(_STOPS).tolist()):
+        value = span[0] + (span[1] - span[0]) * i / (_STOPS - 1)
+        item = {"value": repr(value), "color": f"#{red:02x}{green:02x}{blue:02x}", "label": f"{value:.4g}"}
+        ET.SubElement(shader, "item", item | {"alpha": "255"})
 
 
 def _table(band: ET.Element, layer: LayerSpec) -> None:
@@ -34,3 +67,8 @@ def _table(band: ET.Element, layer: LayerSpec) -> None:
         row = ET.SubElement(table, "Row", index=str(index))
         for cell in (label.value, label.name, *bytes.fromhex(label.colour[1:]), 255):
             ET.SubElement(row, "F").text = str(cell)
+
+
+def _text(root: ET.Element) -> bytes:
+    ET.indent(root)
+    return ET.tostring(root, encoding="utf-8") + b"\n"

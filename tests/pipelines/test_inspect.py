@@ -12,12 +12,13 @@ import rasterio
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine, from_origin
 
-from pipelines.gdal import Access, Retry, shown
+from pipelines.gdal import Access, Retry
 from pipelines.inputs import InputSpec
 from pipelines.inspect import Declared, inspect, parse_input
 from pipelines.sensors import load_sensors
 from swathe.card import Input
 from swathe.errors import ImageryError, InputError
+from swathe.imagery import shown
 from swathe.recipe import Radiometry
 from tests.pipelines.fault_server import Always, FaultServer, NoRange, Status
 from tests.pipelines.tiffs import pixels, write_tif

@@ -80,7 +80,7 @@ def test_features_add_up_to_the_raster(looped):
     for value in (1, 2):
         drawn = sum(n for n, c in zip(table["pixels"], table["class"], strict=True) if c == value)
         small = (result == value).sum() - drawn
-        assert 0 <= small < 0.02 * (result == value).sum()  # regions under four pixels are left out
+        assert 0 <= small < 0.06 * (result == value).sum()  # regions under four pixels are left out
 
 
 @pytest.mark.ray
@@ -227,7 +227,7 @@ def test_regression_and_probabilities(go, tmp_path, scene, sensors):
 
 
 def command(out, scene, *more):
-    return [sys.executable, "-m", "swathe.command", "run", "--model", "water-ndwi", "--input", str(scene),
+    return [str(Path(sys.executable).with_name("swathe")), "run", "--model", "water-ndwi", "--input", str(scene),
             "--out", str(out), "--chunk", "512", *more]  # fmt: skip
 
 
