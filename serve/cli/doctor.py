@@ -177,11 +177,11 @@ def _disk(settings: Any) -> Iterator[Check]:
 
 
 def _cards(settings: Any) -> Iterator[Check]:
-    lost = [str(f) for f in settings.card_folders if not Path(f).is_dir()]
-    if lost:
-        yield Check("model cards", "warn", f"no such folder: {', '.join(lost)}", "its models are not listed")
+    there = [str(f) for f in settings.card_folders if Path(f).is_dir()]
+    if there:
+        yield Check("model cards", "ok", ", ".join(there))
     else:
-        yield Check("model cards", "ok", ", ".join(str(f) for f in settings.card_folders))
+        yield Check("model cards", "fail", "no folder of model cards", "run from the clone, or set SWATHE_MODELS_DIR")
 
 
 def _limits(_: Any) -> Iterator[Check]:

@@ -136,7 +136,7 @@ def test_the_doctor_fails_where_runs_would(settings, tmp_path):
     assert not json.loads(answer.stdout)["ok"]
     assert found["data folder"]["level"] == "fail"
     assert found["ray"]["level"] == "fail"
-    assert found["model cards"]["level"] == "warn"
+    assert found["model cards"]["level"] == "fail"
     assert all(c["hint"] for c in found.values() if c["level"] != "ok")
 
 
