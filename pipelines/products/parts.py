@@ -14,6 +14,7 @@ import numpy as np
 import rasterio
 import rasterio.windows
 from odc.geo.geobox import GeoBox
+from rasterio._err import CPLE_BaseError  # pyright: ignore[reportMissingModuleSource]  what rasterio.shutil lets through
 from rasterio.errors import RasterioError
 
 from pipelines.products.ground import ground_of
@@ -239,7 +240,7 @@ def refusals(folder: Path) -> Iterator[None]:
     """Turn what GDAL and the system say about a full or locked disk into an OutputError."""
     try:
         yield
-    except (OSError, RasterioError) as error:
+    except (OSError, RasterioError, CPLE_BaseError) as error:
         raise refusal(error, folder) from error
 
 
@@ -249,7 +250,7 @@ def refusal(error: BaseException, folder: Path) -> OutputError:
     while link is not None:
         text, link = f"{text} {link}", link.__cause__ or link.__context__
     number = getattr(error, "errno", None)
-    if number in _LOCKED or "Permission denied" in text or "Read-only" in text:
+    if number in _LOCKED or "Permission denied" in text or "Read-only file system" in text:
         return OutputError(
             f"{folder} cannot be written to", hint="choose another folder", field="out", code="output.readonly"
         )

@@ -25,7 +25,7 @@ class _Moments:
         if numbers.size:
             self.count += numbers.size
             self.total += float(numbers.sum())
-            self.squares += float(numbers @ numbers)
+            self.squares += float(np.square(numbers).sum())  # not a dot product: BLAS adds in an order of its own
             self.least, self.most = min(self.least, float(numbers.min())), max(self.most, float(numbers.max()))
 
 
