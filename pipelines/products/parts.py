@@ -249,7 +249,7 @@ def refusal(error: BaseException, folder: Path) -> OutputError:
     text, link = "", error
     while link is not None:
         text, link = f"{text} {link}", link.__cause__ or link.__context__
-    number = getattr(error, "errno", None)
+    number = error.errno if isinstance(error, OSError) else None  # GDAL's errors have numbers of their own
     if number in _LOCKED or "Permission denied" in text or "Read-only file system" in text:
         return OutputError(
             f"{folder} cannot be written to", hint="choose another folder", field="out", code="output.readonly"
