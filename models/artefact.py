@@ -71,6 +71,10 @@ class Verdict(Frozen):
     """None where it did not come to that."""
     ms_per_tile: float | None = None
     """Of the forward, in the registration's short timing."""
+    reference_ms_per_tile: float | None = None
+    """Of the original's forward, in turns with it."""
+    times_faster: float | None = None
+    """The original's time over the engine's, median of the turns."""
     load_s: float | None = None
     """From the file to a callable."""
 
@@ -104,8 +108,6 @@ class Artefact(Frozen):
     """Of what exported it."""
     verdicts: dict[str, Verdict] = Field(default_factory=dict)
     """Engine -> what came of it."""
-    eager_ms_per_tile: float | None = None
-    """The reference's time, in the same minutes."""
     seconds: float = 0
     """That the export took."""
     made: str = ""

@@ -150,7 +150,6 @@ def _exported(network: Any, engine: str, reference: Reference, job: Job) -> Arte
             opset=exported.opset,
             versions={**exported.versions, "terratorch": version("terratorch")},
             verdicts=verdicts,
-            eager_ms_per_tile=reference.ms_per_tile,
             seconds=seconds,
         )
         return store(record, folder, job.home)

@@ -15,7 +15,7 @@ from models.runtimes import Setup, open_graph
 from swathe.errors import ModelError
 
 TIMED_S = 1.5
-"""Seconds of calls per timing."""
+"""Seconds of calls per timing, of each of the two."""
 ODD_BATCHES = (1, 3)
 """Tried beside the card's, where any batch may be given."""
 
@@ -33,8 +33,8 @@ class Reference:
     """(M, T, C, h, w), M a multiple of the batch."""
     results: Tiles
     """(M, K, h / stride, w / stride)."""
-    ms_per_tile: float
-    """Its own time."""
+    predict: Predictor
+    """To be run again beside the engine, for the timing."""
     classes: bool
     """Whether K are classes."""
     real: int = 0
@@ -63,24 +63,31 @@ class Trial:
 
 
 def refer(name: str, predict: Predictor, tiles: Tiles, classes: bool, batch: int) -> Reference:
-    """Run and time the original. Raises ``ModelError``."""
-    results = run_all(predict, tiles, batch)
-    return Reference(name, tiles, results, timed(predict, tiles[:batch]), classes)
+    """Run the original. Raises ``ModelError``."""
+    return Reference(name, tiles, run_all(predict, tiles, batch), predict, classes)
 
 
 def try_engine(engine: str, trial: Trial) -> Verdict:
     """Load, compare and time; whatever fails is the verdict's reason."""
-    parity, load_s, ms = None, None, None
+    parity, load_s, pace = None, None, Pace()
     try:
         started = time.perf_counter()
         predict = trial.opens(engine, trial.path, trial.setup)
         load_s = round(time.perf_counter() - started, 3)
         parity, reason = _compared(engine, trial, predict)
         if not reason:
-            ms = timed(predict, trial.reference.tiles[: trial.setup.input[0]])
+            pace = race(predict, trial.reference.predict, trial.reference.tiles[: trial.setup.input[0]])
     except ModelError as error:
         reason = error.detail
-    return Verdict(passed=not reason, reason=reason, parity=parity, ms_per_tile=ms, load_s=load_s)
+    return Verdict(
+        passed=not reason,
+        reason=reason,
+        parity=parity,
+        ms_per_tile=pace.ms,
+        reference_ms_per_tile=pace.reference_ms,
+        times_faster=pace.ratio,
+        load_s=load_s,
+    )
 
 
 def _compared(engine: str, trial: Trial, predict: Predictor) -> tuple[Parity, str]:
@@ -106,12 +113,31 @@ def _compared(engine: str, trial: Trial, predict: Predictor) -> tuple[Parity, st
     return parity, objection(difference, setup.precision)
 
 
-def timed(predict: Predictor, batch: Tiles) -> float:
-    """Milliseconds per tile, the median of calls during 1.5 s after one to warm up."""
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Of two forwards, per tile."""
+
+    ms: float | None = None
+    """Median, in milliseconds."""
+    reference_ms: float | None = None
+    """Median, in milliseconds."""
+    ratio: float | None = None
+    """Median of the reference's time over the other's, round by round: machines drift, ratios hardly."""
+
+
+def race(predict: Predictor, reference: Predictor, batch: Tiles) -> Pace:
+    """Time two forwards in turns, after one of each to warm up."""
+    _seconds(predict, batch)
+    _seconds(reference, batch)
+    rounds = []
+    while sum(map(sum, rounds)) < 2 * TIMED_S:
+        rounds.append((_seconds(predict, batch), _seconds(reference, batch)))
+    own, other = ([1e3 * s / len(batch) for s in seconds] for seconds in zip(*rounds, strict=True))
+    ratio = median(b / a for a, b in zip(own, other, strict=True))
+    return Pace(round(median(own), 3), round(median(other), 3), round(ratio, 3))
+
+
+def _seconds(predict: Predictor, batch: Tiles) -> float:
+    started = time.perf_counter()
     predict(batch)
-    calls: list[float] = []
-    while sum(calls) < TIMED_S:
-        started = time.perf_counter()
-        predict(batch)
-        calls.append(time.perf_counter() - started)
-    return round(1e3 * median(calls) / len(batch), 3)
+    return time.perf_counter() - started

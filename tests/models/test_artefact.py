@@ -17,7 +17,7 @@ from models.load import Ready, device_of, ensure, load
 from models.parity import compare, objection, read_tiles, trial_tiles
 from models.register import Job, choose
 from models.runtimes import open_graph, setup_of
-from models.trial import Trial, refer, try_engine
+from models.trial import Trial, race, refer, try_engine
 from models.weights import FetchedWeights, ModelHome
 from swathe.errors import CardError, ImageryError, ModelError, UnsafeModelError, WeightsError
 
@@ -248,6 +248,22 @@ def test_real_tiles_have_to_fit(tmp_path):
         read_tiles(path, (4, 2, 3, 8, 8))
 
 
+def test_a_race_is_of_turns():
+    import time
+
+    def runner(seconds):
+        def run(batch):
+            time.sleep(seconds)
+            return batch
+
+        return run
+
+    pace = race(runner(0.002), runner(0.006), np.zeros((2, 1), np.float32))
+    assert pace.ratio == pytest.approx(3, rel=0.4)
+    assert pace.ms == pytest.approx(1, rel=0.6)
+    assert pace.reference_ms == pytest.approx(3, rel=0.6)
+
+
 # Choosing an engine, with real exports
 
 
@@ -273,11 +289,12 @@ def test_openvino_is_chosen_and_the_record_says_why(card_of, network_of, home, j
     assert record["weights_sha256"] == "0" * 64
     assert record["opset"] == 20
     assert {"torch", "onnx", "onnxscript", "terratorch"} <= record["versions"].keys()
-    assert record["eager_ms_per_tile"] > 0
     for engine in ("openvino", "onnxruntime"):
         verdict = record["verdicts"][engine]
         assert verdict["passed"]
         assert verdict["ms_per_tile"] > 0
+        assert verdict["reference_ms_per_tile"] > 0
+        assert verdict["times_faster"] > 0
         assert verdict["parity"]["batches"] == [1, 3, 4]
         assert (verdict["parity"]["tiles"], verdict["parity"]["real_tiles"]) == (20, 1)
         assert verdict["parity"]["max_abs_diff"] < 1e-5
