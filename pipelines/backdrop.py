@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import rasterio
-import rasterio.windows
 from numpy.typing import NDArray
 
 from pipelines.gdal import FAILURES, Access
@@ -47,7 +46,7 @@ def _channel(source: BandSource, window: Window, shape: tuple[int, int], access:
         shrink = window.height / shape[0]
         if window.area > CHEAP_PX and not any(f <= shrink * 2 for f in file.overviews(source.index)):
             return None
-        part = rasterio.windows.Window(window.col, window.row, window.width, window.height)
+        part = ((window.row, window.bottom), (window.col, window.right))
         values = file.read(
             source.index, window=part, out_shape=shape, boundless=_overhangs(window, file), masked=True, fill_value=0
         )

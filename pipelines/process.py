@@ -29,6 +29,7 @@ from swathe.window import Window
 
 Read = Callable[[Window], Stack]
 Inside = Callable[[Window], NDArray[np.bool_] | None]
+Floats = NDArray[np.float32]
 
 
 @dataclass(slots=True)
@@ -303,45 +304,32 @@ class _Batch:
 def _down(blends: Iterator[Blend], chunk: Chunk, work: Work, tally: Tally) -> Iterator[Raster]:
     """Join each strip's upper ramp with the lower ramp of the strip above, and give out finished rows."""
     rise = ramp(work.lattice.rows.overlap)
-    o, above = len(rise), None
+    fall, o = rise[::-1], len(rise)
+    above: Blend | None = None
     for blend in blends:
         side = blend.strip.window.height
-        if o:
-            yield from _rows(_ramp_rows(above, blend, rise), blend, 0, chunk, tally)
+        upper = _faded(blend, slice(0, o), rise)
+        if above is not None:
+            lower = _faded(above, slice(side - o, side), fall)
+            upper = lower[0] + upper[0], lower[1] + upper[1]
+        yield from _rows(upper, blend, 0, chunk, tally)
         yield from _rows((blend.sums[:, o : side - o], blend.weight[None]), blend, o, chunk, tally)
         above = blend
-    if above is not None and o:
+    if above is not None:
         side = above.strip.window.height
-        fall = rise[::-1, None]
-        sums: NDArray[np.float32] = above.sums[:, side - o :] * fall
-        weight: NDArray[np.float32] = above.weight[None] * fall
-        yield from _rows((sums, weight), above, side - o, chunk, tally)
+        yield from _rows(_faded(above, slice(side - o, side), fall), above, side - o, chunk, tally)
 
 
-def _ramp_rows(
-    above: Blend | None, blend: Blend, rise: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Weighted sums (K, o, w) and weights (o, w) of the rows that two strips share."""
-    o, w = len(rise), blend.strip.window.width
-    weight = blend.weight[None] * rise[:, None]
-    sums = blend.sums[:, :o] * rise[:, None] if blend.sums.size else None
-    if above is None:
-        return _or_empty(sums, blend, o), weight
-    weight = above.weight[None] * rise[::-1, None] + weight
-    if above.sums.size:
-        tail = above.sums[:, -o:] * rise[::-1, None]
-        # Upper strip first, always: float addition must not depend on which chunk does it.
-        sums = tail if sums is None else tail + sums
-    return (sums if sums is not None else np.zeros((len(blend.sums), o, w), np.float32)), weight
+def _faded(blend: Blend, rows: slice, fade: Floats) -> tuple[Floats, Floats]:
+    """Weighted sums (K, o, w) and weights (o, w) of a strip's ramp, with the fade down applied."""
+    height, width = len(fade), blend.strip.window.width
+    weight = np.multiply(blend.weight[None], fade[:, None], dtype=np.float32)
+    if not blend.sums.size:  # no tile of the strip was wanted
+        return np.zeros((len(blend.sums), height, width), np.float32), weight
+    return np.multiply(blend.sums[:, rows], fade[:, None], dtype=np.float32), weight
 
 
-def _or_empty(sums: NDArray[np.float32] | None, blend: Blend, rows: int) -> NDArray[np.float32]:
-    return sums if sums is not None else np.zeros((len(blend.sums), rows, blend.strip.window.width), np.float32)
-
-
-def _rows(
-    weighted: tuple[NDArray[np.float32], NDArray[np.float32]], blend: Blend, first: int, chunk: Chunk, tally: Tally
-) -> Iterator[Raster]:
+def _rows(weighted: tuple[Floats, Floats], blend: Blend, first: int, chunk: Chunk, tally: Tally) -> Iterator[Raster]:
     """Cut rows ``first ..`` of a strip to the chunk and divide by the weights; nothing where none lie in it."""
     started = time.perf_counter()
     sums, weight = weighted

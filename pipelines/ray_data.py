@@ -64,9 +64,13 @@ class RayData:
         return ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             _Actor,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  a class is what Ray documents
             fn_constructor_kwargs={"hire": hire, "order": order},
-            compute=ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=1),
+            # One actor is enough to begin: a busy cluster gives the others when it can.
+            compute=ActorPoolStrategy(
+                min_size=1, max_size=actors, initial_size=actors, max_tasks_in_flight_per_actor=1
+            ),
             num_cpus=self.layout.num_cpus,
             num_gpus=self.layout.num_gpus or None,
+            memory=self.layout.memory,
         )
 
 

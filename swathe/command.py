@@ -14,3 +14,7 @@ def main() -> None:
         raise SystemExit(2)
     # By name, as nothing on the ground floor may import from above.
     importlib.import_module("serve.cli.main").main()
+
+
+if __name__ == "__main__":
+    main()

@@ -46,7 +46,7 @@ def make_scene(path, shape=(700, 900), seed=3, holes=True):
     with rasterio.open(
         path, "w", driver="GTiff", count=len(BANDS), dtype="int16", height=shape[0], width=shape[1], nodata=-9999,
         crs="EPSG:32633", transform=from_origin(500_000, 4_600_000, 10, 10), tiled=True, blockxsize=256,
-        blockysize=256, compress="deflate",
+        blockysize=256, compress="deflate", interleave="pixel",
     ) as file:  # fmt: skip
         file.write(data)
         file.descriptions = BANDS

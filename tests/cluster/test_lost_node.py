@@ -1,0 +1,71 @@
+"""A cluster that loses a machine in the middle of a run loses nothing of the result."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import from_origin
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(500)]
+SAME = ("result.tif", "features.parquet", "features.geojson")
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory):
+    rng = np.random.default_rng(5)
+    coarse = rng.integers(200, 4000, (2, 128, 128)).astype("int16")
+    data = np.repeat(np.repeat(coarse, 48, axis=1), 48, axis=2)
+    path = tmp_path_factory.mktemp("image") / "image.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", count=2, height=6144, width=6144, dtype="int16", crs="EPSG:32633", tiled=True,
+        transform=from_origin(500_000, 4_600_000, 10, 10), compress="zstd",
+    ) as file:  # fmt: skip
+        file.write(data)
+    return path
+
+
+def command(out, image, *more):
+    swathe = str(Path(sys.executable).with_name("swathe"))
+    return [swathe, "run", "-m", "water-ndwi", "-i", str(image), "--bands", "green,nir", "--scale", "0.0001",
+            "--offset", "0", "-o", str(out), "--chunk", "512", "--json", *more]  # fmt: skip
+
+
+def wait_for(condition, what, patience=240):
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"waited in vain for {what}")
+
+
+def receipts(out):
+    return len(list((out / ".swathe" / "parts").glob("*.json")))
+
+
+def test_one_of_three_nodes_dies(nodes, image, tmp_path):
+    import os
+
+    env = os.environ | {"SWATHE_DATA_DIR": str(tmp_path / "data"), "RAY_AUTH_MODE": "disabled"}
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    subprocess.run(command(whole, image, "--local"), env=env, check=True, capture_output=True)
+    with nodes({"num_cpus": 1}, {"num_cpus": 1}, {"num_cpus": 1}) as cluster:
+        victim = cluster.list_all_nodes()[-1]
+        with subprocess.Popen(
+            command(out, image), env=env | {"RAY_ADDRESS": cluster.address}, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True,
+        ) as process:  # fmt: skip
+            wait_for(lambda: receipts(out) >= 6 or process.poll() is not None, "the first chunks")
+            cluster.remove_node(victim, allow_graceful=False)
+            said, complained = process.communicate(timeout=400)
+    assert process.returncode == 0, complained
+    assert json.loads(said.splitlines()[-1])["state"] == "done"
+    report = json.loads((out / "report.json").read_text())
+    assert report["chunks"]["done"] == 144
+    for name in SAME:
+        assert (out / name).read_bytes() == (whole / name).read_bytes(), name

@@ -1,0 +1,77 @@
+"""A whole run over a server that misbehaves: what passes leaves no trace, what stays lost is told."""
+
+import json
+
+import numpy as np
+import pytest
+import rasterio
+
+from pipelines.gdal import Access, Retry
+from swathe.state import State
+from tests.pipelines.fault_server import Every, FaultServer, Reset, Status, never
+
+RETRY = Access(Retry(attempts=5, base_s=0.01, cap_s=0.05, timeout_s=2))
+
+
+@pytest.fixture
+def server(scene):
+    with FaultServer(scene.parent) as running:
+        yield running
+
+
+def pixels(path):
+    with rasterio.open(path) as file:
+        return file.read(1)
+
+
+@pytest.fixture
+def whole(go, tmp_path):
+    go(tmp_path / "whole", chunk=512)
+    return pixels(tmp_path / "whole" / "result.tif")
+
+
+@pytest.mark.parametrize("fault", [Status(503), Reset(2000)], ids=["503", "reset"])
+def test_passing_faults_leave_no_trace(go, server, scene, tmp_path, whole, fault):
+    server.faults = Every(3, fault)
+    outcome, _ = go(tmp_path / "out", inputs=(server.url(scene.name),), chunk=512, access=RETRY)
+    assert outcome.state is State.DONE
+    assert np.array_equal(pixels(tmp_path / "out" / "result.tif"), whole)
+
+
+def test_what_stays_lost_is_listed_and_done_by_the_next_run(go, server, scene, tmp_path, whole):
+    size = scene.stat().st_size
+
+    def gone(request):
+        return Status(404) if request.start > size * 0.6 else None
+
+    server.faults = never
+    url, out = server.url(scene.name), tmp_path / "out"
+    outcome, _ = go_with_faults(go, server, gone, out, url)
+    assert outcome.state is State.INCOMPLETE
+    report = json.loads((out / "report.json").read_text())
+    assert report["status"] == "incomplete"
+    assert report["chunks"]["failed"] > 0
+    assert report["failed"]
+    assert all("read" in lost["error"] for lost in report["failed"])
+    assert report["pixels"]["lost"] > 0 or report["pixels"]["valid_fraction"] < (whole != 255).mean()
+    assert json.loads((out / "item.json").read_text())["properties"]["swathe:status"] == "incomplete"
+    partial = pixels(out / "result.tif")
+    there = partial != 255
+    assert there.any()
+    assert (partial != whole).sum() < whole.size
+    server.faults = never
+    outcome, _ = go(out, inputs=(url,), chunk=512, access=RETRY)
+    assert outcome.state is State.DONE
+    assert np.array_equal(pixels(out / "result.tif"), whole)
+
+
+def go_with_faults(go, server, faults, out, url):
+    """The look at the file goes well; the faults begin with the first chunk."""
+    from pipelines.runner import Loop
+
+    class Unlucky(Loop):
+        def map(self, hire, order, chunks):
+            server.faults = faults
+            yield from super().map(hire, order, chunks)
+
+    return go(out, Unlucky(), inputs=(url,), chunk=512, access=RETRY)

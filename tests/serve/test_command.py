@@ -1,0 +1,217 @@
+"""The command line: exit codes, one-line problems, nothing half-written, and a quick start."""
+
+import json
+import sys
+import time
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import from_origin
+
+from serve.cli import main as cli
+
+
+@pytest.fixture
+def swathe(capfd, monkeypatch, tmp_path):
+    """Run the command in this process: (exit code, stdout, stderr)."""
+    monkeypatch.setenv("SWATHE_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # the test's own process keeps its handlers
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["swathe", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capfd.readouterr()
+        return ended.value.code or 0, out, err
+
+    return run
+
+
+def write(path, data, **profile):
+    defaults = {"driver": "GTiff", "crs": "EPSG:32633", "transform": from_origin(500_000, 4_600_000, 10, 10)}
+    count, height, width = data.shape
+    with rasterio.open(
+        path, "w", count=count, height=height, width=width, dtype=data.dtype, **(defaults | profile)
+    ) as file:  # fmt: skip
+        file.write(data)
+    return path
+
+
+@pytest.fixture
+def image(tmp_path):
+    rng = np.random.default_rng(0)
+    return write(tmp_path / "image.tif", rng.integers(1, 4000, (2, 60, 80)).astype("int16"))
+
+
+NDWI = ("run", "--model", "water-ndwi", "--local", "--bands", "green,nir", "--scale", "0.0001", "--offset", "0")
+
+
+def refused(result, out, code):
+    status, _, err = result
+    assert status == 2, err
+    assert "Traceback" not in err
+    complaint = [line for line in err.splitlines() if line.startswith("swathe: ")]
+    assert len(complaint) == 1
+    assert complaint[0].startswith(f"swathe: {code}"), err
+    assert " — " in complaint[0]  # a hint
+    assert not out.exists() or not any(p.is_file() for p in out.iterdir())
+
+
+def test_a_run_and_its_products(swathe, image, tmp_path):
+    status, out, _ = swathe(*NDWI, "--input", image, "--out", tmp_path / "out")
+    assert status == 0
+    assert "done" in out
+    names = {p.name for p in (tmp_path / "out").iterdir()}
+    assert names >= {"result.tif", "features.parquet", "features.geojson", "item.json", "preview.png", "report.json"}
+
+
+def test_json_lines(swathe, image, tmp_path):
+    status, out, _ = swathe(*NDWI, "--input", image, "--out", tmp_path / "out", "--json")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert status == 0
+    states = [line["state"] for line in lines if line["event"] == "state"]
+    assert states == ["planned", "preparing", "running", "finishing", "done"]
+    assert lines[-1]["event"] == "end"
+
+
+@pytest.mark.parametrize(
+    ("make", "code"),
+    [
+        (lambda p: p.write_bytes(b""), "imagery"),
+        (lambda p: p.write_bytes(b"II*\0 no image at all"), "imagery"),
+        (lambda p: write(p, np.ones((2, 9, 9), "complex64")), "imagery.complex"),
+        (lambda p: write(p, np.ones((2, 9, 9), "int16"), crs=None), "grid.no_crs"),
+        (lambda p: write(p, np.ones((2, 9, 9), "int16"), transform=rasterio.Affine(7, 7, 5e5, 7, -7, 4e6)), "grid"),
+        (lambda p: write(p, np.ones((2, 9, 9), "int16"), transform=rasterio.Affine(9, 0, 5e5, 0, 9, 4e6)), "grid"),
+        (lambda p: write(p, np.ones((1, 9, 9), "int16")), "band.count"),
+    ],
+    ids=["empty", "garbage", "complex", "no-crs", "rotated", "south-up", "band-count"],
+)
+def test_bad_files_are_refused(swathe, tmp_path, make, code):
+    make(tmp_path / "bad.tif")
+    out = tmp_path / "out"
+    refused(swathe(*NDWI, "--input", tmp_path / "bad.tif", "--out", out), out, code)
+
+
+def test_a_truncated_file_is_refused_or_fails_named(swathe, image, tmp_path):
+    whole = image.read_bytes()
+    (tmp_path / "cut.tif").write_bytes(whole[: len(whole) // 2])
+    status, _, err = swathe(*NDWI, "--input", tmp_path / "cut.tif", "--out", tmp_path / "out")
+    assert status in (2, 3)
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("--model", "watr-ndwi"), "model.unknown"),
+        (("--aoi", "1,2,3,4"), "area.outside"),
+        (("--aoi", "nonsense"), "area"),
+        (("--chunk", "0"), "chunk.size"),
+        (("--sensor", "sentinel-9"), "sensor.unknown"),
+        (("--input", "/nowhere/at/all.tif"), "imagery"),
+    ],
+)
+def test_bad_requests_are_refused(swathe, image, tmp_path, arguments, code):
+    out = tmp_path / "out"
+    refused(swathe(*NDWI, "--input", image, "--out", out, *arguments), out, code)
+
+
+def test_no_radiometry_no_run(swathe, image, tmp_path):
+    out = tmp_path / "out"
+    arguments = ("run", "-m", "water-ndwi", "--local", "-i", image, "--bands", "green,nir", "-o", out)
+    refused(swathe(*arguments), out, "band.radiometry")
+
+
+def test_missing_weights_are_one_clear_problem(swathe, tmp_path, monkeypatch):
+    monkeypatch.setenv("SWATHE_OFFLINE", "true")
+    data = np.ones((6, 30, 30), "int16")
+    image = write(tmp_path / "six.tif", data)
+    out = tmp_path / "out"
+    result = swathe(
+        "run", "-m", "prithvi-eo-v2-300m-burnscars", "--local", "-i", image, "--sensor", "prithvi-6", "-o", out
+    )
+    refused(result, out, "weights.missing")
+    assert "huggingface.co" in result[2]
+
+
+def test_an_output_that_is_a_file_is_refused(swathe, image, tmp_path):
+    (tmp_path / "out").write_text("in the way")
+    status, _, err = swathe(*NDWI, "--input", image, "--out", tmp_path / "out")
+    assert status == 2
+    assert "output.unwritable" in err
+    assert (tmp_path / "out").read_text() == "in the way"
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (37, 41)])
+def test_small_images_give_small_results(swathe, tmp_path, shape):
+    data = np.stack([np.full(shape, 3000), np.full(shape, 1000)]).astype("int16")
+    image = write(tmp_path / "small.tif", data)
+    status, _, err = swathe(*NDWI, "--input", image, "--out", tmp_path / "out")
+    assert status == 0, err
+    with rasterio.open(tmp_path / "out" / "result.tif") as result:
+        assert result.shape == shape
+        assert (result.read(1) == 1).all()
+
+
+def test_nothing_valid_is_a_result_that_says_so(swathe, tmp_path):
+    image = write(tmp_path / "void.tif", np.full((2, 40, 40), -9, "int16"), nodata=-9)
+    status, out, err = swathe(*NDWI, "--input", image, "--out", tmp_path / "out")
+    assert status in (0, 2), err
+    if status == 0:
+        report = json.loads((tmp_path / "out" / "report.json").read_text())
+        assert report["chunks"]["nodata"] == 1
+        assert report["pixels"]["valid_fraction"] == 0
+        assert "0.0%" in out
+
+
+def test_not_a_number_is_no_data(swathe, tmp_path):
+    data = np.full((2, 20, 20), 0.3, "float32")
+    data[1] = 0.1
+    data[0, 4, 5], data[1, 7, 8] = np.nan, np.inf
+    image = write(tmp_path / "nan.tif", data)
+    status, _, err = swathe(*NDWI[:4], "--sensor", "reflectance", "--bands", "green,nir", "--input", image, "--out",
+                            tmp_path / "out")  # fmt: skip
+    assert status == 0, err
+    with rasterio.open(tmp_path / "out" / "result.tif") as result:
+        assert [tuple(p) for p in np.argwhere(result.read(1) == 255)] == [(4, 5), (7, 8)]
+
+
+def test_plan_and_models_speak_json(swathe, image):
+    arguments = [a for a in NDWI[1:] if a != "--local"]
+    status, out, _ = swathe("plan", *arguments, "--input", image, "--json")
+    plan = json.loads(out)
+    assert status == 0
+    assert (plan["shape"], plan["chunks"]) == ([60, 80], 1)
+    assert plan["cost"]["area_km2"] == pytest.approx(0.48, rel=0.01)
+    status, out, _ = swathe("models", "--json")
+    assert status == 0
+    assert "water-ndwi" in out
+
+
+def test_real_flood_reaches_its_figure(swathe, real_data, tmp_path):
+    folder = real_data / "flood_sen1floods11"
+    status, _, err = swathe("run", "-m", "water-mndwi-otsu", "--local", "-i", folder / "Spain_7370579_S2Hand.tif",
+                            "--sensor", "sen1floods11-s2", "-o", tmp_path / "out")  # fmt: skip
+    assert status == 0, err
+    with (
+        rasterio.open(tmp_path / "out" / "result.tif") as result,
+        rasterio.open(folder / "Spain_7370579_LabelHand.tif") as label,
+    ):
+        found, truth = result.read(1), label.read(1)
+    seen = truth >= 0
+    both, either = ((found == 1) & (truth == 1) & seen).sum(), (((found == 1) | (truth == 1)) & seen).sum()
+    assert both / either >= 0.70
+
+
+def test_help_starts_quickly(tmp_path):
+    """Not a timed promise: it only must not load what takes seconds (see the house's rules)."""
+    started = time.perf_counter()
+    import subprocess
+
+    answer = subprocess.run(
+        [sys.executable, "-m", "swathe.command", "--help"], capture_output=True, text=True, check=True
+    )  # fmt: skip
+    assert "run" in answer.stdout
+    assert time.perf_counter() - started < 30
