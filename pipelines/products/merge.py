@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.products.corners import Corners, Ints, Outlines
-from pipelines.products.regions import Drawing, Facts, Regions, Seams, meetings
+from pipelines.products.regions import Facts, Regions, Seams, Sketch, meetings
 from pipelines.products.runs import components
 from pipelines.products.shapes import ChunkShapes, ShapeRules, Shapes, finished
 from pipelines.products.simplify import Pieces, outlines_of, polygons_of
@@ -60,7 +60,7 @@ def merge(paths: Sequence[Path], rules: ShapeRules) -> Iterator[Shapes]:
     if not paths:
         return
     plan = _plan([_head(path) for path in paths])
-    waiting: dict[int, list[Drawing]] = defaultdict(list)
+    waiting: dict[int, list[Sketch]] = defaultdict(list)
     for index, path in enumerate(paths):
         shapes = load(path)
         if len(shapes.closed):
@@ -105,7 +105,7 @@ def _plan(heads: list[tuple[Facts, Seams]]) -> _Plan:
     return _Plan(start, rank[group], facts.grouped(count, rank[group]), last[order])
 
 
-def _by_last(drawing: Drawing, plan: _Plan) -> Iterator[tuple[int, Drawing]]:
+def _by_last(drawing: Sketch, plan: _Plan) -> Iterator[tuple[int, Sketch]]:
     """Split by the file that completes each region."""
     last = plan.last[drawing.region]
     indices = np.unique(last)
@@ -113,7 +113,7 @@ def _by_last(drawing: Drawing, plan: _Plan) -> Iterator[tuple[int, Drawing]]:
         yield int(index), drawing if len(indices) == 1 else drawing.take(last == index)
 
 
-def _complete(parts: list[Drawing], groups: range, plan: _Plan, rules: ShapeRules) -> Iterator[Shapes]:
+def _complete(parts: list[Sketch], groups: range, plan: _Plan, rules: ShapeRules) -> Iterator[Shapes]:
     if not parts:
         return
     drawing = type(parts[0]).joined(parts)
@@ -146,7 +146,7 @@ def _put(arrays: dict[str, NDArray[np.generic]], prefix: str, value: Facts | Sea
         arrays[f"{prefix}_{field.name}"] = getattr(value, field.name)
 
 
-def _drawn(drawing: Drawing) -> dict[str, NDArray[np.generic]]:
+def _drawn(drawing: Sketch) -> dict[str, NDArray[np.generic]]:
     if isinstance(drawing, Corners):
         return dict(zip(_CORNERS, (drawing.region, drawing.row, drawing.col, drawing.sign), strict=True))
     arrays: dict[str, NDArray[np.generic]] = {"piece_region": drawing.region}
@@ -158,7 +158,7 @@ def _drawn(drawing: Drawing) -> dict[str, NDArray[np.generic]]:
 _CORNERS = ("corner_region", "corner_row", "corner_col", "corner_sign")
 
 
-def _drawing(arrays: Arrays) -> Drawing:
+def _drawing(arrays: Arrays) -> Sketch:
     if "corner_sign" in arrays:
         return Corners(*(arrays[name] for name in _CORNERS))  # pyright: ignore[reportArgumentType]
     return Pieces(arrays["piece_region"].astype(np.int64), polygons_of(_outlines(arrays, "piece")))

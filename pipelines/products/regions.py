@@ -15,7 +15,7 @@ from pipelines.products.runs import Runs, components, overlaps, runs_of, stacked
 from swathe.window import Window
 
 
-class Drawing(Protocol):
+class Sketch(Protocol):
     """What regions look like while they are still in parts: corners, or simplified pieces."""
 
     @property
@@ -131,7 +131,7 @@ class Regions:
 
     facts: Facts
     """One row each."""
-    drawing: Drawing
+    drawing: Sketch
     """Of all of them."""
     seams: Seams
     """Of those that may go on elsewhere."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipelines.products.corners import Outlines
 from pipelines.products.layer import LayerSpec
-from pipelines.products.regions import Drawing, Facts, Frame, Labels, Regions, label, united
+from pipelines.products.regions import Facts, Frame, Labels, Regions, Sketch, label, united
 from pipelines.products.runs import corners_of
 from pipelines.products.simplify import pieces_of
 from swathe.window import Window
@@ -105,7 +105,7 @@ class Tracer:
         self._closed.append(finished(regions.take(~waiting), self._rules))
         self._open.append(regions.take(waiting))
 
-    def _drawing(self, labels: Labels, classes: NDArray[np.uint8]) -> Drawing:
+    def _drawing(self, labels: Labels, classes: NDArray[np.uint8]) -> Sketch:
         if self._rules.simplify_px > 0:
             return pieces_of(labels, classes, self._rules.simplify_px)
         return corners_of(labels.runs, labels.region, labels.pairs, labels.window)
