@@ -197,8 +197,8 @@ def _edge(colour: str) -> str:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round numbers from ``low`` to ``high``, four to eight of them."""
-    raw = (high - low) / 5
+    """Round numbers from ``low`` to ``high``, two to seven of them."""
+    raw = (high - low) / 6
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(s * power for s in (1, 2, 2.5, 5, 10) if s * power >= raw * 0.999)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
