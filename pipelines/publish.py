@@ -22,6 +22,7 @@ from pipelines.products.layer import Kind, LayerSpec, layer_of
 from pipelines.products.merge import merge
 from pipelines.products.preview import Wording, write_preview
 from pipelines.products.shapes import ShapeRules
+from swathe.imagery import Imagery
 from swathe.lattice import Chunk
 from swathe.plan import Plan
 
@@ -70,7 +71,15 @@ def wording(plan: Plan, facts: dict[str, Any]) -> Wording:
         told.append("INCOMPLETE: chunks failed")
     valid = facts["pixels"]["valid"]
     notes = {int(value): f"{pixels / valid:.1%}" for value, pixels in facts["classes"].items() if valid}
-    return Wording(card.title, " · ".join(t for t in told if t), f"{imagery.sensor} · swathe", notes)
+    return Wording(card.title, " · ".join(t for t in told if t), f"{_credit(imagery)} · swathe", notes)
+
+
+def _credit(imagery: Imagery) -> str:
+    """The sensor where a profile was named, else the files."""
+    if imagery.sensor not in ("tags", "bands"):
+        return imagery.sensor
+    names = [name.rpartition("/")[2] for name in imagery.files]
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")  # noqa: PLR2004  what fits on the line
 
 
 def item_facts(plan: Plan, layer: LayerSpec, facts: dict[str, Any]) -> ItemFacts:

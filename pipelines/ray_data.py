@@ -88,15 +88,33 @@ def _configure() -> None:
 
 
 def _ours(error: Exception) -> SwatheError:
-    """What Ray raised, as one of our errors: our own one from a worker as it was, anything else as a lost cluster."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, SwatheError):
-            return cause
-        cause = getattr(cause, "cause", None) or cause.__cause__
-    first = str(error).strip().splitlines()
+    """What Ray raised, as one of ours: our own error as it was, a broken worker by its cause, else a lost cluster."""
+    from ray.exceptions import RayTaskError
+
+    links = list(_chain(error))
+    for link in links:
+        if isinstance(link, SwatheError):
+            return link
+    if any(isinstance(link, RayTaskError) for link in links):
+        return ClusterError(
+            f"a worker broke: {type(links[-1]).__name__}: {_last_line(links[-1])}",
+            code="cluster.worker",
+            hint="look at what it says; `swathe doctor` checks the machine, and --local shows it without Ray",
+        )
     return ClusterError(
-        f"Ray lost the workers: {first[-1] if first else type(error).__name__}",
+        f"Ray lost the workers: {_last_line(error)}",
         code="cluster.lost",
         hint="run the same command again: it continues with the missing chunks",
     )
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = getattr(link, "cause", None) or link.__cause__
+
+
+def _last_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__

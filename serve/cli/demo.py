@@ -46,7 +46,7 @@ MAPPINGS = (
 def demo(
     context: typer.Context,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for scene and products.")] = Path("demo"),
-    size: Annotated[int, typer.Option(min=512, help="Pixels along a side of the scene.")] = 4096,
+    size: Annotated[int, typer.Option(min=512, help="Pixels along a side; what is promised holds from 4096.")] = 4096,
     seed: Annotated[int, typer.Option(help="Of the scene.")] = 2024,
     local: Annotated[bool, typer.Option("--local", help="Without Ray.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,

@@ -1,6 +1,8 @@
-"""A cluster that loses a machine in the middle of a run loses nothing of the result."""
+"""A cluster that loses a machine, a worker or the driver in the middle of a run loses nothing of the result."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -49,8 +51,6 @@ def receipts(out):
 
 
 def test_one_of_three_nodes_dies(nodes, image, tmp_path):
-    import os
-
     env = os.environ | {"SWATHE_DATA_DIR": str(tmp_path / "data"), "RAY_AUTH_MODE": "disabled"}
     whole, out = tmp_path / "whole", tmp_path / "out"
     subprocess.run(command(whole, image, "--local"), env=env, check=True, capture_output=True)
@@ -67,5 +67,31 @@ def test_one_of_three_nodes_dies(nodes, image, tmp_path):
     assert json.loads(said.splitlines()[-1])["state"] == "done"
     report = json.loads((out / "report.json").read_text())
     assert report["chunks"]["done"] == 144
+    for name in SAME:
+        assert (out / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def workers(out):
+    found = (json.loads(path.read_text()) for path in sorted((out / ".swathe" / "parts").glob("*.json")))
+    return {int(receipt["worker"].rpartition(":")[2]) for receipt in found}
+
+
+def test_a_worker_and_then_the_driver_die(image, tmp_path):
+    env = os.environ | {"SWATHE_DATA_DIR": str(tmp_path / "data"), "RAY_ADDRESS": ""}
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    subprocess.run(command(whole, image, "--local"), env=env, check=True, capture_output=True)
+    with subprocess.Popen(command(out, image), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        wait_for(lambda: receipts(out) >= 3 or process.poll() is not None, "the first chunks")
+        os.kill(min(workers(out)), signal.SIGKILL)
+        before = receipts(out)
+        wait_for(lambda: receipts(out) >= min(before + 6, 144) or process.poll() is not None, "chunks after that")
+        process.kill()
+        process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    done = receipts(out)
+    assert done >= 9
+    again = subprocess.run(command(out, image, "--local"), env=env, check=True, capture_output=True, text=True)
+    lines = [json.loads(line) for line in again.stdout.splitlines()]
+    assert next(line for line in lines if line.get("state") == "running")["resumed"] >= done
     for name in SAME:
         assert (out / name).read_bytes() == (whole / name).read_bytes(), name
