@@ -50,7 +50,7 @@ def _told(idle: Sample, watcher: Watcher) -> dict[str, Any]:
         "idle_kinds_mb": {kind: size / MB for kind, size in idle.kinds.items()},
         "peak_kinds_mb": {kind: size / MB for kind, size in peak.kinds.items()},
         "samples": watcher.samples,
-        "look_ms": peak.took_s * 1e3,
+        "looking_s": watcher.spent_s,
     }
 
 

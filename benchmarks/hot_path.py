@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.scenes import ROOT, Place
+from benchmarks.scenes import ROOT, Place, planned
 
 
 class Recorder:
@@ -110,7 +110,6 @@ def places() -> dict[str, tuple[Any, str]]:
 
 def passes(place: Place, size: int, count: int) -> list[dict[str, Any]]:
     """Milliseconds of CPU per tile, by stage, of each pass."""
-    from benchmarks.measured import planned
     from pipelines.worker import ChunkWorker, Order
 
     card = place.card("fp32")

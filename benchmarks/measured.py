@@ -11,15 +11,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.scenes import ROOT, Place
-from pipelines.begin import begin, look
+from benchmarks.scenes import Place, planned
 from pipelines.ledger import Receipt, read_receipt
 from pipelines.run import Request, run
 from pipelines.runner import Runner
-from pipelines.sensors import load_sensors
 from swathe.card import ModelCard
-from swathe.plan import Plan
-from swathe.recipe import Recipe
 from swathe.state import Event, State
 
 
@@ -76,12 +72,6 @@ class Quiet:
 
     def progress(self, done: int, total: int) -> None:
         """Nobody watches."""
-
-
-def planned(card: ModelCard, image: Path, actors: int) -> Plan:
-    """The plan of a run over a whole image."""
-    recipe = Recipe(card.id, (str(image),))
-    return begin(recipe, card, look(recipe, card, load_sensors(ROOT / "configs" / "sensors")), actors)
 
 
 def measured(card: ModelCard, size: int, place: Place, runner: Runner) -> Ran:

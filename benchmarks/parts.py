@@ -12,11 +12,13 @@ from typing import Any
 
 from benchmarks.driven import CORES, drive
 from benchmarks.hot_path import in_own_process
-from benchmarks.measured import measured, planned
+from benchmarks.measured import measured
 from benchmarks.original import Original, Question
 from benchmarks.rounds import shuffled
-from benchmarks.scenes import VARIANTS, Place, say
+from benchmarks.scenes import VARIANTS, Place, planned, say
 from benchmarks.warm import WarmLoop, WarmRay
+from swathe.card import ModelCard
+from swathe.errors import ModelError
 
 SETTLE_S = 2.0
 """Between two measurements: actors of the last one end."""
@@ -55,8 +57,8 @@ class Extent:
 
 def speed(place: Place, extent: Extent, keep: Keep) -> None:
     """Ours on Ray Data in three runtimes, each between two timings of the forward bound."""
-    cards = {variant: place.card(variant) for variant in VARIANTS}
-    facts: Facts = {"size": extent.size, "rounds": []}
+    cards, skipped = _cards(place)
+    facts: Facts = {"size": extent.size, "skipped": skipped, "rounds": []}
     with _original(place, extent.size, extent) as original, _ray(place) as runner_of:
         facts["original"] = original.about
         for number in range(extent.rounds):
@@ -142,6 +144,19 @@ def water(place: Place, extent: Extent, keep: Keep) -> None:
 PARTS: dict[str, Callable[[Place, Extent, Keep], None]] = {
     "cpu": cpu, "water": water, "tiled": tiled, "speed": speed, "scale": scale,
 }  # fmt: skip
+
+
+def _cards(place: Place) -> tuple[dict[str, ModelCard], dict[str, str]]:
+    """The network in every runtime that this machine has, and why not in the others."""
+    cards: dict[str, ModelCard] = {}
+    skipped: dict[str, str] = {}
+    for variant in VARIANTS:
+        try:
+            cards[variant] = place.card(variant)
+        except ModelError as error:
+            skipped[variant] = error.detail
+            say(f"{variant} is left out: {error.detail}")
+    return cards, skipped
 
 
 def _settled(measure: Callable[..., Any], *args: Any) -> Any:

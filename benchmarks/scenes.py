@@ -13,10 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.weights import ModelHome
+from pipelines.begin import begin, look
 from pipelines.demo.files import DemoScene
 from pipelines.demo.mirror import write_large
 from pipelines.demo.scene import write
+from pipelines.sensors import load_sensors
 from swathe.card import ModelCard
+from swathe.plan import Plan
+from swathe.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 CARD = "prithvi-eo-v2-tiny-upernet"
@@ -78,6 +82,12 @@ class Place:
             cwd=ROOT,
             check=True,
         )
+
+
+def planned(card: ModelCard, image: Path, actors: int) -> Plan:
+    """The plan of a run over a whole image."""
+    recipe = Recipe(card.id, (str(image),))
+    return begin(recipe, card, look(recipe, card, load_sensors(ROOT / "configs" / "sensors")), actors)
 
 
 def say(text: str) -> None:

@@ -61,6 +61,8 @@ def per_forward(variant: str) -> Callable[[Any], list[float]]:
     def pick(facts: Any) -> list[float]:
         ratios = []
         for held in facts["rounds"]:
+            if variant not in held["runs"]:
+                continue
             at = list(held["runs"]).index(variant)
             ran, (before, after) = held["runs"][variant], held["bounds"][at : at + 2]
             bounds = [b["seconds"] / b["tiles"] for b in (before, after)]
@@ -72,7 +74,7 @@ def per_forward(variant: str) -> Callable[[Any], list[float]]:
 
 def ran(variant: str, figure: Callable[[Any], float]) -> Callable[[Any], list[float]]:
     """A figure of every run of a variant."""
-    return lambda facts: [figure(held["runs"][variant]) for held in facts["rounds"]]
+    return lambda facts: [figure(held["runs"][variant]) for held in facts["rounds"] if variant in held["runs"]]
 
 
 def against(one: str, other: str) -> Callable[[Any], list[float]]:
