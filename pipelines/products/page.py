@@ -178,9 +178,11 @@ class _Sheet:
 
 
 def _map(picture: Picture, background: Image.Image | None) -> Image.Image:
-    """The picture over its background, or over hatching that says: no data."""
+    """The picture over its background; hatching says: no data."""
     height, width = picture.rgba.shape[:2]
-    ground = background.convert("RGB").resize((width, height)) if background is not None else _hatching(width, height)
+    ground = _hatching(width, height)
+    if background is not None:
+        ground.paste(background.convert("RGB").resize((width, height)), (0, 0), Image.fromarray(picture.valid))
     ground.paste(Image.fromarray(picture.rgba, "RGBA"), (0, 0), Image.fromarray(picture.rgba[..., 3]))
     return ground
 

@@ -15,8 +15,6 @@ from pipelines.products.layer import CLASS_NODATA, Kind, LayerSpec
 
 Rgba = NDArray[np.uint8]
 
-_SMALLEST = 512
-"""Rasters of fewer pixels are enlarged to this side, in whole steps, so that single pixels can be seen."""
 _VIRIDIS = (
     (68, 1, 84), (72, 40, 120), (62, 74, 137), (49, 104, 142), (38, 130, 142),
     (31, 158, 137), (53, 183, 121), (109, 205, 89), (180, 222, 44), (253, 231, 37),
@@ -31,7 +29,9 @@ class Picture:
     """Colours, and what numbers they stand for."""
 
     rgba: Rgba
-    """(h, w, 4); transparent where there is nothing."""
+    """(h, w, 4); transparent where nothing is drawn."""
+    valid: NDArray[np.bool_]
+    """(h, w) True where there is a result, drawn or not."""
     span: tuple[float, float] | None = None
     """Of values: the numbers at the two ends of the colour ramp."""
 
@@ -45,20 +45,22 @@ def picture(cog: Path, layer: LayerSpec, side: int, aspect: float, *, overlay: b
     with rasterio.open(cog) as file:
         shape = size(file.height, file.width, side, aspect)
         if layer.kind is Kind.CLASSES:
-            return Picture(_classes(file.read(1, out_shape=shape, resampling=_way(file, shape)), layer, overlay))
+            values = file.read(1, out_shape=shape, resampling=_way(file, shape))
+            return Picture(_classes(values, layer, overlay), values != CLASS_NODATA)
         if layer.kind is Kind.VALUES:
             return _values(file.read(1, out_shape=shape, resampling=_way(file, shape)), layer)
         small = size(file.height, file.width, min(side, 256), aspect)
         vectors = file.read(out_shape=(file.count, *small), resampling=_way(file, small))
-        return Picture(_enlarged(_components(vectors), shape))
+        rgba = _enlarged(_components(vectors), shape)
+        return Picture(rgba, rgba[..., 3] > 0)
 
 
 def size(height: int, width: int, side: int, aspect: float) -> tuple[int, int]:
-    """(rows, cols) of a picture in true proportions: shrunk to ``side``, or enlarged to at least 512."""
+    """(rows, cols) of a picture in true proportions: shrunk to ``side``, or enlarged towards it in whole steps."""
     wide, tall = width * aspect, float(height)
     factor = side / max(wide, tall)
     if factor > 1:
-        factor = min(factor, max(1.0, math.ceil(_SMALLEST / max(wide, tall))))
+        factor = math.floor(factor)
     return max(1, round(tall * factor)), max(1, round(wide * factor))
 
 
@@ -90,7 +92,7 @@ def _values(values: NDArray[np.float32], layer: LayerSpec) -> Picture:
     span = layer.range or _span(values[valid])
     share = np.clip((np.where(valid, values, span[0]) - span[0]) / (span[1] - span[0]), 0, 1)
     colours = ramp(256)[np.rint(share * 255).astype(np.uint8)]
-    return Picture(np.dstack([colours, np.where(valid, 255, 0).astype(np.uint8)]), span)
+    return Picture(np.dstack([colours, np.where(valid, 255, 0).astype(np.uint8)]), valid, span)
 
 
 def _span(values: NDArray[np.float32]) -> tuple[float, float]:

@@ -49,9 +49,10 @@ def write_preview(  # noqa: PLR0913  a result, what it is, what is said of it
     background is then not drawn. side: of the map, in pixels. Raises OutputError where the disk is full or locked.
     """
     across, down = pixel_metres(grid)
-    shown = picture(cog, layer, side, across / down, overlay=background is not None and layer.kind is Kind.CLASSES)
+    overlay = background is not None and layer.kind is Kind.CLASSES
+    shown = picture(cog, layer, side, across / down, overlay=overlay)
     under = None if background is None else Image.fromarray(background)
-    image = page(shown, _caption(shown, layer, grid, wording, under is None, down), under)
+    image = page(shown, _caption(shown, layer, grid, wording, overlay), under)
     fresh = target.with_name(f".{target.name}.fresh")
     with refusals(target.parent):
         image.save(fresh, "PNG", pnginfo=_information(wording))
@@ -59,7 +60,7 @@ def write_preview(  # noqa: PLR0913  a result, what it is, what is said of it
     return target
 
 
-def _caption(shown: Picture, layer: LayerSpec, grid: GeoBox, wording: Wording, hatched: bool, down: float) -> Caption:
+def _caption(shown: Picture, layer: LayerSpec, grid: GeoBox, wording: Wording, overlay: bool) -> Caption:
     band = layer.result.bands[0] if layer.kind is Kind.VALUES else ""
     unit = f"{band} ({layer.result.unit})" if layer.result.unit else band
     subtitle = wording.subtitle
@@ -71,13 +72,11 @@ def _caption(shown: Picture, layer: LayerSpec, grid: GeoBox, wording: Wording, h
         subtitle,
         wording.footer,
         tuple(
-            Entry(c.colour, c.name, wording.notes.get(c.value, ""))
-            for c in layer.classes
-            if hatched or not c.background
+            Entry(c.colour, c.name, wording.notes.get(c.value, "")) for c in (layer.drawn if overlay else layer.classes)
         ),
         unit,
-        down * grid.shape[0] / shown.rgba.shape[0],
-        nodata=hatched and bool((shown.rgba[..., 3] == 0).any()),
+        pixel_metres(grid)[1] * grid.shape[0] / shown.rgba.shape[0],
+        nodata=not shown.valid.all(),
     )
 
 

@@ -108,7 +108,8 @@ def test_pictures_keep_proportions_and_fit(height, width, aspect):
 
 
 def test_small_rasters_are_enlarged_and_degrees_are_squeezed():
-    assert size(1, 1, 1024, 1.0) == (512, 512)
+    assert size(1, 1, 1024, 1.0) == (1024, 1024)
+    assert size(300, 200, 1024, 1.0) == (900, 600)
     assert size(700, 300, 1024, 1.0) == (700, 300)
     assert size(8192, 8192, 1024, 0.5) == (1024, 512)
 
@@ -131,9 +132,10 @@ def test_the_page_holds_title_map_legend_and_scale(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir() if p.suffix == ".png") == ["preview.png"]
 
 
-def test_under_classes_lies_the_background(tmp_path):
+def test_under_classes_lies_the_background_and_where_there_is_no_result_hatching(tmp_path):
     image = np.zeros((600, 600), np.uint8)
     image[:, 300:] = 1
+    image[400:] = 255
     cog, grid = cog_of(image, LAYER, tmp_path)
     under = np.full((50, 50, 3), (200, 30, 40), np.uint8)
     target = write_preview(cog, LAYER, grid, tmp_path / "p.png", Wording("t"), background=under)
@@ -142,6 +144,7 @@ def test_under_classes_lies_the_background(tmp_path):
     assert (pixels[200, MARGIN + 50 + (640 - 600) // 2] == (200, 30, 40)).all()
     mixed = pixels[200, -MARGIN - 50 - (640 - 600) // 2]
     assert mixed[0] < 200 < mixed[2] + 80
+    assert pixels[500:650, 100:500].min() > 200
 
 
 class Recorder(ImageDraw.ImageDraw):
@@ -163,7 +166,8 @@ words = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, 
     span=st.one_of(st.none(), st.tuples(st.floats(-1e6, 1e6), st.floats(0.001, 1e6))), metres=st.floats(0.001, 1e5),
 )  # fmt: skip
 def test_no_text_leaves_the_page_or_runs_into_other_text(title, names, shape, span, metres):
-    shown = Picture(np.zeros((*shape, 4), np.uint8), None if span is None else (span[0], span[0] + span[1]))
+    nothing, ends = np.zeros((*shape, 4), np.uint8), None if span is None else (span[0], span[0] + span[1])
+    shown = Picture(nothing, nothing[..., 3] > 0, ends)
     entries = tuple(Entry("#336699", n, n[:9]) for n in names)
     caption = Caption(title, title, title, entries, unit=title, metres_per_pixel=metres, nodata=True)
     Recorder.seen = []
