@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.predictor import Predictor
-from models.prepare import to_model_units
+from models.prepare import fill_units, gain_and_bias
 from pipelines.ahead import ahead
 from swathe.errors import ModelError, ReadError, SwatheError
 from swathe.lattice import Chunk, Tile, ramp
@@ -30,6 +30,8 @@ from swathe.window import Window
 Read = Callable[[Window], Stack]
 Inside = Callable[[Window], NDArray[np.bool_] | None]
 Floats = NDArray[np.float32]
+PATIENCE = 8
+"""Tiles that may be lost one after the other before the rest of a chunk is not tried."""
 
 
 @dataclass(slots=True)
@@ -42,16 +44,18 @@ class Tally:
     """Tiles without a wanted pixel."""
     failed: list[dict[str, object]] = field(default_factory=list)
     """Tiles lost: row, col, problem."""
+    lost_running: int = 0
+    """Tiles whose imagery was lost one after the other; PATIENCE of them and the chunk is given up."""
     wanted: int = 0
     """Valid pixels inside the area."""
     lost: int = 0
     """Wanted pixels without a value."""
     read_s: float = 0.0
-    """Reading and normalising, in the reader's thread."""
+    """Reading, in the reader's thread."""
     predict_s: float = 0.0
     """In the network."""
     blend_s: float = 0.0
-    """Cutting out tiles and blending them."""
+    """Cutting out and normalising tiles, and blending their results."""
 
     def fail(self, tile: Tile, error: SwatheError) -> None:
         """Note a lost tile."""
@@ -60,14 +64,16 @@ class Tally:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Strip:
-    """One row of tiles, read and ready for the network."""
+    """One row of tiles, as read."""
 
     tiles: tuple[Tile, ...]
     """Those to predict, left to right."""
     window: Window
     """All tiles of the row, in cells of the output grid."""
-    units: NDArray[np.float32]
-    """(T, C, H, W) model units, H and W in pixels of the imagery."""
+    stack: Stack
+    """Their pixels. They become model units tile by tile: a whole strip of those would be twice as large."""
+    scaling: tuple[Floats, Floats]
+    """Gain and bias per band that do so."""
     wanted: NDArray[np.bool_]
     """(h, w) cells that should get a value."""
 
@@ -76,8 +82,10 @@ class Strip:
 class Blend:
     """Predictions of one row of tiles, blended across."""
 
-    strip: Strip
-    """Where it lies."""
+    window: Window
+    """All tiles of the row, in cells of the output grid."""
+    wanted: NDArray[np.bool_]
+    """(h, w) cells that should get a value."""
     sums: NDArray[np.float32]
     """(K, h, w) weighted sums."""
     weight: NDArray[np.float32]
@@ -123,8 +131,7 @@ def _strip(row: list[Tile], chunk: Chunk, work: Work, read: Read, inside: Inside
             tiles.append(tile)
         else:
             tally.skipped += 1
-    units = to_model_units(stack, work.card.input) if tiles else np.empty((0, 0, 0, 0), np.float32)
-    return Strip(tuple(tiles), window, units, wanted)
+    return Strip(tuple(tiles), window, stack, gain_and_bias(stack, work.card.input), wanted)
 
 
 def _hull(row: list[Tile]) -> Window:
@@ -137,31 +144,47 @@ def _read_or_salvage(
 ) -> tuple[Stack, frozenset[Tile]]:
     """The strip in one read; where that is lost, tile by tile, so that one bad block costs one tile."""
     try:
-        return read(work.pixels_of(window)), frozenset()
-    except ReadError as error:
-        return _salvage(row, window, work, read, (tally, error))
+        if tally.lost_running < PATIENCE:
+            return read(work.pixels_of(window)), frozenset()
+    except ReadError:
+        pass
+    return _salvage(row, window, work, read, tally)
 
 
-def _salvage(
-    row: list[Tile], window: Window, work: Work, read: Read, note: tuple[Tally, ReadError]
-) -> tuple[Stack, frozenset[Tile]]:
-    tally, error = note
+def _salvage(row: list[Tile], window: Window, work: Work, read: Read, tally: Tally) -> tuple[Stack, frozenset[Tile]]:
     lost: set[Tile] = set()
     whole: Stack | None = None
     for tile in row:
-        try:
-            stack = read(work.pixels_of(tile.window))
-        except ReadError as again:
+        stack = _tile_or_none(tile, work, read, tally)
+        if stack is None:
             lost.add(tile)
-            tally.fail(tile, again)
             continue
         whole = whole or _blank(stack, work.pixels_of(window))
         rows, cols = work.pixels_of(tile.window).within(work.pixels_of(window))
         whole.data[:, :, rows, cols] = stack.data
         whole.mask[:, rows, cols] = stack.mask
-    if whole is None:
-        whole = _nothing(work, work.pixels_of(window), error)
-    return whole, frozenset(lost)
+    return whole or _nothing(work, work.pixels_of(window)), frozenset(lost)
+
+
+def _tile_or_none(tile: Tile, work: Work, read: Read, tally: Tally) -> Stack | None:
+    """One tile's imagery, or None where it is lost.
+
+    After PATIENCE tiles lost in a row the rest of the chunk is not tried: every try takes all the pauses of a read
+    that is repeated, and a server that is down would hold the run for hours.
+    """
+    if tally.lost_running >= PATIENCE:
+        tally.fail(
+            tile, ReadError("not tried: the tiles before it were lost one after the other", code="read.given_up")
+        )
+        return None
+    try:
+        stack = read(work.pixels_of(tile.window))
+    except ReadError as error:
+        tally.lost_running += 1
+        tally.fail(tile, error)
+        return None
+    tally.lost_running = 0
+    return stack
 
 
 def _blank(like: Stack, window: Window) -> Stack:
@@ -170,7 +193,7 @@ def _blank(like: Stack, window: Window) -> Stack:
     return Stack(data, np.zeros((t, window.height, window.width), bool), like.scale, like.offset)
 
 
-def _nothing(work: Work, window: Window, _error: ReadError) -> Stack:
+def _nothing(work: Work, window: Window) -> Stack:
     t, c = len(work.imagery.dates), len(work.card.input.bands)
     data = np.zeros((t, c, window.height, window.width), np.int16)
     return Stack(data, np.zeros((t, window.height, window.width), bool), np.ones(c), np.zeros(c))
@@ -204,7 +227,7 @@ def _across(strips: Iterator[Strip], work: Work, predict: Predictor, tally: Tall
         blend = _empty_blend(strip, work)
         waiting.append(blend)
         for tile in strip.tiles:
-            batch.add(tile, blend)
+            batch.add(tile, strip, blend)
         while waiting and not waiting[0].pending:
             yield waiting.pop(0)
     batch.flush()
@@ -214,7 +237,7 @@ def _across(strips: Iterator[Strip], work: Work, predict: Predictor, tally: Tall
 def _empty_blend(strip: Strip, work: Work) -> Blend:
     h, w = strip.window.height, strip.window.width
     sums = np.zeros((work.card.output.depth, h, w if strip.tiles else 0), np.float32)
-    return Blend(strip, sums, np.zeros(w, np.float32), len(strip.tiles))
+    return Blend(strip.window, strip.wanted, sums, np.zeros(w, np.float32), len(strip.tiles))
 
 
 class _Batch:
@@ -227,11 +250,12 @@ class _Batch:
         self.work, self.predict, self.tally = work, predict, tally
         self.rise = ramp(work.lattice.cols.overlap)
 
-    def add(self, tile: Tile, blend: Blend) -> None:
+    def add(self, tile: Tile, strip: Strip, blend: Blend) -> None:
         started = time.perf_counter()
-        s, strip = self.work.stride, blend.strip
-        col = (tile.window.col - strip.window.col) * s
-        np.copyto(self.buffer[len(self.slots)], strip.units[..., col : col + self.buffer.shape[-1]])
+        col = (tile.window.col - strip.window.col) * self.work.stride
+        cols = slice(col, col + self.buffer.shape[-1])
+        stack, into = strip.stack, self.buffer[len(self.slots)]
+        fill_units(into, stack.data[..., cols], stack.mask[..., cols], strip.scaling)
         self.slots.append((tile, blend))
         self.tally.blend_s += time.perf_counter() - started
         if len(self.slots) == len(self.buffer):
@@ -283,7 +307,7 @@ class _Batch:
     def _place(self, tile: Tile, blend: Blend, output: NDArray[np.float32]) -> None:
         """Add a tile to its row, left neighbour first: ramp, core, ramp."""
         started = time.perf_counter()
-        col, side, o = tile.window.col - blend.strip.window.col, tile.window.width, len(self.rise)
+        col, side, o = tile.window.col - blend.window.col, tile.window.width, len(self.rise)
         right = col + side
         sums, weight = blend.sums, blend.weight
         if o:
@@ -307,7 +331,7 @@ def _down(blends: Iterator[Blend], chunk: Chunk, work: Work, tally: Tally) -> It
     fall, o = rise[::-1], len(rise)
     above: Blend | None = None
     for blend in blends:
-        side = blend.strip.window.height
+        side = blend.window.height
         upper = _faded(blend, slice(0, o), rise)
         if above is not None:
             lower = _faded(above, slice(side - o, side), fall)
@@ -316,13 +340,13 @@ def _down(blends: Iterator[Blend], chunk: Chunk, work: Work, tally: Tally) -> It
         yield from _rows((blend.sums[:, o : side - o], blend.weight[None]), blend, o, chunk, tally)
         above = blend
     if above is not None:
-        side = above.strip.window.height
+        side = above.window.height
         yield from _rows(_faded(above, slice(side - o, side), fall), above, side - o, chunk, tally)
 
 
 def _faded(blend: Blend, rows: slice, fade: Floats) -> tuple[Floats, Floats]:
     """Weighted sums (K, o, w) and weights (o, w) of a strip's ramp, with the fade down applied."""
-    height, width = len(fade), blend.strip.window.width
+    height, width = len(fade), blend.window.width
     weight = np.multiply(blend.weight[None], fade[:, None], dtype=np.float32)
     if not blend.sums.size:  # no tile of the strip was wanted
         return np.zeros((len(blend.sums), height, width), np.float32), weight
@@ -330,24 +354,31 @@ def _faded(blend: Blend, rows: slice, fade: Floats) -> tuple[Floats, Floats]:
 
 
 def _rows(weighted: tuple[Floats, Floats], blend: Blend, first: int, chunk: Chunk, tally: Tally) -> Iterator[Raster]:
-    """Cut rows ``first ..`` of a strip to the chunk and divide by the weights; nothing where none lie in it."""
+    """Cut rows ``first ..`` of a strip to the chunk and divide by the weights; nothing where none lie in it.
+
+    ``weighted``: sums (K, h, w), divided in place, as nobody needs them again; weights (h, w) or (1, w).
+    """
     started = time.perf_counter()
     sums, weight = weighted
-    height, window = sums.shape[1], blend.strip.window
+    height, window = sums.shape[1], blend.window
     if not height:
         return
     part = Window(window.row + first, window.col, height, window.width).intersection(chunk.window)
     if part is None:
         return
     rows, cols = part.within(Window(window.row + first, window.col, height, window.width))
-    wanted = blend.strip.wanted[first + rows.start : first + rows.stop, cols]
-    weight = np.broadcast_to(weight, (height, window.width))[rows, cols]
+    wanted = blend.wanted[first + rows.start : first + rows.stop, cols]
+    weight = weight[rows if len(weight) > 1 else slice(None), cols]
     covered = weight > 0
-    mask = wanted & covered
-    data = np.zeros((len(sums), part.height, part.width), np.float32)
+    whole = bool(covered.all())
+    mask = wanted if whole else wanted & covered
     if sums.size:
-        np.divide(sums[:, rows, cols], weight, out=data, where=covered)
-    tally.wanted += int(wanted.sum())
-    tally.lost += int(wanted.sum() - mask.sum())
+        data = sums[:, rows, cols]
+        np.divide(data, weight, out=data, where=whole or covered)
+    else:
+        data = np.zeros((len(sums), part.height, part.width), np.float32)
+    asked = int(np.count_nonzero(wanted))
+    tally.wanted += asked
+    tally.lost += asked - int(np.count_nonzero(mask))
     tally.blend_s += time.perf_counter() - started
     yield Raster(part.row, part.col, data, mask)

@@ -42,7 +42,7 @@ def test_what_stays_lost_is_listed_and_done_by_the_next_run(go, server, scene, t
     size = scene.stat().st_size
 
     def gone(request):
-        return Status(404) if request.start > size * 0.6 else None
+        return Status(404) if size * 0.5 < request.start < size * 0.75 else None
 
     server.faults = never
     url, out = server.url(scene.name), tmp_path / "out"
