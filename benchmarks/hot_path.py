@@ -94,7 +94,7 @@ def places() -> dict[str, tuple[Any, str]]:
 
     return {
         "read": (worker.Reader, "read"),
-        "normalise": (process, "to_model_units"),
+        "normalise": (process, "fill_units"),
         "choose": (process, "_wanted"),
         "collect": (process._Batch, "add"),  # noqa: SLF001  stages of our own engine
         "across": (process._Batch, "_place"),  # noqa: SLF001

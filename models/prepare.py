@@ -20,15 +20,28 @@ def gain_and_bias(stack: Stack, eats: BandStatistics) -> tuple[NDArray[np.float3
 
 
 def to_model_units(stack: Stack, eats: BandStatistics) -> NDArray[np.float32]:
-    """(T, C, H, W) float32 in model units; invalid pixels are 0, which is the mean after normalisation.
-
-    In place after one conversion: this runs once per pixel of every strip.
-    """
-    gain, bias = gain_and_bias(stack, eats)
-    with np.errstate(invalid="ignore"):
-        units = stack.data.astype(np.float32)
-        units *= gain[None, :, None, None]
-        units += bias[None, :, None, None]
-    if not stack.mask.all():
-        np.copyto(units, np.float32(0), where=~stack.mask[:, None])
+    """(T, C, H, W) float32 in model units; invalid pixels are 0, which is the mean after normalisation."""
+    units = np.empty(stack.data.shape, np.float32)
+    fill_units(units, stack.data, stack.mask, gain_and_bias(stack, eats))
     return units
+
+
+def fill_units(
+    units: NDArray[np.float32],
+    stored: NDArray[np.generic],
+    valid: NDArray[np.bool_],
+    scaling: tuple[NDArray[np.float32], NDArray[np.float32]],
+) -> None:
+    """Write stored numbers into ``units`` as model units, 0 where they are not valid.
+
+    units, stored: (T, C, h, w). valid: (T, h, w). scaling: of ``gain_and_bias``. Band by band, so that what is
+    written lies in the cache for the next step: this runs once per pixel of every tile.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        for into, bands in zip(units, stored, strict=True):
+            for out, band, gain, bias in zip(into, bands, *scaling, strict=True):
+                np.copyto(out, band, casting="unsafe")
+                np.multiply(out, gain, out=out)
+                np.add(out, bias, out=out)
+    if not valid.all():
+        np.copyto(units, np.float32(0), where=~valid[:, None])
