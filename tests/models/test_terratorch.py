@@ -115,7 +115,6 @@ def test_three_dates_go_in_as_bands_then_dates(terratorch, adapter, tmp_path):
 
 
 def test_regression_keeps_its_one_channel(terratorch, adapter, tmp_path):
-    import torch
 
     task, checkpoint = task_of(terratorch, "PixelwiseRegressionTask", REGRESSION, tmp_path, loss="mse")
     x = tiles()
@@ -125,7 +124,6 @@ def test_regression_keeps_its_one_channel(terratorch, adapter, tmp_path):
 
 
 def test_a_number_per_tile(terratorch, adapter, tmp_path):
-    import torch
 
     args = {**{k: v for k, v in CLASSIFICATION.items() if k != "num_classes"}, "num_outputs": 1}
     task, checkpoint = task_of(terratorch, "ScalarRegressionTask", args, tmp_path, loss="mse")
@@ -135,7 +133,6 @@ def test_a_number_per_tile(terratorch, adapter, tmp_path):
 
 
 def test_classification_is_one_cell_per_tile(terratorch, adapter, tmp_path):
-    import torch
 
     task, checkpoint = task_of(terratorch, "ClassificationTask", CLASSIFICATION, tmp_path)
     x = tiles()
@@ -168,7 +165,6 @@ def test_embeddings_are_the_tokens_on_their_grid(terratorch, adapter, tmp_path, 
 
 
 def test_feature_maps_of_a_convolutional_backbone_pass_as_they_are(terratorch, adapter, tmp_path):
-    import torch
 
     network = {"backbone": "timm_resnet18", "args": {"in_chans": 6, "out_indices": [1, 2]}, "layer": 0}
     card = a_card("embedding", network, output={"channels": 64, "stride": 4})
@@ -179,7 +175,6 @@ def test_feature_maps_of_a_convolutional_backbone_pass_as_they_are(terratorch, a
 
 
 def test_a_chip_that_is_no_multiple_of_the_patch_is_padded_by_terratorch(terratorch, adapter, tmp_path):
-    import torch
 
     task, checkpoint = task_of(terratorch, "SemanticSegmentationTask", SEGMENTATION, tmp_path)
     x = tiles(side=57)
@@ -199,7 +194,6 @@ def a_config(folder, args, task="SemanticSegmentationTask", **init_args):
 
 
 def test_a_config_and_its_factory_block_are_the_same_network(terratorch, adapter, tmp_path):
-    import torch
 
     a_config(tmp_path, {**SEGMENTATION, "backbone_pretrained": True})
     of_config = a_card(network={"config": "config.yaml"}, origin=tmp_path / "a-card.yaml")
@@ -225,7 +219,6 @@ def test_a_config_by_uri_is_fetched(terratorch, adapter, tmp_path):
 
 
 def test_a_config_of_embeddings(terratorch, adapter, tmp_path):
-    import torch
 
     args = {"backbone": "prithvi_eo_tiny", "backbone_bands": BANDS, "backbone_num_frames": 1}
     a_config(tmp_path, args, "EmbeddingGenerationTask", layers=[1, 2])
@@ -239,7 +232,6 @@ def test_a_config_of_embeddings(terratorch, adapter, tmp_path):
 
 
 def test_auxiliary_heads_have_a_place_for_their_weights(terratorch, adapter, tmp_path):
-    import torch
     from terratorch.models.model import AuxiliaryHead
 
     head = {"name": "aux", "decoder": "FCNDecoder", "decoder_args": {"decoder_channels": 8}}
