@@ -229,15 +229,23 @@ def _across(strips: Iterator[Strip], work: Work, predict: Predictor, tally: Tall
         for tile in strip.tiles:
             batch.add(tile, strip, blend)
         while waiting and not waiting[0].pending:
-            yield waiting.pop(0)
+            yield _without_gaps(waiting.pop(0))
     batch.flush()
-    yield from waiting
+    yield from map(_without_gaps, waiting)
 
 
 def _empty_blend(strip: Strip, work: Work) -> Blend:
     h, w = strip.window.height, strip.window.width
-    sums = np.zeros((work.card.output.depth, h, w if strip.tiles else 0), np.float32)
+    sums = np.empty((work.card.output.depth, h, w if strip.tiles else 0), np.float32)
     return Blend(strip.window, strip.wanted, sums, np.zeros(w, np.float32), len(strip.tiles))
+
+
+def _without_gaps(blend: Blend) -> Blend:
+    """Sums are 0 where no tile was placed: the room was not cleared before, as nearly all of it is written to."""
+    gaps = blend.weight == 0
+    if blend.sums.size and gaps.any():
+        blend.sums[..., gaps] = 0
+    return blend
 
 
 class _Batch:
@@ -311,7 +319,11 @@ class _Batch:
         right = col + side
         sums, weight = blend.sums, blend.weight
         if o:
-            sums[..., col : col + o] += output[..., :o] * self.rise
+            left = sums[..., col : col + o]
+            if weight[col]:  # the left neighbour is there
+                left += output[..., :o] * self.rise
+            else:
+                np.multiply(output[..., :o], self.rise, out=left)
             sums[..., right - o : right] = output[..., side - o :] * self.rise[::-1]
             weight[col : col + o] += self.rise
             weight[right - o : right] = self.rise[::-1]
