@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 class Settings(BaseSettings):
     """What may be set from outside; ``swathe doctor`` prints it."""
 
-    model_config = SettingsConfigDict(env_prefix="SWATHE_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="SWATHE_", frozen=True, extra="ignore", env_ignore_empty=True)
 
     data_dir: Path = Field(default_factory=lambda: Path.home() / ".local" / "share" / "swathe")
     """Weights, artefacts, the record of a kept Ray."""
