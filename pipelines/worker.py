@@ -22,7 +22,7 @@ from pipelines.area import inside
 from pipelines.gdal import Access
 from pipelines.ledger import MAX_ATTEMPTS, Receipt, begin_attempt, keep_receipt, write_whole
 from pipelines.process import Tally, process
-from pipelines.products.layer import layer_of
+from pipelines.products.layer import Kind, layer_of
 from pipelines.products.parts import PartWriter
 from pipelines.products.shapes import ShapeRules
 from pipelines.read import Reader, strip_cache_mb
@@ -74,6 +74,8 @@ class ChunkWorker:
         self.spec = layer_of(order.work.card, probabilities=order.work.products.probabilities)
         started = time.perf_counter()
         self.predict = load(order.work.card, order.home, order.threads, order.fitted)
+        if self.spec.kind is Kind.CLASSES:
+            import scipy.sparse.csgraph  # noqa: F401  for tracing: half a second, and here nobody waits for a chunk
         self.load_s = time.perf_counter() - started
         self.reader = order.reader()
 
