@@ -16,26 +16,21 @@ def ahead(items: Iterator[T], depth: int = 1) -> Iterator[T]:
 
     When the consumer stops early the thread ends at its next item.
     """
-    ready: queue.Queue[object] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
-
-    def hand_over(item: object) -> bool:
-        while not stop.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
+    ready: queue.SimpleQueue[object] = queue.SimpleQueue()
+    # Taken before an item is begun: a queue of that size would let one more be made and held in hand.
+    room, stop = threading.Semaphore(depth), threading.Event()
 
     def produce() -> None:
+        item: object = None
         try:
-            for item in items:
-                if not hand_over(item):
+            while item is not _END:
+                room.acquire()
+                if stop.is_set():
                     return
-            hand_over(_END)
+                item = next(items, _END)
+                ready.put(item)
         except BaseException as error:  # noqa: BLE001  carried to the consumer, which raises it
-            hand_over(_Raised(error))
+            ready.put(_Raised(error))
 
     thread = threading.Thread(target=produce, name="read-ahead", daemon=True)
     thread.start()
@@ -43,9 +38,11 @@ def ahead(items: Iterator[T], depth: int = 1) -> Iterator[T]:
         while (item := ready.get()) is not _END:
             if isinstance(item, _Raised):
                 raise item.error
+            room.release()
             yield item  # type: ignore[misc]
     finally:
         stop.set()
+        room.release()
         thread.join()
 
 
@@ -76,6 +73,7 @@ class Behind(Generic[T]):
                 self._consume(item)  # type: ignore[arg-type]
             except BaseException as error:  # noqa: BLE001  carried to the producer, which raises it
                 self._error = error
+            del item  # as long as it waits for the next one
 
     def put(self, item: T) -> None:
         """Hand over one item."""

@@ -346,14 +346,14 @@ def _down(blends: Iterator[Blend], chunk: Chunk, work: Work, tally: Tally) -> It
         side = blend.window.height
         upper = _faded(blend, slice(0, o), rise)
         if above is not None:
-            lower = _faded(above, slice(side - o, side), fall)
+            lower = _faded(above, slice(0, o), fall)
             upper = lower[0] + upper[0], lower[1] + upper[1]
         yield from _rows(upper, blend, 0, chunk, tally)
         yield from _rows((blend.sums[:, o : side - o], blend.weight[None]), blend, o, chunk, tally)
+        blend.sums = blend.sums[:, side - o :].copy()  # its lower ramp; the rest goes as soon as it is written
         above = blend
     if above is not None:
-        side = above.window.height
-        yield from _rows(_faded(above, slice(side - o, side), fall), above, side - o, chunk, tally)
+        yield from _rows(_faded(above, slice(0, o), fall), above, above.window.height - o, chunk, tally)
 
 
 def _faded(blend: Blend, rows: slice, fade: Floats) -> tuple[Floats, Floats]:

@@ -104,6 +104,7 @@ class ChunkWorker:
             for block in process(chunk, work, self.reader.read, self.predict, self._inside, tally):
                 behind.put(block)
                 self._progress(chunk, block)
+                del block  # or it would keep its strip while the next one is predicted
         part = writer.part
         files = part.files if part else {}
         classes = {str(value): count for value, count in part.counts.items()} if part else {}
