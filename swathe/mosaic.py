@@ -1,0 +1,122 @@
+"""Imagery that was searched for: scenes on one output grid, joined per date.
+
+The other half of what a run can read; the first is :class:`swathe.imagery.Imagery`, files on one grid.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+from swathe.imagery import shown
+from swathe.scene import Affine6, Scene
+from swathe.source import Auth, SourceMask, TileService
+
+BLOCK = 512
+"""Side of the blocks of the output grid in which mosaics are made, counted from the grid's anchor: never from the
+area drawn, so that a pixel is made from the same numbers whatever area it belongs to."""
+
+
+class Composite(StrEnum):
+    """What becomes of several observations of one pixel."""
+
+    NONE = "none"
+    """One solar day; its scenes fill each other's gaps."""
+    LATEST = "latest"
+    """The newest clear one."""
+    BEST = "best"
+    """The clear one farthest from any cloud, up to a limit; then the newest."""
+    MEDIAN = "median"
+    """Per band, of all clear ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One date of the model's input."""
+
+    when: str
+    """A day or an interval, for people."""
+    scenes: tuple[Scene, ...]
+    """In order of preference: the first that is clear at a pixel fills it (none, latest)."""
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """Everything a run on searched imagery reads."""
+
+    slots: tuple[Slot, ...]
+    """Oldest first; as many as the model has dates."""
+    bands: tuple[str, ...]
+    """Common names, in the model's order."""
+    composite: Composite
+    """How scenes of a slot are joined."""
+    crs: str
+    """Of the output grid."""
+    transform: Affine6
+    """Of the output grid; north-up, square pixels."""
+    shape: tuple[int, int]
+    """(rows, cols) of the output grid."""
+    corner: tuple[int, int]
+    """(row, col) of the output grid's first pixel, counted from the anchor: the origin of the CRS at this resolution,
+    shifted by the scenes' own phase where all share one (Landsat's pixel corners lie half a pixel off)."""
+    unit: str
+    """Physical unit: reflectance, dB, …"""
+    sensor: str
+    """Id of the source."""
+    mask: SourceMask | None = None
+    """What is not ground."""
+    auth: Auth = field(default=Auth())
+    """How its files are read."""
+    tiles: TileService | None = None
+    """Where the imagery is a tile service."""
+    max_loss: float = 0.0
+    """Share of observations (pixel x scene) that may be lost before a chunk counts as failed."""
+    notes: tuple[str, ...] = ()
+    """What the user should know."""
+
+    @property
+    def dates(self) -> tuple[Slot, ...]:
+        """As ``Imagery.dates``: what has a ``when``."""
+        return self.slots
+
+    @property
+    def scenes(self) -> tuple[Scene, ...]:
+        """All scenes, each once, oldest first."""
+        found = {scene.id: scene for slot in self.slots for scene in slot.scenes}
+        return tuple(sorted(found.values(), key=lambda s: (s.when, s.id)))
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Items that were used; files, where there are no items."""
+        return tuple(sorted({shown(s.href or s.bands[0].href) for s in self.scenes}))
+
+    @property
+    def block(self) -> tuple[int, int]:
+        """(rows, cols) along which reading is cheapest."""
+        return BLOCK, BLOCK
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over what decides the pixels."""
+        return hashlib.sha256(json.dumps(self.facts(), sort_keys=True, default=str).encode()).hexdigest()
+
+    def facts(self) -> dict[str, Any]:
+        """What decides the pixels, as plain values. Hrefs are unsigned, so that a new token is no new run."""
+        slots = [[(s.id, [_facts_of(b) for b in s.bands], _facts_of(s.mask)) for s in slot.scenes]
+                 for slot in self.slots]  # fmt: skip
+        return {
+            "slots": slots,
+            "composite": self.composite.value,
+            "grid": (self.crs, self.transform, self.shape, self.corner),
+            "mask": None if self.mask is None else self.mask.model_dump(mode="json"),
+            "tiles": None if self.tiles is None else self.tiles.model_dump(mode="json"),
+            "max_loss": self.max_loss,
+        }
+
+
+def _facts_of(asset: Any) -> Any:
+    return None if asset is None else {**asdict(asset), "href": shown(asset.href)}

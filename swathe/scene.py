@@ -1,0 +1,74 @@
+"""A scene: one acquisition of one satellite over one footprint, and where each of its bands lies. No pixel yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Affine6 = tuple[float, float, float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class AssetGrid:
+    """Where the pixels of a file lie."""
+
+    crs: str
+    """``EPSG:n``, or WKT."""
+    transform: Affine6
+    """Affine (a, b, c, d, e, f) of level 0; north-up."""
+    shape: tuple[int, int]
+    """(rows, cols)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One band of one scene."""
+
+    name: str
+    """Common name of the band, or of the mask (``scl``, ``qa``)."""
+    href: str
+    """As published: never signed, never with credentials. A tile service has ``{z}/{x}/{y}`` in it."""
+    index: int = 1
+    """Band of the file, from 1."""
+    scale: float = 1.0
+    """physical = stored * scale + offset, after the source's rule."""
+    offset: float = 0.0
+    """See ``scale``."""
+    nodata: float | None = None
+    """Stored number that means nothing; None: what the file says."""
+    resampling: str = "bilinear"
+    """nearest, bilinear or cubic; masks are always nearest."""
+    grid: AssetGrid | None = None
+    """Where the catalogue says it (``proj:*``); None: known when the file is opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One acquisition, as found."""
+
+    id: str
+    """Of the STAC item, or the file's name."""
+    collection: str
+    """It belongs to; empty for plain files."""
+    when: str
+    """RFC 3339, UTC: the instant of acquisition (the middle of it, where it took long)."""
+    footprint: bytes
+    """WKB, longitude and latitude, cut at the antimeridian."""
+    bands: tuple[Asset, ...]
+    """In the order in which they were asked for."""
+    mask: Asset | None = None
+    """What tells cloud from ground, where the source has it."""
+    cloud: float | None = None
+    """Percent of the whole scene, as its catalogue says (0..100)."""
+    clear: float | None = None
+    """Share of the area of interest that is clear, as measured in its mask (0..1); None: not measured."""
+    href: str = ""
+    """The item itself: what ``derived_from`` links to."""
+    rule: str = ""
+    """The radiometry rule that was used, in words."""
+    platform: str = ""
+    """Satellite."""
+
+    @property
+    def crs(self) -> str | None:
+        """Of its first band, where known."""
+        return self.bands[0].grid.crs if self.bands and self.bands[0].grid else None
