@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import shapely
 from odc.geo.geobox import GeoBox
-from pyproj import Geod
+from odc.geo.geom import Geometry
+from pyproj import Geod, Transformer
 from shapely.geometry.base import BaseGeometry
 
 from pipelines import chunking
@@ -14,6 +16,7 @@ from swathe.card import Input, ModelCard
 from swathe.errors import InputError
 from swathe.imagery import Imagery
 from swathe.lattice import Lattice
+from swathe.mosaic import Mosaic
 from swathe.plan import Cost, Plan, Work
 from swathe.recipe import ProductSettings, Recipe
 from swathe.window import Window
@@ -31,7 +34,7 @@ class Place:
     """In the imagery's CRS; None: the whole window."""
 
 
-def plan(recipe: Recipe, card: ModelCard, imagery: Imagery, place: Place, actors: int) -> Plan:
+def plan(recipe: Recipe, card: ModelCard, imagery: Imagery | Mosaic, place: Place, actors: int) -> Plan:
     """Decide the grid, the tiles and the chunks. Raises InputError where they make no sense together."""
     work = _work(recipe.products, card, imagery, place)
     side = recipe.chunk
@@ -42,41 +45,61 @@ def plan(recipe: Recipe, card: ModelCard, imagery: Imagery, place: Place, actors
     return Plan(work, chunking.chunks(work.shape, cut), (cut.height, cut.width), cost, _warnings(card, imagery))
 
 
-def _work(products: ProductSettings, card: ModelCard, imagery: Imagery, place: Place) -> Work:
-    """The output grid is the imagery's own, cropped outwards to whole cells; tiles stay anchored to the file."""
+def _work(products: ProductSettings, card: ModelCard, imagery: Imagery | Mosaic, place: Place) -> Work:
+    """The output grid is the imagery's own, cropped outwards to whole cells; tiles stay anchored to the imagery."""
     s, window = card.output.stride, place.window
     row, col = window.row // s, window.col // s
     shape = -(-window.bottom // s) - row, -(-window.right // s) - col
-    full = -(-imagery.shape[0] // s), -(-imagery.shape[1] // s)
-    lattice = Lattice.of_file(card.input.chip // s, card.input.overlap // s, full, (row, col))
+    lattice = _lattice(card, imagery, (row, col))
     area = None if place.geometry is None else shapely.to_wkb(place.geometry)
     return Work(card, imagery, lattice, shape, (row * s, col * s), area, products)
+
+
+def _lattice(card: ModelCard, imagery: Imagery | Mosaic, corner: tuple[int, int]) -> Lattice:
+    """Tiles in output cells: of a file from its own corner on, of searched imagery from the origin of the CRS."""
+    s = card.output.stride
+    tile, overlap = card.input.chip // s, card.input.overlap // s
+    if isinstance(imagery, Mosaic):
+        return Lattice.of_grid(tile, overlap, (imagery.corner[0] // s + corner[0], imagery.corner[1] // s + corner[1]))
+    full = -(-imagery.shape[0] // s), -(-imagery.shape[1] // s)
+    return Lattice.of_file(tile, overlap, full, corner)
 
 
 def _cost(work: Work, cut: chunking.Cut) -> Cost:
     once = work.lattice.count_over(Window(0, 0, *work.shape))
     pixels = work.shape[0] * work.shape[1]
-    bytes_per_pixel = sum(_itemsize(b.dtype) for a in work.imagery.dates for b in a.bands)
     return Cost(
         pixels=pixels,
         area_km2=round(area_km2(work.grid, work.area), 6),
         tiles=cut.tiles,
         repeated=round(cut.tiles / once - 1, 4),
-        read_mb=round(pixels * work.stride**2 * bytes_per_pixel / 1e6, 1),
+        read_mb=round(pixels * work.stride**2 * _bytes_per_pixel(work) / 1e6, 1),
         memory_mb=round(chunking.strip_mb(work.card, min(cut.width, work.shape[1])), 1),
+        scenes=len(work.imagery.scenes) if isinstance(work.imagery, Mosaic) else 0,
     )
 
 
-def _itemsize(dtype: str) -> int:
-    import numpy as np
+def _bytes_per_pixel(work: Work) -> float:
+    """Stored bytes of all bands and dates under a pixel of imagery; of searched scenes on average."""
+    imagery = work.imagery
+    if isinstance(imagery, Imagery):
+        return sum(np.dtype(b.dtype).itemsize for a in imagery.dates for b in a.bands)
+    return depth(imagery, work) * (len(imagery.bands) * np.dtype(np.uint16).itemsize + (imagery.mask is not None))
 
-    return np.dtype(dtype).itemsize
+
+def depth(mosaic: Mosaic, work: Work) -> float:
+    """How many scenes lie over a pixel of the output grid, on average and over all dates."""
+    area = work.area if work.area is not None else work.grid.extent.geom
+    found = [shapely.from_wkb(scene.footprint) for slot in mosaic.slots for scene in slot.scenes]
+    # In the grid's CRS: degrees would break at 180.
+    to_grid = Transformer.from_crs("OGC:CRS84", mosaic.crs, always_xy=True)
+    dense = shapely.segmentize(np.array(found, object), 0.1)
+    bent = shapely.transform(dense, lambda x, y: to_grid.transform(x, y), interleaved=False)
+    return float(shapely.area(shapely.intersection(shapely.make_valid(bent), area)).sum()) / area.area
 
 
 def area_km2(grid: GeoBox, geometry: BaseGeometry | None) -> float:
     """Geodesic area of a geometry in the grid's CRS, or of the whole grid; 0 where the CRS has no place on Earth."""
-    from odc.geo.geom import Geometry
-
     outline = Geometry(geometry, grid.crs) if geometry is not None else grid.extent
     try:
         lonlat = outline.to_crs("EPSG:4326", resolution=grid.resolution.x * 100)
@@ -85,7 +108,7 @@ def area_km2(grid: GeoBox, geometry: BaseGeometry | None) -> float:
     return abs(Geod(ellps="WGS84").geometry_area_perimeter(lonlat.geom)[0]) / 1e6
 
 
-def gsd_m(imagery: Imagery) -> float | None:
+def gsd_m(imagery: Imagery | Mosaic) -> float | None:
     """Ground sampling distance in metres; None where the CRS has no known unit."""
     from pyproj import CRS
 
@@ -96,7 +119,7 @@ def gsd_m(imagery: Imagery) -> float | None:
     return abs(imagery.transform[4]) * units[0] if units else None
 
 
-def _warnings(card: ModelCard, imagery: Imagery) -> tuple[str, ...]:
+def _warnings(card: ModelCard, imagery: Imagery | Mosaic) -> tuple[str, ...]:
     found = [_resolution_warning(card.input, gsd_m(imagery))]
     if card.area_dependent:
         found.append(

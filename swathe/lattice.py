@@ -69,6 +69,11 @@ class Axis:
         stride = tile - overlap
         return cls(tile, overlap, -crop, max(1, -(-(length - overlap) // stride)))
 
+    @classmethod
+    def of_grid(cls, tile: int, overlap: int, corner: int) -> Axis:
+        """The endless lattice of a CRS at one resolution, seen from a grid that starts at its pixel ``corner``."""
+        return cls(tile, overlap, -(corner % (tile - overlap)))
+
     def start(self, index: int) -> int:
         """First pixel of a tile."""
         return self.origin + index * self.stride
@@ -110,6 +115,11 @@ class Lattice:
             Axis.of_file(tile, overlap, shape[0], crop[0]),
             Axis.of_file(tile, overlap, shape[1], crop[1]),
         )
+
+    @classmethod
+    def of_grid(cls, tile: int, overlap: int, corner: tuple[int, int]) -> Lattice:
+        """Anchored at the origin of a CRS; ``corner`` is the grid's first (row, col), counted from there."""
+        return cls(Axis.of_grid(tile, overlap, corner[0]), Axis.of_grid(tile, overlap, corner[1]))
 
     def tile(self, row: int, col: int) -> Tile:
         """The tile of these indices."""

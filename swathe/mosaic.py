@@ -111,12 +111,19 @@ class Mosaic:
         return {
             "slots": slots,
             "composite": self.composite.value,
-            "grid": (self.crs, self.transform, self.shape, self.corner),
+            "grid": (self.crs, tuple(map(float, self.transform)), self.shape, self.corner),
             "mask": None if self.mask is None else self.mask.model_dump(mode="json"),
             "tiles": None if self.tiles is None else self.tiles.model_dump(mode="json"),
-            "max_loss": self.max_loss,
+            "max_loss": float(self.max_loss),
         }
 
 
 def _facts_of(asset: Any) -> Any:
-    return None if asset is None else {**asdict(asset), "href": shown(asset.href)}
+    """As floats: 10 and 10.0 are the same metres, read from a catalogue or from what a run has kept."""
+    if asset is None:
+        return None
+    found = {**asdict(asset), "href": shown(asset.href), "scale": float(asset.scale), "offset": float(asset.offset)}
+    found["nodata"] = None if asset.nodata is None else float(asset.nodata)
+    if asset.grid is not None:
+        found["grid"] = (asset.grid.crs, tuple(map(float, asset.grid.transform)), asset.grid.shape)
+    return found

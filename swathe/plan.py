@@ -14,6 +14,7 @@ from odc.geo.geobox import GeoBox
 from swathe.card import ModelCard
 from swathe.imagery import Imagery
 from swathe.lattice import Chunk, Lattice
+from swathe.mosaic import Mosaic
 from swathe.recipe import ProductSettings
 from swathe.window import Window
 
@@ -27,8 +28,8 @@ class Work:
 
     card: ModelCard
     """Model and its input and output."""
-    imagery: Imagery
-    """Where the pixels lie."""
+    imagery: Imagery | Mosaic
+    """Where the pixels lie: in files on one grid, or in scenes that are joined."""
     lattice: Lattice
     """Tiles, in cells of the output grid."""
     shape: tuple[int, int]
@@ -101,6 +102,14 @@ class Cost:
     """Uncompressed pixels to read."""
     memory_mb: float
     """Peak of one actor's strips; the model comes on top."""
+    scenes: int = 0
+    """Scenes that are joined; 0: files were given."""
+    fetch_mb: float | None = None
+    """Bytes to fetch over the network, compressed; None: not known."""
+    seconds: float | None = None
+    """From the start of the pool to the finished products; None: not estimated."""
+    seconds_from: str = ""
+    """``measured``: earlier runs of this model on this machine; ``guess``: its card."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
+
+from swathe.mosaic import Composite
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +37,34 @@ class Radiometry:
 
 
 @dataclass(frozen=True, slots=True)
+class Search:
+    """Imagery that is to be found, instead of named."""
+
+    source: str
+    """Id of a source card, or the address of a STAC API, catalogue, item or folder."""
+    dates: tuple[str, ...]
+    """Dates and intervals, one per date that the model wants."""
+    collection: str | None = None
+    """Of the source, where its card does not name it."""
+    max_cloud: float | None = None
+    """Percent; scenes whose catalogue says more are left out."""
+    composite: Composite | None = None
+    """None: ``none`` where a slot holds one solar day, else ``best``."""
+    res: float | None = None
+    """Side of a pixel in units of the output CRS; None: the finest of the bands."""
+    crs: str | None = None
+    """Of the output grid; None: the scenes' own."""
+    max_loss: float = 0.0
+    """Share of observations that may be lost before a chunk counts as failed (0..1)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """A request for a run."""
 
     model: str
     """Id of a card."""
-    inputs: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
     """``PATH_OR_URL`` or ``DATE=PATH_OR_URL``."""
     sensor: str | None = None
     """Id of a sensor profile."""
@@ -51,3 +76,10 @@ class Recipe:
     """What to make of the result."""
     chunk: int | None = None
     """Side of a chunk in pixels of the imagery; None: chosen."""
+    search: Search | None = None
+    """Instead of inputs."""
+
+    @property
+    def asked(self) -> str:
+        """Hash of what decides the imagery: a resumed run that was asked the same keeps the scenes it began with."""
+        return hashlib.sha256(repr((self.model, self.inputs, self.search, self.aoi)).encode()).hexdigest()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
+
+from pydantic import ConfigDict
 
 Affine6 = tuple[float, float, float, float, float, float]
 
@@ -22,6 +25,8 @@ class AssetGrid:
 @dataclass(frozen=True, slots=True)
 class Asset:
     """One band of one scene."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="constants")  # nodata may be NaN
 
     name: str
     """Common name of the band, or of the mask (``scl``, ``qa``)."""
@@ -44,6 +49,9 @@ class Asset:
 @dataclass(frozen=True, slots=True)
 class Scene:
     """One acquisition, as found."""
+
+    # A run keeps the scenes it began with as JSON, which has no bytes.
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 
     id: str
     """Of the STAC item, or the file's name."""

@@ -28,6 +28,7 @@ ASSETS = (
     AssetKind("result.tif", "data", "Result", COG, ("data",)),
     AssetKind("score.tif", "score", "Probability of the class that won", COG, ("data",)),
     AssetKind("probabilities.tif", "probabilities", "Probability of each class", COG, ("data",)),
+    AssetKind("observations.tif", "observations", "Scene used and clear observations, per pixel", COG, ("metadata",)),
     AssetKind("features.parquet", "features", "Polygons (GeoParquet)", GEOPARQUET, ("data",)),
     AssetKind("features.geojson", "features-geojson", "Polygons (GeoJSON)", "application/geo+json", ("data",)),
     AssetKind("features.gpkg", "features-gpkg", "Polygons (GeoPackage)", "application/geopackage+sqlite3", ("data",)),

@@ -25,7 +25,7 @@ from swathe.window import Window
 
 Placed = tuple[Path, Window]
 """A part file, and the pixels of the output grid that it holds."""
-_TYPES = {"uint8": "Byte", "float32": "Float32"}
+_TYPES = {"uint8": "Byte", "uint16": "UInt16", "float32": "Float32"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def _options(raster: RasterSpec, effort: Effort) -> dict[str, object]:
         "COMPRESS": "ZSTD",
         "LEVEL": effort.level,
         # Neighbouring classes differ by nothing or by anything; scores and values differ by little.
-        "PREDICTOR": "NO" if raster.resampling is Resampling.MODE else "YES",
+        "PREDICTOR": "YES" if raster.resampling is Resampling.AVERAGE else "NO",
         "BLOCKSIZE": raster.block,
         "BIGTIFF": "IF_SAFER",
         "OVERVIEWS": "FORCE_USE_EXISTING",

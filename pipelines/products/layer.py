@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from swathe.card import ClassLabel, ModelCard, Task
@@ -32,6 +32,8 @@ class Resampling(StrEnum):
     """The most frequent valid value."""
     AVERAGE = "average"
     """The mean of the valid values."""
+    NEAREST = "nearest"
+    """One of the values: of numbers that are names, and of which no majority is needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,11 @@ class RasterSpec:
     """One raster file of a result."""
 
     name: str
-    """Stem of the file: ``result``, ``score``, ``probabilities``."""
+    """Stem of the file: ``result``, ``score``, ``probabilities``, ``observations``."""
     dtype: str
-    """numpy type name: uint8 or float32."""
+    """numpy type name: uint8, uint16 or float32."""
     nodata: float
-    """255, or NaN."""
+    """255 (uint8), 0 (uint16), or NaN."""
     bands: tuple[str, ...]
     """Descriptions of the bands."""
     resampling: Resampling
@@ -61,7 +63,7 @@ class RasterSpec:
     @property
     def itemsize(self) -> int:
         """Bytes per pixel and band."""
-        return 1 if self.dtype == "uint8" else 4
+        return {"uint8": 1, "uint16": 2, "float32": 4}[self.dtype]
 
     @property
     def block(self) -> int:
@@ -90,11 +92,18 @@ class LayerSpec:
     """``probabilities.tif``: one band per class; only where asked for."""
     range: tuple[float, float] | None = None
     """Of values: what a picture shows."""
+    observations: RasterSpec | None = None
+    """``observations.tif``: of which scene a pixel was made, and how many saw it clearly; of searched imagery only."""
+
+    @property
+    def predicted(self) -> tuple[RasterSpec, ...]:
+        """The files that hold what the model said, ``result.tif`` first."""
+        return tuple(r for r in (self.result, self.score, self.probabilities) if r is not None)
 
     @property
     def rasters(self) -> tuple[RasterSpec, ...]:
-        """The files of this result, ``result.tif`` first."""
-        return tuple(r for r in (self.result, self.score, self.probabilities) if r is not None)
+        """All files of this result, ``result.tif`` first."""
+        return self.predicted if self.observations is None else (*self.predicted, self.observations)
 
     @property
     def drawn(self) -> tuple[ClassLabel, ...]:
@@ -102,8 +111,23 @@ class LayerSpec:
         return tuple(c for c in self.classes if not c.background)
 
 
-def layer_of(card: ModelCard, *, probabilities: bool = False) -> LayerSpec:
-    """The layer that a model makes; ``probabilities`` adds a file with one band per class."""
+def layer_of(card: ModelCard, *, probabilities: bool = False, observations: int = 0) -> LayerSpec:
+    """The layer that a model makes.
+
+    ``probabilities`` adds a file with one band per class; ``observations`` one that says for each of so many dates
+    which scene a pixel was made of (band 1, 3, …) and how many were clear (band 2, 4, …).
+    """
+    layer = _predictions(card, probabilities=probabilities)
+    return replace(layer, observations=_observations(observations)) if observations else layer
+
+
+def _observations(dates: int) -> RasterSpec:
+    names = ("scene", "clear")
+    bands = names if dates == 1 else tuple(f"{name} {date + 1}" for date in range(dates) for name in names)
+    return RasterSpec("observations", "uint16", 0, bands, Resampling.NEAREST)
+
+
+def _predictions(card: ModelCard, *, probabilities: bool) -> LayerSpec:
     if card.task is Task.REGRESSION:
         return _values(card)
     if card.task is Task.EMBEDDING:

@@ -63,6 +63,8 @@ def side(spec: RasterSpec) -> int:
 
 def halved(block: NDArray[Any], resampling: Resampling) -> NDArray[Any]:
     """Half a (H, W) block in both directions; an odd last row or column stands for itself."""
+    if resampling is Resampling.NEAREST:
+        return block[::2, ::2]
     even = np.pad(block, ((0, block.shape[0] % 2), (0, block.shape[1] % 2)), constant_values=_nodata(block))
     if resampling is Resampling.MODE:
         return mode(even)

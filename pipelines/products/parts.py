@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 import rasterio
 import rasterio.windows
+from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio._err import CPLE_BaseError  # pyright: ignore[reportMissingModuleSource]  what rasterio.shutil lets through
 from rasterio.errors import RasterioError
@@ -93,8 +94,11 @@ class PartWriter:
             for name in self._names():
                 self._temporary(name).unlink(missing_ok=True)
 
-    def write(self, raster: Raster) -> None:
-        """The next rows, over the full width of the chunk. Raises OutputError where the disk is full."""
+    def write(self, raster: Raster, beside: Mapping[str, NDArray[np.generic]] | None = None) -> None:
+        """The next rows, over the full width of the chunk. Raises OutputError where the disk is full.
+
+        ``beside``: rows of files that the model did not make, name -> (bands, H, W).
+        """
         window = self._chunk.window
         if (raster.row, raster.col, raster.data.shape[2]) != (self._row, window.col, window.width):
             msg = (
@@ -102,7 +106,7 @@ class PartWriter:
             )
             raise ValueError(msg)
         self._row += raster.data.shape[1]
-        stored = quantise(raster.data, raster.mask, self._spec)
+        stored = quantise(raster.data, raster.mask, self._spec) | dict(beside or {})
         with refusals(self._folder):
             for rows in _cuts(raster.row - window.row, raster.data.shape[1], self._band):
                 self._append({name: array[:, rows] for name, array in stored.items()})

@@ -30,7 +30,7 @@ def quantise(data: NDArray[np.float32], mask: NDArray[np.bool_], spec: LayerSpec
         raise ModelError(f"{len(data)} channels for a layer of {expected}", code="model.channels")
     if spec.kind is not Kind.CLASSES:
         return {"result": np.where(mask, data, np.float32(np.nan))}
-    stored = {r.name: np.empty((r.count, *mask.shape), np.uint8) for r in spec.rasters}
+    stored = {r.name: np.empty((r.count, *mask.shape), np.uint8) for r in spec.predicted}
     values = np.array([c.value for c in spec.classes], np.uint8)
     step = max(1, _SLAB // mask.shape[1])
     scratch = _Scratch.of(min(step, len(mask)), mask.shape[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,8 @@ class _Moments:
     least: float = np.inf
     most: float = -np.inf
 
-    def add(self, values: NDArray[np.float32]) -> None:
-        numbers = values[np.isfinite(values)].astype(np.float64)
+    def add(self, values: NDArray[Any], nodata: float) -> None:
+        numbers = values[np.isfinite(values) & (values != nodata)].astype(np.float64)
         if numbers.size:
             self.count += numbers.size
             self.total += float(numbers.sum())
@@ -34,19 +35,19 @@ class Statistics:
 
     def __init__(self, spec: RasterSpec) -> None:
         """Nothing seen yet."""
-        self._bytes = spec.dtype == "uint8"
+        self._bytes, self._nodata = spec.dtype == "uint8", spec.nodata
         self._counts = np.zeros((spec.count, 256), np.int64)
         self._moments = [_Moments() for _ in range(spec.count)]
         self._pixels = 0
 
-    def add(self, block: NDArray[np.uint8] | NDArray[np.float32]) -> None:
+    def add(self, block: NDArray[Any]) -> None:
         """(bands, H, W) more pixels."""
         self._pixels += block.shape[1] * block.shape[2]
         for index, band in enumerate(block):
             if self._bytes:
                 self._counts[index] += np.bincount(band.ravel(), minlength=256)
             else:
-                self._moments[index].add(band)
+                self._moments[index].add(band, self._nodata)
 
     def items(self, index: int) -> dict[str, str]:
         """GDAL's metadata items of a band, counted from 0; none where no pixel is valid."""
