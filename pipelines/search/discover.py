@@ -1,0 +1,205 @@
+"""From what was typed after ``--source`` to a card: a card's name, or an address that is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipelines.search import static
+from pipelines.search.items import resolved
+from pipelines.search.query import Documents, LeftOut
+from pipelines.search.radiometry import advertised, described
+from pipelines.search.sources import in_collection, named
+from swathe.bands import NAMES
+from swathe.errors import InputError
+from swathe.imagery import is_remote, shown
+from swathe.source import (
+    MaskRule,
+    RadiometryRule,
+    SourceBand,
+    SourceCard,
+    SourceKind,
+    SourceMask,
+    SourceRadiometry,
+)
+
+Json = Mapping[str, Any]
+_TOPS = ("catalog.json", "collection.json", "catalogue.json")
+_MASKS = {"scl": MaskRule.SCL, "fmask": MaskRule.FMASK, "qa_pixel": MaskRule.QA_PIXEL}
+_ALIASES = {"B05": "rededge071", "B06": "rededge075", "B07": "rededge078", "B8A": "nir08", "B09": "nir09"}
+"""Sentinel-2's names where one common name (rededge) stands for several bands, or STAC has none."""
+_SENTINEL2 = {
+    "B01": "coastal", "B02": "blue", "B03": "green", "B04": "red", "B08": "nir", "B11": "swir16", "B12": "swir22",
+    **_ALIASES,
+}  # fmt: skip
+
+
+def source_of(
+    text: str, cards: Mapping[str, SourceCard], documents: Documents, collection: str | None = None
+) -> SourceCard:
+    """The card of this name; else a card for this address: a STAC API, a catalogue, an item or a folder.
+
+    For an address, a shipped card is used whose collection and assets it has; else a card is made of what its items
+    say. Raises InputError (``source.unknown``, ``.collection``, ``.unclear``), ImageryError and ReadError.
+    """
+    text = text.strip()
+    if text in cards or not _is_address(text):
+        return in_collection(named(cards, text), collection)
+    if not is_remote(text):
+        place = Path(text).expanduser().resolve()
+        if place.is_dir() and not any((place / top).is_file() for top in _TOPS):
+            raise _folder(text)
+        text = str(next((place / top for top in _TOPS if (place / top).is_file()), place))
+    bare = _bare(text, documents, collection)
+    same = [c for c in cards.values() if _at(c) == _at(bare) and c.collection == bare.collection]
+    return same[0] if same else _fitted(bare, cards, _probe(bare, documents))
+
+
+def _is_address(text: str) -> bool:
+    return is_remote(text) or "/" in text or Path(text).expanduser().exists()
+
+
+def _at(card: SourceCard) -> str:
+    return card.url.rstrip("/")
+
+
+# --- what lies at an address ------------------------------------------------------------------------------------------
+
+
+def _bare(url: str, documents: Documents, collection: str | None) -> SourceCard:
+    """A card without bands that can be searched for one item."""
+    document = documents.json(url)
+    kind = document.get("type") if isinstance(document, dict) else None
+    if kind == "Catalog" and _link(document, "search"):
+        return in_collection(_card(url, SourceKind.STAC, ""), collection)
+    if kind == "Collection" and _link(document, "items") and (root := _link(document, "root")):
+        root = resolved(root, url)
+        if _link(documents.json(root), "search"):
+            return _card(root, SourceKind.STAC, collection or str(document.get("id")))
+    own = str(document.get("id") or "") if kind == "Collection" else ""
+    return _card(url, SourceKind.STATIC, collection or own)
+
+
+def _link(document: Any, rel: str) -> str:
+    links = document.get("links") if isinstance(document, dict) else None
+    return next((str(one["href"]) for one in links or [] if isinstance(one, dict) and one.get("rel") == rel), "")
+
+
+def _card(url: str, kind: SourceKind, collection: str) -> SourceCard:
+    return SourceCard(
+        id="address", title=shown(url), kind=kind, url=url, collection=collection,
+        bands={"index": SourceBand(asset="-")}, radiometry=SourceRadiometry(rule=RadiometryRule.METADATA),
+    )  # fmt: skip
+
+
+def _probe(card: SourceCard, documents: Documents) -> Json:
+    """Any one item. Raises InputError where there is none."""
+    if card.kind is SourceKind.STATIC:
+        found = next((one[0] for one in static.items_of(card, documents) if not isinstance(one, LeftOut)), None)
+    else:
+        body = {"collections": [card.collection], "limit": 1}
+        search = resolved(_link(documents.json(card.url), "search"), card.url)
+        page = documents.json(search, method="POST", body=body)
+        items = page.get("features") if isinstance(page, dict) else None
+        found = items[0] if isinstance(items, list) and items else None
+    if isinstance(found, Mapping) and isinstance(found.get("assets"), Mapping):
+        return found
+    where = f" in the collection {card.collection}" if card.collection else ""
+    raise InputError(
+        f"{shown(card.url)} holds no item{where}",
+        code="search.collection",
+        hint="check the address and --collection",
+        field="--source",
+    )
+
+
+# --- a card that fits -------------------------------------------------------------------------------------------------
+
+
+def _fitted(bare: SourceCard, cards: Mapping[str, SourceCard], item: Json) -> SourceCard:
+    """A shipped card whose collection and assets an item has; else one made of the item."""
+    collection = bare.collection or str(item.get("collection") or "")
+    alike = [c for c in cards.values() if c.collection == collection and collection and _has(item, c)]
+    best = [c for c in alike if len(c.bands) == max(len(a.bands) for a in alike)]
+    if len({c.radiometry for c in best}) == 1:
+        taken = best[0]
+        return taken.model_copy(update={"url": bare.url, "kind": bare.kind, "collection": bare.collection})
+    return _made(bare, item)
+
+
+def _has(item: Json, card: SourceCard) -> bool:
+    return all(band.asset in item["assets"] for band in card.bands.values())
+
+
+def _made(bare: SourceCard, item: Json) -> SourceCard:
+    """From an item's own words: bands by their common names, scale and offset as it says them."""
+    bands = _bands(item)
+    if not bands:
+        raise _unclear(bare, "its items do not name the bands of their assets (eo:bands, bands)")
+    silent = [n for n, band in bands.items() if not _explained(item["assets"][band.asset], band.index)]
+    if silent:
+        raise _unclear(bare, f"its items do not say how the numbers of {', '.join(silent)} become physical units")
+    masks = {rule: key for key in item["assets"] for word, rule in _MASKS.items() if key.lower() == word}
+    mask = next((SourceMask(rule=rule, asset=key) for rule, key in masks.items()), None)
+    radiometry = SourceRadiometry(rule=RadiometryRule.METADATA, unit=_unit(item, bands))
+    return bare.model_copy(update={"bands": bands, "mask": mask, "radiometry": radiometry})
+
+
+def _bands(item: Json) -> dict[str, SourceBand]:
+    """Common name -> asset; of several assets the finest."""
+    found: dict[str, tuple[float, SourceBand]] = {}
+    for key, asset in item["assets"].items():
+        if not isinstance(asset, Mapping) or "overview" in (asset.get("roles") or []) or key == "visual":
+            continue
+        for index, name in enumerate(_names(asset), 1):
+            gsd = float(asset.get("gsd") or described(asset, index).get("gsd") or 1e6)
+            if name and (name not in found or gsd < found[name][0]):
+                found[name] = gsd, SourceBand(asset=key, index=index)
+    return {name: band for name, (_, band) in found.items()}
+
+
+def _names(asset: Json) -> list[str]:
+    listed = asset.get("bands") or asset.get("eo:bands") or []
+    return [_name(band) for band in listed if isinstance(band, Mapping)]
+
+
+def _name(band: Json) -> str:
+    """Common name of one band; of Sentinel-2's by its own where the common one is shared or missing."""
+    own, said = str(band.get("name") or ""), str(band.get("common_name") or band.get("eo:common_name") or "")
+    if own in _ALIASES and said in ("rededge", "nir08", "nir09", ""):
+        return _ALIASES[own]
+    if said in NAMES:
+        return said
+    return own.lower() if own.lower() in NAMES else _SENTINEL2.get(own, "")
+
+
+def _explained(asset: Json, index: int) -> bool:
+    """Whether an item says what a band's numbers mean: scale and offset, or floating point with a unit."""
+    if advertised(asset, index) is not None:
+        return True
+    band = described(asset, index)
+    return str(band.get("data_type", "")).startswith("float") and bool(band.get("unit"))
+
+
+def _unit(item: Json, bands: Mapping[str, SourceBand]) -> str:
+    said = {str(described(item["assets"][b.asset], b.index).get("unit") or "") for b in bands.values()}
+    return said.pop() or "reflectance" if len(said) == 1 else "as tagged"
+
+
+def _unclear(card: SourceCard, why: str) -> InputError:
+    return InputError(
+        f"{shown(card.url)} is no known source, and {why}",
+        code="source.unclear",
+        hint="write a source card for it (docs/sources.md): bands, scale and offset, mask",
+        field="--source",
+    )
+
+
+def _folder(text: str) -> InputError:
+    return InputError(
+        f"the folder {text} is no catalogue, and nothing says what the numbers of its files mean",
+        code="source.unclear",
+        hint="write a source card of kind folder (configs/sources/local-folder.yaml is one), or use --input",
+        field="--source",
+    )

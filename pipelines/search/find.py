@@ -1,0 +1,145 @@
+"""From a source, a place and a time to scenes: search, sort out, keep the newest processing, say what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import shapely
+
+from pipelines.search import duplicates, folder, static, stac
+from pipelines.search.footprint import footprint_of
+from pipelines.search.items import cloud_of, scene_of, timed
+from pipelines.search.nearest import nearest, nothing
+from pipelines.search.query import Documents, Found, LeftOut, Near, Query
+from pipelines.search.radiometry import Unclear
+from pipelines.search.tiles import scene_of_tiles
+from swathe.errors import BandError
+from swathe.scene import Scene
+from swathe.source import SourceCard, SourceKind
+from swathe.when import joined
+
+Json = Mapping[str, Any]
+
+
+def find(card: SourceCard, query: Query, documents: Documents, now: datetime | None = None) -> Found:
+    """Scenes of a source over a place in a time, oldest first.
+
+    Items that cannot be used (an asset missing, numbers that nobody explains) are left out and told; so are those
+    that were processed again. Raises BandError (a band that the source does not have), ImageryError
+    (``search.nothing``, with the nearest dates in its hint), InputError and ReadError as the searches do.
+    """
+    found = look(card, query, documents, now or datetime.now(UTC))
+    if not found.scenes:
+        raise nothing(card, query, found)
+    return found
+
+
+def look(card: SourceCard, query: Query, documents: Documents, now: datetime) -> Found:
+    """The same, but finding nothing is an answer: with what is nearest instead."""
+    _check_bands(card, query)
+    query = replace(query, intervals=joined(query.intervals))
+    if card.kind is SourceKind.TILES:
+        return Found((scene_of_tiles(card, query),))
+    left_out: list[LeftOut] = []
+    items, replaced = duplicates.newest(_matching(card, query, documents, left_out))
+    scenes = [scene for item, where in items if (scene := _scene(item, where, card, query, left_out)) is not None]
+    notes = _notes(card, query)
+    if scenes:
+        return Found(_sorted(scenes), (*left_out, *replaced), notes)
+    near = nearest(query, lambda q: _near(card, q, documents), now)
+    return Found((), (*left_out, *replaced), notes, near)
+
+
+def _sorted(scenes: list[Scene]) -> tuple[Scene, ...]:
+    return tuple(sorted(scenes, key=lambda s: (s.when, s.id)))
+
+
+def _check_bands(card: SourceCard, query: Query) -> None:
+    missing = [name for name in query.bands if name not in card.bands]
+    if missing:
+        raise BandError(
+            f"the source {card.id} has no band {', '.join(missing)}",
+            code="band.missing",
+            hint=f"it has {', '.join(card.bands)}",
+            field="--source",
+        )
+
+
+def _notes(card: SourceCard, query: Query) -> tuple[str, ...]:
+    if query.max_cloud is not None and not card.cloud_property:
+        return (f"{card.id} does not know how cloudy its scenes are: --max-cloud was ignored",)
+    return ()
+
+
+# --- items ------------------------------------------------------------------------------------------------------------
+
+
+def _raw(card: SourceCard, query: Query, documents: Documents) -> Iterator[tuple[Json, str] | LeftOut]:
+    if card.kind is SourceKind.STATIC:
+        yield from static.items_of(card, documents)
+    elif card.kind is SourceKind.FOLDER:
+        yield from folder.items_of(card, query.intervals)
+    else:
+        yield from ((item, card.url) for item in stac.items_of(card, query, documents))
+
+
+def _matching(
+    card: SourceCard, query: Query, documents: Documents, left_out: list[LeftOut]
+) -> Iterator[tuple[Json, str]]:
+    """Items in place and time, and under the limit on clouds: services are not trusted to have filtered."""
+    for one in _raw(card, query, documents):
+        if isinstance(one, LeftOut):
+            left_out.append(one)
+            continue
+        try:
+            fits = _fits(one[0], card, query)
+        except Unclear as reason:
+            left_out.append(LeftOut(_name(one[0]), str(reason)))
+            continue
+        if fits:
+            yield one
+
+
+def _fits(item: Json, card: SourceCard, query: Query) -> bool:
+    if not isinstance(item, Mapping):
+        raise Unclear("it is no STAC item")
+    outline, time = footprint_of(item), timed(item)
+    if outline is None:
+        raise Unclear("it has no usable geometry")
+    if not any(i.holds(time.first, time.last) for i in query.intervals):
+        return False
+    if shapely.area(shapely.intersection(outline, query.aoi.geometry)) <= 0:
+        return False
+    if query.max_cloud is None or not card.cloud_property:
+        return True
+    cloud = cloud_of(item, card)
+    if cloud is None:
+        raise Unclear(f"it does not say how cloudy it is ({card.cloud_property}), and --max-cloud was given")
+    return cloud <= query.max_cloud
+
+
+def _scene(item: Json, where: str, card: SourceCard, query: Query, left_out: list[LeftOut]) -> Scene | None:
+    try:
+        return scene_of(item, card, query.bands, where)
+    except Unclear as reason:
+        left_out.append(LeftOut(_name(item), str(reason)))
+        return None
+
+
+def _near(card: SourceCard, query: Query, documents: Documents) -> list[Near]:
+    """What there is at another time, oldest first."""
+    items, _ = duplicates.newest(_matching(card, query, documents, []))
+    return sorted((Near(timed(i).middle, cloud_of(i, card), _name(i)) for i, _ in items), key=lambda n: n.when)
+
+
+def _name(item: Any) -> str:
+    return str(item.get("id")) if isinstance(item, Mapping) else "an item"
+
+
+def covered(scene: Scene, query: Query) -> float:
+    """Share of the area of interest within a scene's footprint (0..1), in degrees squared of the map."""
+    outline = shapely.from_wkb(scene.footprint)
+    return float(shapely.area(shapely.intersection(outline, query.aoi.geometry)) / query.aoi.geometry.area)

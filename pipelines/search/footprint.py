@@ -1,0 +1,93 @@
+"""Where a scene lies on the globe, whatever its catalogue did about the antimeridian; and its day by the sun."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+import shapely
+from shapely import MultiPolygon, Polygon
+from shapely.geometry.base import BaseGeometry
+
+from swathe.aoi import AOI
+from swathe.errors import AreaError
+from swathe.scene import Scene
+from swathe.when import read_moment
+
+_HALF = 180.0
+_SECONDS_PER_DEGREE = 240
+"""The sun moves by one degree of longitude in four minutes."""
+
+
+def footprint_of(item: Mapping[str, Any]) -> Polygon | MultiPolygon | None:
+    """Of a STAC item: its geometry, else its bbox, in longitude and latitude and cut at ±180; None where it has none.
+
+    Outlines that jump from 179 to -179 without being cut, as many catalogues write them, are read as crossing.
+    """
+    geometry = _geometry(item.get("geometry")) or _box(item.get("bbox"))
+    return None if geometry is None else _cut(geometry)
+
+
+def _geometry(raw: Any) -> BaseGeometry | None:
+    if not isinstance(raw, Mapping):
+        return None
+    try:
+        found = shapely.geometry.shape(raw)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, shapely.GEOSException):
+        return None
+    return None if found.is_empty else found
+
+
+def _box(raw: Any) -> BaseGeometry | None:
+    numbers = [float(x) for x in raw if isinstance(x, int | float)] if isinstance(raw, list | tuple) else []
+    if len(numbers) == 6:  # noqa: PLR2004  with heights
+        numbers = [*numbers[:2], *numbers[3:5]]
+    if len(numbers) != 4 or not all(map(math.isfinite, numbers)):  # noqa: PLR2004  corners
+        return None
+    west, south, east, north = numbers
+    return shapely.box(west, south, east + 2 * _HALF if east < west else east, north)
+
+
+def _cut(geometry: BaseGeometry) -> Polygon | MultiPolygon | None:
+    for turn in (lambda g: g, _unwrapped, _band):
+        try:
+            return AOI.of(turn(geometry)).geometry
+        except AreaError:
+            continue
+    return None
+
+
+def _unwrapped(geometry: BaseGeometry) -> BaseGeometry:
+    """Western longitudes moved east, so that an outline across the antimeridian is in one piece."""
+    return shapely.transform(geometry, lambda xy: np.column_stack([np.where(xy[:, 0] < 0, xy[:, 0] + 360, xy[:, 0]), xy[:, 1]]))
+
+
+def _band(geometry: BaseGeometry) -> BaseGeometry:
+    """All longitudes of its latitudes: what is left to say of an outline around a pole."""
+    _, south, _, north = geometry.bounds
+    return shapely.box(-_HALF, max(south, -90), _HALF, min(north, 90))
+
+
+def longitude(geometry: BaseGeometry, near: float | None = None) -> float:
+    """Of the middle of an outline that may be cut at ±180; within 180 degrees of ``near`` where that is given."""
+    west, _, east, _ = geometry.bounds
+    crosses = west == -_HALF and east == _HALF and all(
+        p.bounds[0] >= 0 or p.bounds[2] <= 0 for p in shapely.get_parts(geometry)
+    )  # fmt: skip
+    middle = float((_unwrapped(geometry) if crosses else geometry).centroid.x)
+    if near is None:
+        return middle - 360 if middle > _HALF else middle
+    return near + (middle - near + _HALF) % 360 - _HALF
+
+
+def solar_day(scene: Scene, near: float | None = None) -> date:
+    """The day by the sun at a scene: UTC moved by four minutes per degree of longitude.
+
+    ``near`` is the longitude of the area of interest: with it, scenes of one pass on both sides of the antimeridian
+    belong to one day. odc-stac groups by the same rule (``groupby="solar_day"``), without ``near``.
+    """
+    east = longitude(shapely.from_wkb(scene.footprint), near)
+    return (read_moment(scene.when) + timedelta(seconds=int(east * _SECONDS_PER_DEGREE))).date()

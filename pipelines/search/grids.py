@@ -1,0 +1,79 @@
+"""The grid of an asset as its catalogue says it (projection extension 1.x and 2.x), before any file is opened."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from pyproj import CRS
+from pyproj.exceptions import CRSError
+
+from swathe.scene import AssetGrid
+
+Json = Mapping[str, Any]
+_LARGEST = 10_000_000
+"""Pixels along a side beyond which a catalogue is mistaken."""
+
+
+def grid_of(item: Json, asset: Json) -> AssetGrid | None:
+    """Of an asset, from itself and its item; None where they do not say all of it, or say what no file can be.
+
+    An item's transform and shape belong to assets that say nothing of their own, and to those only.
+    """
+    properties = item.get("properties") or {}
+    own = any(f"proj:{word}" in asset for word in ("transform", "shape"))
+    source = asset if own else properties
+    crs, transform, shape = _crs(asset) or _crs(properties), _transform(source), _shape(source)
+    if own and shape and transform is None:
+        transform = _from_box(asset.get("proj:bbox") or properties.get("proj:bbox"), shape)
+    if crs is None or transform is None or shape is None:
+        return None
+    return AssetGrid(crs, transform, shape)
+
+
+def _crs(source: Json) -> str | None:
+    """``EPSG:n`` where there is a code, else WKT."""
+    code = source.get("proj:code")
+    if code is None and isinstance(source.get("proj:epsg"), int):
+        code = f"EPSG:{source['proj:epsg']}"
+    for said in (code, source.get("proj:wkt2"), source.get("proj:projjson")):
+        if not said:
+            continue
+        try:
+            crs = CRS.from_json(json.dumps(said)) if isinstance(said, Mapping) else CRS.from_user_input(said)
+        except (CRSError, TypeError, ValueError):
+            continue
+        number = crs.to_epsg()
+        return f"EPSG:{number}" if number else crs.to_wkt()
+    return None
+
+
+def _transform(source: Json) -> tuple[float, float, float, float, float, float] | None:
+    raw = source.get("proj:transform")
+    if not isinstance(raw, list) or len(raw) not in (6, 9) or not all(_finite(x) for x in raw):
+        return None
+    a, b, c, d, e, f = (float(x) for x in raw[:6])
+    return (a, b, c, d, e, f) if b == d == 0 and a > 0 > e else None
+
+
+def _shape(source: Json) -> tuple[int, int] | None:
+    raw = source.get("proj:shape")
+    if not isinstance(raw, list) or len(raw) != 2 or not all(_finite(x) for x in raw):  # noqa: PLR2004  rows, cols
+        return None
+    rows, cols = (int(x) for x in raw)
+    return (rows, cols) if 0 < rows <= _LARGEST and 0 < cols <= _LARGEST else None
+
+
+def _from_box(raw: Any, shape: tuple[int, int]) -> tuple[float, float, float, float, float, float] | None:
+    if not isinstance(raw, list) or len(raw) != 4 or not all(_finite(x) for x in raw):  # noqa: PLR2004  corners
+        return None
+    west, south, east, north = (float(x) for x in raw)
+    if west >= east or south >= north:
+        return None
+    return (east - west) / shape[1], 0.0, west, 0.0, (south - north) / shape[0], north
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,168 @@
+"""From a STAC item (1.0 or 1.1, as it came) to a scene: bands by name, numbers that are known, where they lie."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urljoin, urlsplit
+
+import shapely
+
+from pipelines.search.footprint import footprint_of
+from pipelines.search.grids import grid_of
+from pipelines.search.radiometry import Unclear, described, meaning, nodata_of, number
+from swathe.imagery import is_remote
+from swathe.scene import Asset, Scene
+from swathe.source import AuthKind, SourceBand, SourceCard
+from swathe.when import read_moment
+
+Json = Mapping[str, Any]
+_IMAGES = ("tif", "tiff", "jp2", "png", "jpeg", "geotiff", "octet-stream")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """When an item was acquired."""
+
+    first: datetime
+    """UTC."""
+    last: datetime
+    """The same, unless it took long."""
+
+    @property
+    def middle(self) -> str:
+        """RFC 3339."""
+        return (self.first + (self.last - self.first) / 2).isoformat().replace("+00:00", "Z")
+
+
+def scene_of(item: Json, card: SourceCard, bands: Sequence[str], where: str = "") -> Scene:
+    """A scene with these bands (all of the card's where none are named), in this order.
+
+    ``where`` is the address of the document the item was read from: relative addresses count from there. Raises
+    Unclear with the reason for which the item cannot be used.
+    """
+    if not isinstance(item, Mapping) or not isinstance(item.get("assets"), Mapping) or not item.get("id"):
+        raise Unclear("it is no STAC item")
+    outline = footprint_of(item)
+    if outline is None:
+        raise Unclear("it has no usable geometry")
+    names = tuple(bands) or tuple(card.bands)
+    home = address_of(item, where)
+    found = [_band(name, item, card, home) for name in names]
+    return Scene(
+        id=str(item["id"]), collection=str(item.get("collection") or ""), when=timed(item).middle,
+        footprint=shapely.to_wkb(outline), bands=tuple(asset for asset, _ in found), mask=_mask(item, card, home),
+        cloud=cloud_of(item, card), href=home, rule="; ".join(dict.fromkeys(rule for _, rule in found)),
+        platform=str((item.get("properties") or {}).get("platform") or ""),
+    )  # fmt: skip
+
+
+def timed(item: Json) -> Timed:
+    """When an item was acquired: ``datetime``, or the stretch from start to end. Raises Unclear."""
+    properties = item.get("properties") or {}
+    said = properties.get("datetime")
+    ends = (said, said) if said else (properties.get("start_datetime"), properties.get("end_datetime"))
+    try:
+        return Timed(*(read_moment(str(end)) for end in ends))
+    except ValueError:
+        raise Unclear("it does not say when it was acquired") from None
+
+
+def cloud_of(item: Json, card: SourceCard) -> float | None:
+    """Percent of the whole scene, as its catalogue says."""
+    return number((item.get("properties") or {}).get(card.cloud_property)) if card.cloud_property else None
+
+
+def address_of(item: Json, where: str = "") -> str:
+    """Of the item itself: where it was read, or its ``self`` link; empty where neither is known."""
+    links = [link for link in item.get("links") or [] if isinstance(link, Mapping)]
+    said = next((str(link.get("href", "")) for link in links if link.get("rel") == "self"), "")
+    if is_remote(said) and (is_remote(where) or not where):
+        return said
+    return where
+
+
+# --- assets -----------------------------------------------------------------------------------------------------------
+
+
+def _band(name: str, item: Json, card: SourceCard, home: str) -> tuple[Asset, str]:
+    band = card.bands[name]
+    asset = _asset(name, band.asset, item)
+    _check(name, band, asset)
+    units = meaning(card, band, item, asset)
+    made = Asset(
+        name=name, href=_href(asset, card, home), index=band.index, scale=units.scale, offset=units.offset,
+        nodata=nodata_of(card, band, asset), resampling=band.resampling, grid=grid_of(item, asset),
+    )  # fmt: skip
+    return made, units.rule
+
+
+def _mask(item: Json, card: SourceCard, home: str) -> Asset | None:
+    rule = card.mask
+    if rule is None or not rule.asset:
+        return None
+    name = "scl" if rule.rule.value == "scl" else "qa"
+    asset = _asset(name, rule.asset, item)
+    band = SourceBand(asset=rule.asset, index=rule.index)
+    _check(name, band, asset)
+    nodata = number(described(asset, rule.index).get("nodata"))
+    return Asset(
+        name=name, href=_href(asset, card, home), index=rule.index, nodata=nodata, resampling="nearest",
+        grid=grid_of(item, asset),
+    )  # fmt: skip
+
+
+def _asset(name: str, key: str, item: Json) -> Json:
+    asset = item["assets"].get(key)
+    if not isinstance(asset, Mapping) or not asset.get("href"):
+        raise Unclear(f"it lacks the asset {key} ({name})")
+    return asset
+
+
+def _check(name: str, band: SourceBand, asset: Json) -> None:
+    media = str(asset.get("type") or "image/tiff").partition(";")[0].lower()
+    if not any(word in media for word in _IMAGES):
+        raise Unclear(f"the asset {band.asset} ({name}) is {media}, which is not read here")
+    listed = max((len(asset[k]) for k in ("bands", "eo:bands") if isinstance(asset.get(k), list)), default=0)
+    if listed and band.index > listed:
+        raise Unclear(f"the asset {band.asset} has {listed} bands, {name} would be band {band.index}")
+
+
+def _href(asset: Json, card: SourceCard, home: str) -> str:
+    """Where the file lies. A source that is read through S3 takes the address there, where the item has one."""
+    alternate = (asset.get("alternate") or {}).get("s3") if card.auth.kind is AuthKind.S3 else None
+    if isinstance(alternate, Mapping) and str(alternate.get("href", "")).startswith("s3://"):
+        return str(alternate["href"])
+    return resolved(str(asset["href"]), home)
+
+
+def resolved(href: str, home: str) -> str:
+    """An address as a document at ``home`` means it. Raises Unclear for what no imagery is read from.
+
+    A document from the network never names a local file, whatever it says.
+    """
+    if is_remote(href):
+        return href
+    if href.startswith("/vsi") or (_SCHEME.match(href) and not href.startswith("file://")):
+        raise Unclear(f"{href.partition(':')[0]}: is no address that imagery is read from")
+    if is_remote(home):
+        if href.startswith("file://"):
+            raise Unclear("it names a file on this machine, but comes from the network")
+        return _joined(home, href)
+    path = Path(unquote(urlsplit(href).path) if href.startswith("file://") else href)
+    if not path.is_absolute() and not home:
+        raise Unclear(f"its address {href} is relative to nothing")
+    return posixpath.normpath(str(path if path.is_absolute() else Path(home).parent / path))
+
+
+def _joined(home: str, href: str) -> str:
+    """As urljoin, which knows nothing of s3."""
+    if not home.lower().startswith("s3://"):
+        return urljoin(home, href)
+    return "s3://" + urljoin("http://" + home[len("s3://") :], href)[len("http://") :]

@@ -1,0 +1,128 @@
+"""Source cards, read from folders of YAML; loud about mistakes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from pipelines.search.radiometry import PROVIDERS
+from pipelines.sensors import _Strict
+from swathe.errors import InputError
+from swathe.imagery import is_remote
+from swathe.source import AuthKind, MaskRule, RadiometryRule, SourceCard, SourceKind
+
+_FIELD = "--source"
+_NEEDS_NO_ASSET = (MaskRule.OMNICLOUDMASK,)
+_LOCAL = (SourceKind.STATIC, SourceKind.FOLDER)
+
+
+def load_sources(folders: Iterable[Path]) -> dict[str, SourceCard]:
+    """Cards by id, in alphabetical order; a later folder's card replaces one of the same id.
+
+    Folders that do not exist are passed over. Raises InputError (``source.invalid``) that names the file at fault.
+    """
+    found: dict[str, SourceCard] = {}
+    for folder in folders:
+        files = sorted(p for p in folder.iterdir() if p.suffix in (".yaml", ".yml")) if folder.is_dir() else []
+        here: dict[str, SourceCard] = {}
+        for file in files:
+            card = read_source(file)
+            if card.id in here:
+                raise _invalid(file, f"the id {card.id!r} is taken by another file")
+            here[card.id] = card
+        found |= here
+    return dict(sorted(found.items()))
+
+
+def read_source(file: Path) -> SourceCard:
+    """One card; its id is the file's name. Local addresses count from the card's own folder.
+
+    Raises InputError (``source.invalid``).
+    """
+    try:
+        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=_Strict)  # noqa: S506  a SafeLoader
+        card = SourceCard.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "source"
+        raise _invalid(file, f"{where}: {first['msg']}") from None
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise _invalid(file, " ".join(str(error).split())) from None
+    if card.id != file.stem:
+        raise _invalid(file, f"its id is {card.id!r}, not the file's name")
+    if wrong := mistake(card):
+        raise _invalid(file, wrong)
+    if card.kind in _LOCAL and not is_remote(card.url):
+        home = (file.parent / Path(card.url).expanduser()).resolve()
+        return card.model_copy(update={"url": str(home)})
+    return card
+
+
+def mistake(card: SourceCard) -> str:
+    """What is wrong with a card beyond its form; empty where nothing is."""
+    rule, mask = card.radiometry, card.mask
+    if rule.rule is RadiometryRule.SENTINEL2 and rule.provider not in PROVIDERS:
+        return f"radiometry.provider {rule.provider!r} is none of {', '.join(PROVIDERS)}"
+    if rule.scale == 0 or any(band.scale == 0 for band in card.bands.values()):
+        return "a scale of 0 makes every pixel the same"
+    if mask and bool(mask.asset) == (mask.rule in _NEEDS_NO_ASSET):
+        return f"mask.asset: the rule {mask.rule.value} " + ("needs none" if mask.asset else "needs one")
+    for name, auth in (("auth", card.auth), ("search_auth", card.search_auth)):
+        if wrong := _mistaken_auth(auth.kind, secret=auth.secret, name=auth.name, sas_url=auth.sas_url):
+            return f"{name}: {wrong}"
+    if card.kind is SourceKind.STAC and not is_remote(card.url):
+        return f"url: {card.url} is no http(s) address"
+    if not card.licence or not card.documentation:
+        return "licence and documentation must be given, in words at least"
+    return ""
+
+
+def _mistaken_auth(kind: AuthKind, *, secret: str, name: str, sas_url: str) -> str:
+    secret_kinds = (AuthKind.BEARER, AuthKind.BASIC, AuthKind.HEADER, AuthKind.QUERY)
+    if kind in secret_kinds and not secret:
+        return f"{kind.value} needs 'secret': the name of an environment variable"
+    if kind in (AuthKind.HEADER, AuthKind.QUERY) and not name:
+        return f"{kind.value} needs 'name'"
+    if kind is AuthKind.PLANETARY_COMPUTER and not sas_url:
+        return "planetary-computer needs 'sas_url'"
+    return ""
+
+
+def named(cards: Mapping[str, SourceCard], name: str) -> SourceCard:
+    """The card of this id. Raises InputError (``source.unknown``) that names the nearest."""
+    if name in cards:
+        return cards[name]
+    near = difflib.get_close_matches(name, cards, n=3, cutoff=0.5)
+    hint = f"did you mean {', '.join(near)}?" if near else f"known are {', '.join(cards)}"
+    raise InputError(
+        f"there is no source {name!r}",
+        code="source.unknown",
+        hint=f"{hint} A STAC API's address, a catalogue file or a folder will do as well",
+        field=_FIELD,
+    )
+
+
+def in_collection(card: SourceCard, collection: str | None) -> SourceCard:
+    """The card, searching another collection. Raises InputError (``source.collection``) where none is named at all."""
+    chosen = card.model_copy(update={"collection": collection}) if collection else card
+    if chosen.kind is SourceKind.STAC and not chosen.collection:
+        raise InputError(
+            f"the source {card.id} has many collections",
+            code="source.collection",
+            hint="say which one: --collection NAME",
+            field="--collection",
+        )
+    return chosen
+
+
+def _invalid(path: Path, why: str) -> InputError:
+    return InputError(
+        f"source card {path}: {why}",
+        code="source.invalid",
+        hint="correct the file; docs/sources.md describes its fields",
+        field=_FIELD,
+    )
