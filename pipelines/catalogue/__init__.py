@@ -1,0 +1,1 @@
+"""A STAC catalogue of one's own, in one SQLite file."""

@@ -1,0 +1,68 @@
+"""Where and when the items of a collection are, and which values some of their properties have."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import Any
+
+from pipelines.catalogue.moments import instant_text
+
+_VALUES = ("platform", "constellation", "proj:code", "swathe:model.id", "processing:level")
+"""Summarised as lists, where there are not too many."""
+_RANGES = ("gsd", "eo:cloud_cover", "swathe:valid_fraction")
+"""Summarised as smallest and largest."""
+_MOST_VALUES = 50
+_EAST = 180.0
+
+
+def summarise(connection: sqlite3.Connection, collection: str) -> dict[str, Any]:
+    """``extent`` (None without items) and ``summaries`` of the items that there are now."""
+    found = connection.execute(_TIMES, (collection,)).fetchone()
+    if found[0] is None:
+        return {"extent": None, "summaries": {}}
+    interval = [instant_text(found[0]), instant_text(found[1])]
+    extent = {"spatial": {"bbox": [_bbox(connection, collection)]}, "temporal": {"interval": [interval]}}
+    return {"extent": extent, "summaries": _summaries(connection, collection)}
+
+
+_TIMES = 'SELECT min(start), max("end") FROM stac_items WHERE collection = ?'
+_ROUND = """SELECT min(west), max(east), min(south), max(north), max(west > east),
+    min(CASE WHEN west >= 0 THEN west END), max(CASE WHEN west > east OR west < 0 THEN east END)
+    FROM stac_items WHERE collection = ? AND west IS NOT NULL"""
+
+
+def _bbox(connection: sqlite3.Connection, collection: str) -> list[float]:
+    """Around all items; across the antimeridian where an item crosses it and that way round is narrower."""
+    west, east, south, north, crossing, eastern, western = connection.execute(_ROUND, (collection,)).fetchone()
+    if west is None:
+        return [-_EAST, -90.0, _EAST, 90.0]
+    if not crossing:
+        return [west, south, east, north]
+    if eastern is not None and western is not None and eastern > western:
+        return [eastern, south, western, north]
+    return [-_EAST, south, _EAST, north]
+
+
+def _summaries(connection: sqlite3.Connection, collection: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in _VALUES:
+        values = [v for (v,) in connection.execute(_DISTINCT, (_path(name), collection, _MOST_VALUES + 1))]
+        if values and len(values) <= _MOST_VALUES:
+            found[name.replace(".id", "")] = sorted(values)
+    for name in _RANGES:
+        low, high = connection.execute(_SPAN, (_path(name), collection)).fetchone()
+        if low is not None:
+            found[name] = {"minimum": low, "maximum": high}
+    return found
+
+
+_DISTINCT = """SELECT DISTINCT v FROM
+    (SELECT json_extract(properties, ?) AS v FROM stac_items WHERE collection = ?) WHERE typeof(v) = 'text' LIMIT ?"""
+_SPAN = """SELECT min(v), max(v) FROM
+    (SELECT json_extract(properties, ?) AS v FROM stac_items WHERE collection = ?)
+    WHERE typeof(v) IN ('integer', 'real')"""
+
+
+def _path(name: str) -> str:
+    return "$." + ".".join(json.dumps(part) for part in name.split("."))
