@@ -17,16 +17,16 @@ def depth(text: str) -> int:
     """Of CQL2 text, not underestimated: brackets within brackets, and operators in a row on the way there."""
     outer: list[int] = []
     deepest = chain = 0
-    for token in _TOKEN.findall(text):
-        word = token.upper()
-        if token in "([{":
+    for part in _TOKEN.findall(text):
+        word = part.upper()
+        if part in "([{":
             outer.append(chain)
             chain += 1
-        elif token in ")]}":
+        elif part in ")]}":
             chain = outer.pop() if outer else 0
-        elif token in _CHAINED or word in ("NOT", "DIV"):
+        elif part in _CHAINED or word in ("NOT", "DIV"):
             chain += 1
-        elif token == "," or word in ("AND", "OR"):
+        elif part == "," or word in ("AND", "OR"):
             chain = outer[-1] + 1 if outer else 0
         deepest = max(deepest, chain)
     return deepest
@@ -34,7 +34,7 @@ def depth(text: str) -> int:
 
 def joins(text: str) -> int:
     """AND and OR in CQL2 text."""
-    return sum(token.upper() in ("AND", "OR") for token in _TOKEN.findall(text))
+    return sum(part.upper() in ("AND", "OR") for part in _TOKEN.findall(text))
 
 
 def json_depth(node: Any, most: int) -> int:

@@ -147,6 +147,12 @@ class Catalogue:
                 found.setdefault(name, set()).add(_KINDS[kind])
         return {name: kinds.pop() if len(kinds) == 1 else "" for name, kinds in sorted(found.items())}
 
+    @contextmanager
+    def together(self) -> Iterator[Catalogue]:
+        """Several changes as one: all of them, or none."""
+        with self._writing() as connection:
+            yield Catalogue(connection, self._seconds)
+
     # --- connections ---
 
     def _described(self, connection: sqlite3.Connection, row: tuple[Any, ...]) -> dict[str, Any]:

@@ -1,0 +1,104 @@
+"""One function that makes the catalogue a STAC API, to be served alone or mounted under any path."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from pipelines.catalogue.store import Catalogue
+from serve.catalogue.problems import install
+
+if TYPE_CHECKING:
+    from stac_fastapi.types.extension import ApiExtension
+
+    from serve.catalogue.endpoints import Publish, Queryables
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """What the service says of itself, and its bounds."""
+
+    id: str = "swathe"
+    """Of the catalogue that the landing page is."""
+    title: str = "swathe"
+    """One line."""
+    description: str = "Results of swathe, and imagery that was registered here."
+    """A few sentences."""
+    body_bytes: int = 8 * 2**20
+    """Of a request's body, at most."""
+
+
+def catalogue_app(catalogue: Catalogue, publish: Publish = str, front: Front | None = None) -> FastAPI:
+    """The STAC API of ``catalogue``: read only; search with bbox, intersects, datetime, CQL2, query, sortby, fields.
+
+    ``publish`` turns an asset's href as it is kept (often a path on this machine) into the one that clients get.
+    """
+    front = front or Front()
+    # It says in its log that defaults are used, when it is imported, before anybody can have given others.
+    logging.getLogger("stac_fastapi.types.config").setLevel(logging.ERROR)
+    from stac_fastapi.api.app import StacApi
+    from stac_fastapi.api.models import (
+        ItemCollectionUri,
+        create_get_request_model,
+        create_post_request_model,
+        create_request_model,
+    )
+    from stac_fastapi.types.config import ApiSettings
+
+    from serve.catalogue.asking import PostSearch
+    from serve.catalogue.endpoints import Endpoints, Queryables
+
+    settings = ApiSettings(
+        _env_file=None,  # pyright: ignore[reportCallIssue]  pydantic-settings takes it, its plugin does not know
+        stac_fastapi_title=front.title,
+        stac_fastapi_description=front.description,
+        stac_fastapi_landing_id=front.id,
+        stac_fastapi_version=version("swathe"),
+    )
+    extensions = _extensions(Queryables(catalogue=catalogue))
+    app = FastAPI(
+        title=front.title, description=front.description, version=version("swathe"), openapi_url="/api",
+        docs_url="/api.html", redoc_url=None, max_body_size=front.body_bytes,
+    )  # fmt: skip
+    api = StacApi(
+        app=app,
+        settings=settings,
+        client=Endpoints(catalogue=catalogue, publish=publish, landing_page_id=front.id),
+        extensions=extensions,
+        stac_version="1.1.0",
+        search_get_request_model=create_get_request_model(extensions),
+        search_post_request_model=create_post_request_model(extensions, PostSearch),
+        items_get_request_model=create_request_model("Items", ItemCollectionUri, extensions, request_type="GET"),  # pyright: ignore[reportArgumentType]
+        middlewares=[
+            Middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "POST"], allow_headers=["*"]),
+        ],
+    )
+    install(api.app)
+    return api.app
+
+
+def _extensions(queryables: Queryables) -> list[ApiExtension]:
+    from stac_fastapi.extensions.fields import FieldsConformanceClasses, FieldsExtension
+    from stac_fastapi.extensions.filter import FilterConformanceClasses, FilterExtension
+    from stac_fastapi.extensions.pagination import TokenPaginationExtension
+    from stac_fastapi.extensions.query import QueryConformanceClasses, QueryExtension
+    from stac_fastapi.extensions.sort import SortConformanceClasses, SortExtension
+
+    cql2 = FilterConformanceClasses
+    known = [cql2.FILTER, cql2.SEARCH, cql2.ITEMS, cql2.BASIC_CQL2, cql2.CQL2_JSON, cql2.CQL2_TEXT]
+    known += [cql2.ADVANCED_COMPARISON_OPERATORS, cql2.BASIC_SPATIAL_FUNCTIONS]
+    return [
+        FilterExtension(client=queryables, conformance_classes=known),
+        SortExtension(
+            conformance_classes=[SortConformanceClasses.ITEM_SEARCH_SORT, SortConformanceClasses.FEATURES_SORT]
+        ),
+        FieldsExtension(conformance_classes=[FieldsConformanceClasses.SEARCH, FieldsConformanceClasses.ITEMS]),
+        QueryExtension(conformance_classes=[QueryConformanceClasses.SEARCH, QueryConformanceClasses.ITEMS]),
+        TokenPaginationExtension(),
+    ]
