@@ -1,0 +1,206 @@
+"""Damaged and hostile files: refused by name before anything is decoded, never a crash, never zeros."""
+
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from pipelines.remote.fetch import Fetcher
+from pipelines.remote.network import Network
+
+from pipelines.blocks.limits import Limits
+from pipelines.blocks.open import Opener
+from swathe.errors import ImageryError, ReadError, SwatheError
+from swathe.scene import Asset, AssetGrid
+from swathe.source import Auth
+from swathe.window import Window
+from tests.pipelines.fault_server import FaultServer
+from tests.pipelines.tiffs import pixels, write_tif
+
+LONG = 4
+GRID = AssetGrid("EPSG:32632", (10, 0, 500_000, 0, -10, 5_000_000), (512, 512))
+
+
+@pytest.fixture(scope="module")
+def opener():
+    fetcher = Fetcher(Network(allow_private=True))
+    with Opener(fetcher, Auth(), threads=2) as opener:
+        yield opener
+    fetcher.close()
+
+
+def tiff(changes=(), following=0, block=b"\0" * 100):
+    """A tiled TIFF of 512 x 512 bytes with tags of one's own; ``changes`` are (tag, type, count, value)."""
+    facts = {256: 512, 257: 512, 258: 8, 259: 1, 262: 1, 277: 1, 322: 512, 323: 512, 324: 400, 325: len(block)}
+    entries = {tag: (tag, LONG, 1, value) for tag, value in facts.items()} | {c[0]: c for c in changes}
+    body = b"II*\0" + struct.pack("<IH", 8, len(entries))
+    for tag, kind, count, value in sorted(entries.values()):
+        body += struct.pack("<HHII", tag, kind, count, value)
+    return (body + struct.pack("<I", following)).ljust(400, b"\0") + block
+
+
+HOSTILE = {
+    "four billion blocks": (tiff([(324, LONG, 0xFFFFFFF0, 400)]), "read.corrupt"),
+    "a table beyond the end": (tiff([(325, LONG, 5000, 400)]), "read.corrupt"),
+    "a circle of directories": (tiff(following=8), "read.corrupt"),
+    "tags without end": (b"II*\0" + struct.pack("<IH", 8, 0xFFFF) + bytes(100), "imagery.limits"),
+    "sides of four billion": (tiff([(256, LONG, 1, 0xFFFFFFFF), (257, LONG, 1, 0xFFFFFFFF)]), "imagery.limits"),
+    "no rows": (tiff([(257, LONG, 1, 0)]), "imagery.unreadable"),
+    "65535 bands": (tiff([(277, LONG, 1, 65535)]), "imagery.limits"),
+    "blocks of 16 gigabytes": (tiff([(322, LONG, 1, 1 << 17), (323, LONG, 1, 1 << 17)]), "imagery.limits"),
+    "blocks without pixels": (tiff([(322, LONG, 1, 0)]), "imagery.limits"),
+    "fewer blocks than pixels": (tiff([(322, LONG, 1, 64)]), "read.corrupt"),
+    "a directory beyond the end": (b"II*\0" + struct.pack("<I", 99999) + bytes(50), "read.corrupt"),
+    "no directory": (b"II*\0" + bytes(60), "read.corrupt"),
+    "four bytes": (b"II*\0", "read.corrupt"),
+    "nothing": (b"", "imagery.unreadable"),
+    "a web page": (b"<html><body>Sign in</body></html>", "imagery.unreadable"),
+    "a virtual raster": (b'<VRTDataset rasterXSize="1"/>', "imagery.unreadable"),
+    "a codec nobody knows": (tiff([(259, LONG, 1, 40000)]), "read.corrupt"),
+    "a block beyond the end": (tiff([(324, LONG, 1, 100_000)]), "read.corrupt"),
+    "a block of negative place": (tiff([(325, LONG, 1, 0xFFFFFFFF)]), "read.corrupt"),
+    "a block too short": (tiff(), "read.corrupt"),
+    "a block of noise": (tiff([(259, LONG, 1, 8)], block=bytes(range(256)) * 4), "read.corrupt"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_it_is_refused_by_name(name, tmp_path, opener):
+    data, code = HOSTILE[name]
+    path = tmp_path / "hostile.tif"
+    path.write_bytes(data)
+    begun = time.monotonic()
+    with pytest.raises(SwatheError) as caught:
+        opener.open(Asset("x", str(path), grid=GRID)).read((1,), Window(0, 0, 512, 512))
+    assert caught.value.problem.code == code, caught.value.problem
+    assert isinstance(caught.value, ReadError if code.startswith("read") else ImageryError)
+    assert caught.value.problem.hint
+    assert time.monotonic() - begun < 2
+
+
+class Resident:
+    """Watches how much memory this process holds; decoding lets go of Python's lock."""
+
+    def __enter__(self):
+        self.begun = self.most = self._now()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def _now(self):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    def _watch(self):
+        while not self._stop.wait(0.001):
+            self.most = max(self.most, self._now())
+
+    def __exit__(self, *_exc):
+        self._stop.set()
+        self._thread.join()
+
+    @property
+    def grown_mb(self):
+        return (self.most - self.begun) / 2**20
+
+
+@pytest.mark.parametrize(("codec", "name"), [(8, "deflate"), (50000, "zstd"), (5, "lzw")])
+def test_a_block_unpacks_to_no_more_than_it_says(codec, name, tmp_path, opener):
+    """A bomb of 400 MB in a block of 256 kB: libtiff stops where the block is full."""
+    path = tmp_path / "bomb.tif"
+    path.write_bytes(tiff([(259, LONG, 1, codec)], block=bomb(name, tmp_path)))
+    source = opener.open(Asset("x", str(path), grid=GRID))
+    with Resident() as memory:
+        try:
+            refused, got = "", source.read((1,), Window(0, 0, 512, 512))
+        except ReadError as error:
+            refused, got = error.problem.code, np.zeros(1)
+    assert refused in ("", "read.corrupt")
+    assert not got.ravel()[:-258].any()  # libtiff leaves what a last match would have filled, as everywhere in GDAL
+    assert memory.grown_mb < 50
+
+
+def bomb(name, folder):
+    """One block of 20000 x 20000 zeros, written by a process of its own so that ours stays small."""
+    program = f"""
+import numpy as np, rasterio
+from rasterio.transform import from_origin
+n, path = 20_000, {str(folder / "large.tif")!r}
+options = dict(count=1, height=n, width=n, dtype="uint8", compress={name!r}, blockysize=n)
+with rasterio.open(path, "w", driver="GTiff", transform=from_origin(0, 9, 1, 1), **options) as file:
+    file.write(np.zeros((1, n, n), "uint8"))
+with rasterio.open(path) as file:
+    print(*(file.get_tag_item(f"BLOCK_{{word}}_0_0", "TIFF", bidx=1) for word in ("OFFSET", "SIZE")))
+"""
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    place, size = map(int, answer.stdout.split())
+    return (folder / "large.tif").read_bytes()[place : place + size]
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_said_to_be_one(share, tmp_path, opener):
+    data = np.random.default_rng(2).integers(0, 3000, (2, 600, 600)).astype("uint16")
+    whole = write_tif(tmp_path / "whole.tif", data, tiled=True, blockxsize=128, blockysize=128, compress="zstd")
+    path = tmp_path / "short.tif"
+    path.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * share)])
+    with pytest.raises(ReadError) as caught:
+        opener.open(Asset("x", str(path))).read((1, 2), Window(0, 0, 600, 600))
+    assert caught.value.problem.code == "read.corrupt"
+
+
+def test_one_damaged_block_costs_only_the_windows_that_touch_it(tmp_path, opener):
+    data = np.random.default_rng(2).integers(0, 3000, (1, 512, 512)).astype("uint16")
+    path = write_tif(tmp_path / "a.tif", data, tiled=True, blockxsize=128, blockysize=128, compress="deflate")
+    with rasterio.open(path) as file:
+        at = int(file.get_tag_item("BLOCK_OFFSET_2_1", "TIFF", bidx=1))
+    raw = bytearray(path.read_bytes())
+    raw[at : at + 300] = bytes(b ^ 0x5A for b in raw[at : at + 300])
+    path.write_bytes(raw)
+    source = opener.open(Asset("x", str(path)))
+    with pytest.raises(ReadError, match="block 1/2") as caught:
+        source.read((1,), Window(0, 0, 512, 512))
+    assert caught.value.problem.code == "read.corrupt"
+    np.testing.assert_array_equal(source.read((1,), Window(0, 0, 128, 512)), data[:, :128])
+
+
+def test_any_byte_of_a_header_may_be_wrong(tmp_path, opener):
+    """Whatever a flipped byte does, it ends in pixels or in one of our errors, soon."""
+    whole = write_tif(
+        tmp_path / "whole.tif", pixels(2, 64, 64, "uint16"), tiled=True, blockxsize=32, blockysize=32, compress="zstd"
+    ).read_bytes()
+    rng, path = np.random.default_rng(5), tmp_path / "flipped.tif"
+    for n in range(150):
+        raw = bytearray(whole)
+        for at in rng.integers(0, 420, rng.integers(1, 4)):
+            raw[at] = rng.integers(0, 256)
+        path = tmp_path / f"{n}.tif"
+        path.write_bytes(raw)
+        begun = time.monotonic()
+        try:
+            source = opener.open(Asset("x", str(path)))
+            rows, cols = (min(n, 64) for n in source.grid.shape)
+            source.read((1,), Window(0, 0, rows, cols))
+        except SwatheError:
+            pass
+        assert time.monotonic() - begun < 2
+
+
+def test_a_read_of_absurd_size_is_refused(tmp_path, opener):
+    path = write_tif(tmp_path / "a.tif", pixels(1, 64, 64))
+    fetcher = opener._shared.fetcher
+    with Opener(fetcher, Auth(), limits=Limits(window_mb=0)) as strict, pytest.raises(ImageryError, match="at once"):
+        strict.open(Asset("x", str(path))).read((1,), Window(0, 0, 64, 64))
+
+
+def test_messages_hold_no_secrets(tmp_path, opener):
+    (tmp_path / "a.tif").write_bytes(HOSTILE["a block beyond the end"][0])
+    with FaultServer(tmp_path) as server:
+        source = opener.open(Asset("x", server.url("a.tif") + "?sig=SECRET", grid=GRID))
+        with pytest.raises(ReadError) as caught:
+            source.read((1,), Window(0, 0, 512, 512))
+    assert "SECRET" not in str(caught.value.problem)
