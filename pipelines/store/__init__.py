@@ -1,0 +1,1 @@
+"""Bytes under names, on a folder or in object storage, and a run that lives there."""
