@@ -6,9 +6,11 @@ lacks or that is of another type. Only true is a match; the opposite of unknown 
 
 from __future__ import annotations
 
+import itertools
+import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import shapely
 from shapely.geometry.base import BaseGeometry
@@ -19,25 +21,46 @@ Sql = tuple[str, tuple[Any, ...]]
 """Text with question marks, and what they stand for."""
 Test = Callable[..., int | None]
 HITS, MATCHES = "stac_hits", "stac_matches"
-"""Names of the functions that a search gives to SQLite."""
+"""Names of the functions that SQLite calls."""
+_numbers = itertools.count()
+_at_work: dict[int, Tests] = {}
 
 
 @dataclass(slots=True)
 class Tests:
-    """What a search's SQL calls, by number."""
+    """What the SQL of one search calls. At work, and found by their number, inside a ``with``."""
 
     hits: list[Test] = field(default_factory=list)
     """(west, south, east, north, WKB) -> whether it is met."""
     matches: list[Test] = field(default_factory=list)
     """(properties, document) -> whether it is met."""
+    number: int = field(default_factory=lambda: next(_numbers))
+    """In this process."""
 
-    def hit(self, number: int, *row: Any) -> int | None:
-        """Called by SQLite."""
-        return self.hits[number](*row)
+    def __enter__(self) -> Self:
+        _at_work[self.number] = self
+        return self
 
-    def match(self, number: int, *row: Any) -> int | None:
-        """Called by SQLite."""
-        return self.matches[number](*row)
+    def __exit__(self, *_: object) -> None:
+        del _at_work[self.number]
+
+    def hit(self, test: Test) -> str:
+        """Add one on places; how SQL calls it."""
+        self.hits.append(test)
+        return f"{HITS}({self.number}, {len(self.hits) - 1}, west, south, east, north, geometry)"
+
+    def match(self, test: Test) -> str:
+        """Add one on documents; the same."""
+        self.matches.append(test)
+        return f"{MATCHES}({self.number}, {len(self.matches) - 1}, properties, document)"
+
+
+def equip(connection: sqlite3.Connection) -> None:
+    """Give a connection the functions, once: SQLite does not exchange them while a statement is being read."""
+    if connection.execute("SELECT 1 FROM pragma_function_list WHERE name = ?", (HITS,)).fetchall():
+        return
+    connection.create_function(MATCHES, -1, lambda number, test, *row: _at_work[number].matches[test](*row))
+    connection.create_function(HITS, -1, lambda number, test, *row: _at_work[number].hits[test](*row))
 
 
 def joined(conditions: Sequence[Sql], word: str = "AND") -> Sql:
@@ -53,27 +76,31 @@ def near(found: Sequence[Box]) -> Sql:
     return f"key IN ({' UNION '.join([one] * len(found))})", params
 
 
-def meets(geometry: BaseGeometry, tests: Tests) -> Sql:
-    """Items whose geometry shares a point with ``geometry`` (cut at the antimeridian), exactly; NULL without one."""
-    tests.hits.append(_spatial(geometry))
-    return f"{HITS}({len(tests.hits) - 1}, west, south, east, north, geometry)", ()
+def meets(wanted: Sequence[BaseGeometry], tests: Tests) -> Sql:
+    """Items whose geometry shares a point with one of ``wanted``, exactly; NULL for items without one.
+
+    What is wanted is cut at the antimeridian.
+    """
+    return tests.hit(_spatial(wanted)), ()
 
 
-def meets_indexed(geometry: BaseGeometry, tests: Tests) -> Sql:
+def meets_indexed(wanted: Sequence[BaseGeometry], tests: Tests) -> Sql:
     """The same by way of the index, where it has to be true for the whole search."""
-    return joined([near(boxes_of(geometry)), meets(geometry, tests)])
+    return joined([near([box for one in wanted for box in boxes_of(one)]), meets(wanted, tests)])
 
 
-def _spatial(wanted: BaseGeometry) -> Test:
-    shapely.prepare(wanted)
-    inner = wanted.bounds if wanted.geom_type == "Polygon" and wanted.equals(shapely.box(*wanted.bounds)) else None
+def _spatial(wanted: Sequence[BaseGeometry]) -> Test:
+    for one in wanted:
+        shapely.prepare(one)
+    frames = [one.bounds for one in wanted if one.geom_type == "Polygon" and one.equals(shapely.box(*one.bounds))]
 
     def test(west: float | None, south: float, east: float, north: float, wkb: bytes | None) -> int | None:
         if wkb is None or west is None:
             return None
-        if inner and inner[0] <= west <= east <= inner[2] and inner[1] <= south and north <= inner[3]:
+        if any(f[0] <= west <= east <= f[2] and f[1] <= south and north <= f[3] for f in frames):
             return 1  # within a box: no need to look at its corners
-        return int(shapely.intersects(wanted, shapely.from_wkb(wkb)))
+        geometry = shapely.from_wkb(wkb)
+        return int(any(shapely.intersects(one, geometry) for one in wanted))
 
     return test
 

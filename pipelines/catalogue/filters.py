@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import cql2
-import shapely
+from shapely.geometry.base import BaseGeometry
 
-from pipelines.catalogue.conditions import MATCHES, Sql, Test, Tests, joined, meets, meets_indexed
+from pipelines.catalogue.conditions import Sql, Test, Tests, joined, meets, meets_indexed
 from pipelines.catalogue.depth import depth, joins, json_depth
 from pipelines.catalogue.entry import whole
 from pipelines.catalogue.moments import micros
-from pipelines.catalogue.places import boxes, geometry_of
+from pipelines.catalogue.places import boxes, drawn, geometry_of
 from swathe.errors import InputError
 
 MOST_CHARACTERS, MOST_NODES, DEEPEST = 400_000, 2000, 100
@@ -136,17 +136,17 @@ class _Writer:
         if isinstance(node, bool):
             return ("1", ()) if node else ("0", ())
         op = node.get("op") if isinstance(node, dict) else None
-        way = self._way(op)
-        return (way(op, node["args"]) if way else None) or self._by_hand(node)
+        way = self._way(op) if op else None
+        return (way(op, node["args"]) if way and op else None) or self._by_hand(node)
 
-    def _way(self, op: str | None) -> Callable[[str, list[Any]], Sql | None] | None:
+    def _way(self, op: str) -> Callable[[str, list[Any]], Sql | None] | None:
         if op in _COMPARED:
             return self._compare
         ways = {
             "and": self._logic, "or": self._logic, "not": self._not, "in": self._among, "between": self._between,
             "like": self._like, "isNull": self._missing, "s_intersects": self._place,
         }  # fmt: skip
-        return ways.get(op or "")
+        return ways.get(op)
 
     def _logic(self, op: str, args: list[Any]) -> Sql:
         return joined([self.write(arg) for arg in args], op.upper())
@@ -197,7 +197,7 @@ class _Writer:
         if args[0]["property"] in ("id", "collection"):
             return "0", ()
         path = _path(args[0]["property"])
-        return path and ("coalesce(json_type(properties, ?), 'null') = 'null'", (path,))
+        return ("coalesce(json_type(properties, ?), 'null') = 'null'", (path,)) if path else None
 
     def _place(self, _: str, args: list[Any]) -> Sql | None:
         node = {"op": "s_intersects", "args": args}
@@ -208,8 +208,7 @@ class _Writer:
             expression = cql2.Expr(node)
         except Exception as error:  # noqa: BLE001  the same
             raise _no_filter(str(error)) from None
-        self._tests.matches.append(_matching(expression))
-        return f"{MATCHES}({len(self._tests.matches) - 1}, properties, document)", ()
+        return self._tests.match(_matching(expression)), ()
 
 
 def _matching(expression: cql2.Expr) -> Test:
@@ -284,11 +283,11 @@ def _is_place(node: Any) -> bool:
     )  # fmt: skip
 
 
-def _drawn(node: Any) -> shapely.Geometry:
-    drawn = node["args"][1]
-    if "bbox" in drawn and "type" not in drawn:
-        return shapely.union_all([shapely.box(*b) for b in boxes(drawn["bbox"], "filter")])
-    return geometry_of(drawn, field="filter")
+def _drawn(node: Any) -> list[BaseGeometry]:
+    found = node["args"][1]
+    if "bbox" in found and "type" not in found:
+        return [drawn(box) for box in boxes(found["bbox"], "filter")]
+    return [geometry_of(found, field="filter")]
 
 
 def _no_filter(why: str) -> InputError:

@@ -64,6 +64,14 @@ def geometry_of(raw: Any, bbox: Sequence[float] | None = None, field: str = "geo
     return _wrapped(found if found.is_valid else shapely.make_valid(found))
 
 
+def drawn(box: Box) -> BaseGeometry:
+    """A box as a geometry, a line or a point where it has no width or height: a polygon without area meets nothing."""
+    west, south, east, north = box
+    if west < east and south < north:
+        return shapely.box(*box)
+    return shapely.Point(west, south) if (west, south) == (east, north) else shapely.LineString([box[:2], box[2:]])
+
+
 def boxes_of(geometry: BaseGeometry) -> list[Box]:
     """What the index keeps: one box, or two where the geometry is cut at the antimeridian."""
     west, south, east, north = geometry.bounds

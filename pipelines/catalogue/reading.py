@@ -17,7 +17,6 @@ from swathe.imagery import is_remote, shown
 
 _LARGEST_JSON = 64 * 2**20
 _MOST_FILES = 100_000
-_LAST = 10**9
 Json = dict[str, Any]
 
 
@@ -31,16 +30,22 @@ class Documents:
     """STAC Collections by id; the same."""
     images: list[Path] = field(default_factory=list)
     """Image files that no Item names."""
+    members: dict[str, str] = field(default_factory=dict)
+    """Files of Items, as Collections list them -> id of the Collection; for Items that do not say it themselves."""
 
     def add(self, document: Json, where: str) -> None:
         """Sort in one JSON document that was read from ``where``. Raises InputError for what is no STAC."""
         kind = document.get("type")
         if kind == "Feature":
-            self.items.append(placed(document, where))
+            said = {} if document.get("collection") else {"collection": self.members.get(where)}
+            self.items.append(placed({**document, **said}, where))
         elif kind == "FeatureCollection" and isinstance(document.get("features"), list):
             self.items += [placed(item, where) for item in document["features"] if isinstance(item, dict)]
-        elif kind == "Collection" and isinstance(document.get("id"), str):
-            self.collections[document["id"]] = placed(document, where)
+        elif kind == "Collection" and isinstance(id_ := document.get("id"), str):
+            self.collections[id_] = placed(document, where)
+            listed = [link for link in document.get("links") or [] if isinstance(link, dict)]
+            items = [str(_absolute(link, where).get("href")) for link in listed if link.get("rel") == "item"]
+            self.members |= dict.fromkeys(items, id_)
         else:
             raise _no_stac(where, f"it is a {kind}" if isinstance(kind, str) else "it has no type")
 
@@ -111,21 +116,20 @@ def _folder(folder: Path, found: Documents) -> None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """All of them, in the order of their names; hidden ones (`.swathe/`, parts of a run) and links are not followed."""
+    """All of them, a folder's ``collection.json`` first, so that its Items are known as such.
+
+    Not what is hidden (``.swathe/`` holds parts of a run), nor what links to other folders.
+    """
     count = 0
     for here, folders, names in os.walk(folder.resolve()):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names, key=lambda n: (_first(n), n)):
+        for name in sorted(names, key=lambda n: (n != "collection.json", n)):
             count += 1
             if count > _MOST_FILES:
                 hint = "register its folders one by one"
                 raise InputError(f"{folder} holds more than {_MOST_FILES} files", code="catalogue.path", hint=hint)
             if not name.startswith("."):
                 yield Path(here) / name
-
-
-def _first(name: str) -> int:
-    return 0 if name == "collection.json" else _LAST
 
 
 def read_json_or_none(path: Path) -> Json:

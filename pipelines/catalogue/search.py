@@ -9,19 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import shapely
-
-from pipelines.catalogue.conditions import HITS, MATCHES, Sql, Tests, during, joined, meets_indexed
+from pipelines.catalogue.conditions import Sql, Tests, during, equip, joined, meets_indexed
 from pipelines.catalogue.entry import whole
 from pipelines.catalogue.filters import filter_sql, query_sql
 from pipelines.catalogue.moments import interval
 from pipelines.catalogue.order import SortKey, after, order_of, ordered, selected, token_of, values_of
-from pipelines.catalogue.places import boxes, geometry_of
+from pipelines.catalogue.places import boxes, drawn, geometry_of
 from swathe.errors import InputError
 
 MOST = 1000
 """Items of one page."""
-_STEPS = 20_000
+_STEPS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +67,8 @@ def answer(connection: sqlite3.Connection, search: Search, seconds: float) -> Pa
     tests, keys, limit = Tests(), order_of(search.sortby), min(search.limit, MOST)
     where = joined(conditions(search, tests))
     follows = [after(keys, values_of(search.token, keys))] if search.token else []
-    with _functions(connection, tests), _bounded(connection, seconds):
+    equip(connection)
+    with tests, _bounded(connection, seconds):
         rows = _rows(connection, joined([where, *follows]), keys, limit + 1)
         matched = len(rows) if not follows and len(rows) <= limit else _count(connection, where)
     here = rows[:limit]
@@ -94,9 +93,9 @@ def conditions(search: Search, tests: Tests) -> list[Sql]:
     if search.datetime is not None:
         found.append(during(*interval(search.datetime)))
     if search.bbox is not None:
-        found.append(meets_indexed(shapely.union_all([shapely.box(*b) for b in boxes(search.bbox)]), tests))
+        found.append(meets_indexed([drawn(box) for box in boxes(search.bbox)], tests))
     if search.intersects is not None:
-        found.append(meets_indexed(geometry_of(search.intersects, field="intersects"), tests))
+        found.append(meets_indexed([geometry_of(search.intersects, field="intersects")], tests))
     if search.query:
         found += query_sql(search.query, tests)
     if search.filter is not None:
@@ -123,18 +122,6 @@ def _rows(connection: sqlite3.Connection, where: Sql, keys: Sequence[SortKey], c
 def _count(connection: sqlite3.Connection, where: Sql) -> int:
     sql = f"SELECT count(*) FROM stac_items WHERE {where[0]}"  # noqa: S608  the same
     return connection.execute(sql, where[1]).fetchone()[0]
-
-
-@contextmanager
-def _functions(connection: sqlite3.Connection, tests: Tests) -> Iterator[None]:
-    """The tests under the names that the SQL calls them by."""
-    for name, test in ((HITS, tests.hit), (MATCHES, tests.match)):
-        connection.create_function(name, -1, test)
-    try:
-        yield
-    finally:
-        for name in (HITS, MATCHES):
-            connection.create_function(name, -1, None)
 
 
 @contextmanager

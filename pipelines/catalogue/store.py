@@ -259,7 +259,7 @@ _KINDS = {
 
 
 def _put(connection: sqlite3.Connection, entry: Entry) -> None:
-    (key,) = connection.execute(_UPSERT, entry.columns).fetchone()
+    ((key,),) = connection.execute(_UPSERT, entry.columns).fetchall()
     connection.execute("DELETE FROM stac_boxes WHERE key IN (?, ?)", (2 * key, 2 * key + 1))
     for i, (west, south, east, north) in enumerate(entry.boxes):
         row = (2 * key + i, west, east, south, north, key)

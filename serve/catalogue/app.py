@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
@@ -15,8 +15,6 @@ from pipelines.catalogue.store import Catalogue
 from serve.catalogue.problems import install
 
 if TYPE_CHECKING:
-    from stac_fastapi.types.extension import ApiExtension
-
     from serve.catalogue.endpoints import Publish, Queryables
 
 
@@ -83,7 +81,7 @@ def catalogue_app(catalogue: Catalogue, publish: Publish = str, front: Front | N
     return api.app
 
 
-def _extensions(queryables: Queryables) -> list[ApiExtension]:
+def _extensions(queryables: Queryables) -> list[Any]:
     from stac_fastapi.extensions.fields import FieldsConformanceClasses, FieldsExtension
     from stac_fastapi.extensions.filter import FilterConformanceClasses, FilterExtension
     from stac_fastapi.extensions.pagination import TokenPaginationExtension
@@ -91,7 +89,7 @@ def _extensions(queryables: Queryables) -> list[ApiExtension]:
     from stac_fastapi.extensions.sort import SortConformanceClasses, SortExtension
 
     cql2 = FilterConformanceClasses
-    known = [cql2.FILTER, cql2.SEARCH, cql2.ITEMS, cql2.BASIC_CQL2, cql2.CQL2_JSON, cql2.CQL2_TEXT]
+    known: list[str] = [cql2.FILTER, cql2.SEARCH, cql2.ITEMS, cql2.BASIC_CQL2, cql2.CQL2_JSON, cql2.CQL2_TEXT]
     known += [cql2.ADVANCED_COMPARISON_OPERATORS, cql2.BASIC_SPATIAL_FUNCTIONS]
     return [
         FilterExtension(client=queryables, conformance_classes=known),

@@ -80,13 +80,13 @@ class Endpoints(BaseCoreClient):
         """GET /collections/ID/items/ID."""
         return _sent(self._item(address(given["request"]), self.catalogue.item(collection_id, item_id)), GEOJSON)
 
-    def item_collection(self, collection_id: str, **given: Any) -> Any:
+    def item_collection(self, collection_id: str, **given: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  all come by name
         """GET /collections/ID/items."""
         self.catalogue.collection(collection_id)
         request = given.pop("request")
         return self._page(request, from_get({**given, "collections": [collection_id]}), None)
 
-    def get_search(self, **given: Any) -> Any:
+    def get_search(self, **given: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  the same
         """GET /search."""
         return self._page(given.pop("request"), from_get(given), None)
 

@@ -200,13 +200,15 @@ def _show_table(rows: list[dict[str, Any]], names: tuple[str, ...], as_json: boo
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(*names, box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in names:
+        table.add_column(name, no_wrap=name == "id", overflow="fold")
     for row in rows:
-        table.add_row(*(escape(_text(row[name])) for name in names))
+        table.add_row(*(escape(_text(row[name], day=name in ("first", "last"))) for name in names))
     Console().print(table)
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, *, day: bool) -> str:
     if isinstance(value, list):
         return ", ".join(f"{n:.4g}" for n in value)
-    return "" if value is None else str(value)
+    return "" if value is None else str(value)[: 10 if day else None]
