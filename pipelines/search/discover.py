@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipelines.gdal import Access
+from pipelines.header import read_headers
 from pipelines.search import static
+from pipelines.search.folder import WHOLE, files_of
 from pipelines.search.items import resolved
 from pipelines.search.query import Documents, LeftOut
-from pipelines.search.radiometry import advertised, described
+from pipelines.search.radiometry import advertised, described, physical
 from pipelines.search.sources import in_collection, named
 from swathe.bands import NAMES
 from swathe.errors import InputError
@@ -48,9 +51,10 @@ def source_of(
         return in_collection(named(cards, text), collection)
     if not is_remote(text):
         place = Path(text).expanduser().resolve()
-        if place.is_dir() and not any((place / top).is_file() for top in _TOPS):
-            raise _folder(text)
-        text = str(next((place / top for top in _TOPS if (place / top).is_file()), place))
+        top = next((place / name for name in _TOPS if (place / name).is_file()), None)
+        if place.is_dir() and top is None:
+            return _of_folder(place)
+        text = str(top or place)
     bare = _bare(text, documents, collection)
     same = [c for c in cards.values() if _at(c) == _at(bare) and c.collection == bare.collection]
     return same[0] if same else _fitted(bare, cards, _probe(bare, documents))
@@ -122,7 +126,7 @@ def _fitted(bare: SourceCard, cards: Mapping[str, SourceCard], item: Json) -> So
     collection = bare.collection or str(item.get("collection") or "")
     alike = [c for c in cards.values() if c.collection == collection and collection and _has(item, c)]
     best = [c for c in alike if len(c.bands) == max(len(a.bands) for a in alike)]
-    if len({c.radiometry for c in best}) == 1:
+    if best and all(c.radiometry == best[0].radiometry for c in best):
         taken = best[0]
         return taken.model_copy(update={"url": bare.url, "kind": bare.kind, "collection": bare.collection})
     return _made(bare, item)
@@ -175,11 +179,8 @@ def _name(band: Json) -> str:
 
 
 def _explained(asset: Json, index: int) -> bool:
-    """Whether an item says what a band's numbers mean: scale and offset, or floating point with a unit."""
-    if advertised(asset, index) is not None:
-        return True
-    band = described(asset, index)
-    return str(band.get("data_type", "")).startswith("float") and bool(band.get("unit"))
+    """Whether an item says what a band's numbers mean."""
+    return advertised(asset, index) is not None or physical(asset, index)
 
 
 def _unit(item: Json, bands: Mapping[str, SourceBand]) -> str:
@@ -196,10 +197,20 @@ def _unclear(card: SourceCard, why: str) -> InputError:
     )
 
 
-def _folder(text: str) -> InputError:
-    return InputError(
-        f"the folder {text} is no catalogue, and nothing says what the numbers of its files mean",
-        code="source.unclear",
-        hint="write a source card of kind folder (configs/sources/local-folder.yaml is one), or use --input",
-        field="--source",
-    )
+def _of_folder(place: Path) -> SourceCard:
+    """Of files of several bands whose descriptions are common names and whose tags say scale and offset."""
+    header = read_headers([str(files_of(place)[0])], Access())[0]
+    said = [name if name in NAMES else "" for name in header.descriptions]
+    bands = {name: SourceBand(asset=WHOLE, index=i) for i, name in enumerate(said, 1) if name}
+    tagged = all((header.scales[b.index - 1], header.offsets[b.index - 1]) != (1.0, 0.0) for b in bands.values())
+    if not bands or not tagged:
+        raise InputError(
+            f"the folder {place} is no catalogue, and its files do not say what their bands and numbers are",
+            code="source.unclear",
+            hint="write a source card of kind folder (configs/sources/local-folder.yaml is one), or use --input",
+            field="--source",
+        )
+    return SourceCard(
+        id="address", title=str(place), kind=SourceKind.FOLDER, url=str(place), bands=bands, cloud_property="",
+        radiometry=SourceRadiometry(rule=RadiometryRule.METADATA, unit="as tagged"),
+    )  # fmt: skip

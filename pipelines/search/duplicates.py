@@ -22,7 +22,7 @@ _PRODUCT = re.compile(r"(S2[A-Z])_MSIL\d[A-Z]_(\d{8}T\d{6})_.*?_?T(\d{2}[A-Z]{3}
 _STRIP = re.compile(r"_S(\d{8}T\d{6})")
 _LANDSAT = re.compile(r"(L[COTEM]0\d)_L\d[A-Z]{2}_(\d{6})_(\d{8})_")
 _TIER = {"T1": 2, "T2": 1, "RT": 0}
-_OLDEST = datetime.min
+_OLDEST = datetime(1, 1, 1)  # noqa: DTZ001  without a zone, as only distances matter
 
 
 @dataclass(frozen=True, slots=True)

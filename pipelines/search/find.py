@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import shapely
 
-from pipelines.search import duplicates, folder, static, stac
+from pipelines.search import duplicates, folder, stac, static
 from pipelines.search.footprint import footprint_of
 from pipelines.search.items import cloud_of, scene_of, timed
 from pipelines.search.nearest import nearest, nothing
 from pipelines.search.query import Documents, Found, LeftOut, Near, Query
 from pipelines.search.radiometry import Unclear
 from pipelines.search.tiles import scene_of_tiles
-from swathe.errors import BandError
+from swathe.errors import BandError, InputError, SwatheError
 from swathe.scene import Scene
 from swathe.source import SourceCard, SourceKind
 from swathe.when import joined
 
 Json = Mapping[str, Any]
+Read = Callable[[Query], Iterable[tuple[Json, str] | LeftOut]]
+"""Items for a query, each with the address it was read from; and what could not be read."""
 
 
 def find(card: SourceCard, query: Query, documents: Documents, now: datetime | None = None) -> Found:
@@ -43,13 +45,17 @@ def look(card: SourceCard, query: Query, documents: Documents, now: datetime) ->
     query = replace(query, intervals=joined(query.intervals))
     if card.kind is SourceKind.TILES:
         return Found((scene_of_tiles(card, query),))
+    read = _reader(card, documents)
     left_out: list[LeftOut] = []
-    items, replaced = duplicates.newest(_matching(card, query, documents, left_out))
+    items, replaced = duplicates.newest(_matching(card, query, read, left_out))
     scenes = [scene for item, where in items if (scene := _scene(item, where, card, query, left_out)) is not None]
     notes = _notes(card, query)
     if scenes:
         return Found(_sorted(scenes), (*left_out, *replaced), notes)
-    near = nearest(query, lambda q: _near(card, q, documents), now)
+    try:
+        near = nearest(query, lambda q: _near(card, q, read), now)
+    except SwatheError as error:
+        near, notes = (), (*notes, f"other dates could not be asked for ({error.detail})")
     return Found((), (*left_out, *replaced), notes, near)
 
 
@@ -77,20 +83,19 @@ def _notes(card: SourceCard, query: Query) -> tuple[str, ...]:
 # --- items ------------------------------------------------------------------------------------------------------------
 
 
-def _raw(card: SourceCard, query: Query, documents: Documents) -> Iterator[tuple[Json, str] | LeftOut]:
+def _reader(card: SourceCard, documents: Documents) -> Read:
+    """How a source is read for one query after another; a static catalogue is walked once."""
+    if card.kind is SourceKind.FOLDER:
+        return lambda query: folder.items_of(card, query.intervals)
     if card.kind is SourceKind.STATIC:
-        yield from static.items_of(card, documents)
-    elif card.kind is SourceKind.FOLDER:
-        yield from folder.items_of(card, query.intervals)
-    else:
-        yield from ((item, card.url) for item in stac.items_of(card, query, documents))
+        walked = list(static.items_of(card, documents))
+        return lambda _: walked
+    return lambda query: ((item, card.url) for item in stac.items_of(card, query, documents))
 
 
-def _matching(
-    card: SourceCard, query: Query, documents: Documents, left_out: list[LeftOut]
-) -> Iterator[tuple[Json, str]]:
+def _matching(card: SourceCard, query: Query, read: Read, left_out: list[LeftOut]) -> Iterator[tuple[Json, str]]:
     """Items in place and time, and under the limit on clouds: services are not trusted to have filtered."""
-    for one in _raw(card, query, documents):
+    for one in read(query):
         if isinstance(one, LeftOut):
             left_out.append(one)
             continue
@@ -129,10 +134,18 @@ def _scene(item: Json, where: str, card: SourceCard, query: Query, left_out: lis
         return None
 
 
-def _near(card: SourceCard, query: Query, documents: Documents) -> list[Near]:
-    """What there is at another time, oldest first."""
-    items, _ = duplicates.newest(_matching(card, query, documents, []))
+def _near(card: SourceCard, query: Query, read: Read) -> list[Near]:
+    """What there is at another time, oldest first; where there is very much, some of it."""
+    items, _ = duplicates.newest(_some(_matching(card, query, read, [])))
     return sorted((Near(timed(i).middle, cloud_of(i, card), _name(i)) for i, _ in items), key=lambda n: n.when)
+
+
+def _some(items: Iterator[tuple[Json, str]]) -> Iterator[tuple[Json, str]]:
+    try:
+        yield from items
+    except InputError as error:
+        if error.refined != "search.too_many":
+            raise
 
 
 def _name(item: Any) -> str:

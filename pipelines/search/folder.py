@@ -57,11 +57,13 @@ def items_of(card: SourceCard, intervals: Sequence[Interval]) -> Iterator[tuple[
 
 
 def _scenes(card: SourceCard) -> tuple[list[_Scene], list[LeftOut]]:
-    assets = {band.asset for band in card.bands.values()} | ({card.mask.asset} if card.mask and card.mask.asset else set())
+    assets = {band.asset for band in card.bands.values()} | (
+        {card.mask.asset} if card.mask and card.mask.asset else set()
+    )
     tokens = {key: names.words(key) for key in assets if key != WHOLE}
     found: dict[tuple[str, datetime], _Scene] = {}
     left_out: list[LeftOut] = []
-    for path in _files(Path(card.url)):
+    for path in files_of(Path(card.url)):
         asset = names.band_in(path.stem, tokens) or (WHOLE if WHOLE in assets else None)
         if asset is None:
             continue
@@ -90,7 +92,8 @@ def _distinct(scenes: list[_Scene]) -> list[_Scene]:
     return sorted(scenes, key=lambda s: (s.when, s.name))
 
 
-def _files(folder: Path) -> list[Path]:
+def files_of(folder: Path) -> list[Path]:
+    """Images of a folder and the folders in it. Raises ImageryError (``imagery.missing``, ``search.too_many``)."""
     if not folder.is_dir():
         raise ImageryError(
             f"there is no folder {folder}", code="imagery.missing", hint="check the path", field="--source"
@@ -133,7 +136,7 @@ def _tagged(path: Path) -> datetime | None:
         return None
 
 
-# --- one item -----------------------------------------------------------------------------------------------------------
+# --- one item -------------------------------------------------------------------------------------------------------
 
 
 def _item(scene: _Scene) -> tuple[Json, str] | LeftOut:
@@ -176,5 +179,7 @@ def _outline(header: Header) -> shapely.Polygon:
     turn = Transformer.from_crs(CRS(header.crs), CRS("OGC:CRS84"), always_xy=True)
     lon, lat = turn.transform(c + a * x * cols, f + e * y * rows)
     if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
-        raise ImageryError("its place on Earth cannot be computed", code="grid.place", hint="check its CRS", field="--source")
+        raise ImageryError(
+            "its place on Earth cannot be computed", code="grid.place", hint="check its CRS", field="--source"
+        )
     return shapely.Polygon(np.column_stack([lon, lat]))

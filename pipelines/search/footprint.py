@@ -35,7 +35,7 @@ def _geometry(raw: Any) -> BaseGeometry | None:
     if not isinstance(raw, Mapping):
         return None
     try:
-        found = shapely.geometry.shape(raw)
+        found = shapely.geometry.shape(dict(raw))
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, shapely.GEOSException):
         return None
     return None if found.is_empty else found
@@ -62,7 +62,9 @@ def _cut(geometry: BaseGeometry) -> Polygon | MultiPolygon | None:
 
 def _unwrapped(geometry: BaseGeometry) -> BaseGeometry:
     """Western longitudes moved east, so that an outline across the antimeridian is in one piece."""
-    return shapely.transform(geometry, lambda xy: np.column_stack([np.where(xy[:, 0] < 0, xy[:, 0] + 360, xy[:, 0]), xy[:, 1]]))
+    return shapely.transform(
+        geometry, lambda xy: np.column_stack([np.where(xy[:, 0] < 0, xy[:, 0] + 360, xy[:, 0]), xy[:, 1]])
+    )
 
 
 def _band(geometry: BaseGeometry) -> BaseGeometry:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from pyproj import CRS
@@ -38,16 +39,20 @@ def _crs(source: Json) -> str | None:
     code = source.get("proj:code")
     if code is None and isinstance(source.get("proj:epsg"), int):
         code = f"EPSG:{source['proj:epsg']}"
-    for said in (code, source.get("proj:wkt2"), source.get("proj:projjson")):
-        if not said:
-            continue
-        try:
-            crs = CRS.from_json(json.dumps(said)) if isinstance(said, Mapping) else CRS.from_user_input(said)
-        except (CRSError, TypeError, ValueError):
-            continue
-        number = crs.to_epsg()
-        return f"EPSG:{number}" if number else crs.to_wkt()
-    return None
+    said = (code, source.get("proj:wkt2"), source.get("proj:projjson"))
+    texts = (json.dumps(one) if isinstance(one, Mapping) else one for one in said)
+    return next((crs for text in texts if isinstance(text, str) and (crs := _named(text))), None)
+
+
+@lru_cache(maxsize=256)
+def _named(text: str) -> str | None:
+    """Of a code, WKT or PROJJSON; None where it is none. Kept, because a search tells the same few over and over."""
+    try:
+        crs = CRS.from_user_input(text)
+    except (CRSError, TypeError, ValueError):
+        return None
+    number = crs.to_epsg()
+    return f"EPSG:{number}" if number else crs.to_wkt()
 
 
 def _transform(source: Json) -> tuple[float, float, float, float, float, float] | None:

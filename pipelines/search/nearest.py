@@ -7,14 +7,15 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from pipelines.search.query import Found, Near, Query
-from swathe.errors import ImageryError, SwatheError
+from swathe.errors import ImageryError
 from swathe.imagery import shown
 from swathe.source import SourceCard
 from swathe.when import Interval, read_moment
 
-_STEPS = (16, 64, 366, 3660)
+_STEPS = (4, 16, 64, 366, 3660)
 """Days to both sides, looked through one after the other until there is something."""
 _FEW = 300
+"""Items looked at per stretch; of more, those that the service gives first."""
 _SHOWN = 3
 _TICK = timedelta(microseconds=1)
 Search = Callable[[Query], Sequence[Near]]
@@ -24,7 +25,7 @@ Search = Callable[[Query], Sequence[Near]]
 def nearest(query: Query, search: Search, now: datetime) -> tuple[Near, ...]:
     """Cloudier ones of the same dates, where clouds were the reason; else the nearest before and after."""
     anyhow = replace(query, max_cloud=None, limit=_FEW)
-    if query.max_cloud is not None and (cloudy := _tried(anyhow, search)):
+    if query.max_cloud is not None and (cloudy := search(anyhow)):
         return tuple(sorted(cloudy, key=lambda n: 101.0 if n.cloud is None else n.cloud)[:_SHOWN])
     starts = [i.start for i in query.intervals]
     ends = [i.end for i in query.intervals]
@@ -41,17 +42,9 @@ def nearest(query: Query, search: Search, now: datetime) -> tuple[Near, ...]:
 
 def _first(query: Query, search: Search, stretch: Callable[[int], Interval]) -> Sequence[Near]:
     for days in _STEPS:
-        if found := _tried(replace(query, intervals=(stretch(days),)), search):
+        if found := search(replace(query, intervals=(stretch(days),))):
             return found
     return ()
-
-
-def _tried(query: Query, search: Search) -> Sequence[Near]:
-    """Too many, or a service that fails now, is no reason to hide that nothing was found."""
-    try:
-        return search(query)
-    except SwatheError:
-        return ()
 
 
 def nothing(card: SourceCard, query: Query, found: Found) -> ImageryError:
@@ -64,12 +57,14 @@ def nothing(card: SourceCard, query: Query, found: Found) -> ImageryError:
         first = found.left_out[0]
         more = f", and {len(found.left_out) - 1} more" if len(found.left_out) > 1 else ""
         detail += f"; {first.id} was left out: {first.reason}{more}"
-    return ImageryError(detail, code="search.nothing", hint=_hint(query, found.nearest), field="--dates")
+    return ImageryError(detail, code="search.nothing", hint=_hint(query, found), field="--dates")
 
 
-def _hint(query: Query, near: Sequence[Near]) -> str:
+def _hint(query: Query, found: Found) -> str:
+    near = found.nearest
     if not near:
-        return "there is none within ten years: check the area (longitude first), the collection and the dates"
+        why = found.notes[-1] if found.notes else "there is none within ten years"
+        return f"{why}: check the area (longitude first), the collection and the dates"
     inside = [n for n in near if any(i.holds(read_moment(n.when)) for i in query.intervals)]
     if inside:
         return f"raise --max-cloud: there are {', '.join(map(str, inside))}"

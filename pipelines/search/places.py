@@ -50,7 +50,7 @@ def _square(text: str) -> BaseGeometry:
     """A square of MGRS as a polygon in longitude and latitude, its edges bent as they are on the ground."""
     import mgrs
 
-    name = _MGRS.fullmatch(text)[1].upper()  # pyright: ignore[reportOptionalMemberAccess]
+    name = text.upper().lstrip("T")
     digits = len(re.sub(r"^\d{1,2}[A-Z]{3}", "", name)) // 2
     try:
         with warnings.catch_warnings():

@@ -79,10 +79,14 @@ def _metadata(card: SourceCard, _item: Json, asset: Json, band: SourceBand) -> M
     said = advertised(asset, band.index)
     if said is not None:
         return Meaning(*said, "the catalogue's own scale and offset")
+    if physical(asset, band.index):
+        return Meaning(1.0, 0.0, "floating-point numbers whose unit the catalogue says")
     rule = card.radiometry
     if "scale" not in rule.model_fields_set:
         raise Unclear(f"nothing says how the numbers of {band.asset} become physical units")
-    return Meaning(rule.scale, rule.offset, f"the catalogue is silent; the source says {_formula(rule.scale, rule.offset)}")
+    return Meaning(
+        rule.scale, rule.offset, f"the catalogue is silent; the source says {_formula(rule.scale, rule.offset)}"
+    )
 
 
 def _sentinel2(card: SourceCard, item: Json, asset: Json, band: SourceBand) -> Meaning:
@@ -93,18 +97,14 @@ def _sentinel2(card: SourceCard, item: Json, asset: Json, band: SourceBand) -> M
     return PROVIDERS[card.radiometry.provider](baseline, name, item, advertised(asset, band.index))
 
 
-def _as_processed(
-    baseline: tuple[int, int], name: str, _item: Json, said: tuple[float, float] | None
-) -> Meaning:
+def _as_processed(baseline: tuple[int, int], name: str, _item: Json, said: tuple[float, float] | None) -> Meaning:
     offset = _MOVED if baseline >= _SINCE else 0.0
     if said is not None and not _same(said, (_SCALE, offset)):
         raise Unclear(f"{name} means {_formula(_SCALE, offset)}, its catalogue says {_formula(*said)}")
     return Meaning(_SCALE, offset, f"{name}, as processed by ESA: {_formula(_SCALE, offset)}")
 
 
-def _earth_search(
-    baseline: tuple[int, int], name: str, item: Json, _said: tuple[float, float] | None
-) -> Meaning:
+def _earth_search(baseline: tuple[int, int], name: str, item: Json, _said: tuple[float, float] | None) -> Meaning:
     if baseline < _SINCE:
         return Meaning(_SCALE, 0.0, f"{name}: {_formula(_SCALE, 0.0)}")
     properties = item.get("properties") or {}
@@ -150,7 +150,9 @@ def described(asset: Json, index: int) -> dict[str, Any]:
         listed = asset.get(key)
         if isinstance(listed, list) and len(listed) >= index and isinstance(listed[index - 1], dict):
             own = {**listed[index - 1], **own}
-    shared = {key: asset[key] for key in ("nodata", "data_type", "raster:scale", "raster:offset", "unit") if key in asset}
+    shared = {
+        key: asset[key] for key in ("nodata", "data_type", "raster:scale", "raster:offset", "unit") if key in asset
+    }
     return {**shared, **own}
 
 
@@ -162,6 +164,12 @@ def advertised(asset: Json, index: int) -> tuple[float, float] | None:
     if scale is None and offset is None:
         return None
     return 1.0 if scale is None else scale, 0.0 if offset is None else offset
+
+
+def physical(asset: Json, index: int) -> bool:
+    """Whether a band holds floating-point numbers of a unit that is said."""
+    band = described(asset, index)
+    return str(band.get("data_type", "")).startswith("float") and bool(band.get("unit"))
 
 
 def number(value: Any) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import yaml
@@ -13,10 +13,11 @@ from pipelines.search.radiometry import PROVIDERS
 from pipelines.sensors import _Strict
 from swathe.errors import InputError
 from swathe.imagery import is_remote
-from swathe.source import AuthKind, MaskRule, RadiometryRule, SourceCard, SourceKind
+from swathe.source import Auth, AuthKind, MaskRule, RadiometryRule, SourceCard, SourceKind
 
 _FIELD = "--source"
 _NEEDS_NO_ASSET = (MaskRule.OMNICLOUDMASK,)
+_SECRET = (AuthKind.BEARER, AuthKind.BASIC, AuthKind.HEADER, AuthKind.QUERY)
 _LOCAL = (SourceKind.STATIC, SourceKind.FOLDER)
 
 
@@ -64,32 +65,32 @@ def read_source(file: Path) -> SourceCard:
 
 def mistake(card: SourceCard) -> str:
     """What is wrong with a card beyond its form; empty where nothing is."""
+    return next((wrong for wrong in _mistakes(card) if wrong), "")
+
+
+def _mistakes(card: SourceCard) -> Iterator[str]:
     rule, mask = card.radiometry, card.mask
     if rule.rule is RadiometryRule.SENTINEL2 and rule.provider not in PROVIDERS:
-        return f"radiometry.provider {rule.provider!r} is none of {', '.join(PROVIDERS)}"
+        yield f"radiometry.provider {rule.provider!r} is none of {', '.join(PROVIDERS)}"
     if rule.scale == 0 or any(band.scale == 0 for band in card.bands.values()):
-        return "a scale of 0 makes every pixel the same"
+        yield "a scale of 0 makes every pixel the same"
     if mask and bool(mask.asset) == (mask.rule in _NEEDS_NO_ASSET):
-        return f"mask.asset: the rule {mask.rule.value} " + ("needs none" if mask.asset else "needs one")
+        yield f"mask.asset: the rule {mask.rule.value} " + ("needs none" if mask.asset else "needs one")
     for name, auth in (("auth", card.auth), ("search_auth", card.search_auth)):
-        if wrong := _mistaken_auth(auth.kind, secret=auth.secret, name=auth.name, sas_url=auth.sas_url):
-            return f"{name}: {wrong}"
+        yield from (f"{name}: {wrong}" for wrong in _mistakes_of(auth))
     if card.kind is SourceKind.STAC and not is_remote(card.url):
-        return f"url: {card.url} is no http(s) address"
+        yield f"url: {card.url} is no http(s) address"
     if not card.licence or not card.documentation:
-        return "licence and documentation must be given, in words at least"
-    return ""
+        yield "licence and documentation must be given, in words at least"
 
 
-def _mistaken_auth(kind: AuthKind, *, secret: str, name: str, sas_url: str) -> str:
-    secret_kinds = (AuthKind.BEARER, AuthKind.BASIC, AuthKind.HEADER, AuthKind.QUERY)
-    if kind in secret_kinds and not secret:
-        return f"{kind.value} needs 'secret': the name of an environment variable"
-    if kind in (AuthKind.HEADER, AuthKind.QUERY) and not name:
-        return f"{kind.value} needs 'name'"
-    if kind is AuthKind.PLANETARY_COMPUTER and not sas_url:
-        return "planetary-computer needs 'sas_url'"
-    return ""
+def _mistakes_of(auth: Auth) -> Iterator[str]:
+    if auth.kind in _SECRET and not auth.secret:
+        yield f"{auth.kind.value} needs 'secret': the name of an environment variable"
+    if auth.kind in (AuthKind.HEADER, AuthKind.QUERY) and not auth.name:
+        yield f"{auth.kind.value} needs 'name'"
+    if auth.kind is AuthKind.PLANETARY_COMPUTER and not auth.sas_url:
+        yield "planetary-computer needs 'sas_url'"
 
 
 def named(cards: Mapping[str, SourceCard], name: str) -> SourceCard:

@@ -98,7 +98,7 @@ def _client(card: SourceCard, documents: Documents) -> Client:
             client = Client.open(card.url, stac_io=_Door(documents, card))
         except SwatheError:
             raise
-        except Exception as error:  # pystac raises what it likes at a document that is no catalogue
+        except Exception as error:  # noqa: BLE001  pystac raises what it likes at a document that is no catalogue
             raise _not_stac(card.url, " ".join(str(error).split())[:200]) from None
     if client.get_single_link("search") is None:
         raise _not_stac(card.url, "it has no link to a search")
@@ -108,7 +108,11 @@ def _client(card: SourceCard, documents: Documents) -> Client:
 
 
 def _search(client: Client, card: SourceCard, query: Query, where: Json) -> Iterator[Json]:
-    search = client.search(collections=[card.collection], limit=PAGE, **where, **_cloud(client, card, query))
+    method = _method(client)
+    clouds = _cloud(client, card, query) if method == "POST" else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PystacClientWarning)  # of a method that the API supports and does not tell
+        search = client.search(method=method, collections=[card.collection], limit=PAGE, **where, **clouds)
     asked: set[str] = set()
     try:
         for page in search.pages_as_dicts():
@@ -122,6 +126,12 @@ def _search(client: Client, card: SourceCard, query: Query, where: Json) -> Iter
             yield from items
     except (APIError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise _malformed(card.url, " ".join(str(error).split())[:200]) from error
+
+
+def _method(client: Client) -> str:
+    """POST, which has room for any area, unless the API says that it takes GET alone."""
+    said = {link.extra_fields.get("method") for link in client.get_links("search")}
+    return "POST" if said & {"POST", None} else "GET"
 
 
 def _cloud(client: Client, card: SourceCard, query: Query) -> Json:

@@ -43,7 +43,11 @@ def items_of(card: SourceCard, documents: Documents) -> Iterator[tuple[Json, str
             links: list[str] = []
             for where, document in level:
                 yield from _here(document, where, card.collection)
-                links += [link for link in _links(document, where, card.collection) if not (_key(link) in seen or seen.add(_key(link)))]
+                links += [
+                    link
+                    for link in _links(document, where, card.collection)
+                    if not (_key(link) in seen or seen.add(_key(link)))
+                ]
             if len(seen) > DOCUMENTS:
                 raise _too_many(card.url)
             level = []

@@ -17,19 +17,19 @@ def scene_of_tiles(card: SourceCard, query: Query) -> Scene:
 
     Its time is the end of what was asked for, as nobody knows when the pictures were taken.
     """
-    names = query.bands or tuple(card.bands)
-    rule = card.radiometry
     end = query.intervals[-1].end if query.intervals else None
-    bands = tuple(
-        Asset(
-            name=name, href=card.url, index=card.bands[name].index,
-            scale=rule.scale if card.bands[name].scale is None else card.bands[name].scale,  # pyright: ignore[reportArgumentType]
-            offset=rule.offset if card.bands[name].offset is None else card.bands[name].offset,  # pyright: ignore[reportArgumentType]
-            nodata=nodata_of(card, card.bands[name], {}), resampling=card.bands[name].resampling,
-        )
-        for name in names
-    )  # fmt: skip
     return Scene(
-        id=card.id, collection=card.collection, when=_UNDATED if end is None else end.isoformat().replace("+00:00", "Z"),
-        footprint=shapely.to_wkb(query.aoi.geometry), bands=bands, rule="as the card says: pictures, no dates",
+        id=card.id, collection=card.collection, footprint=shapely.to_wkb(query.aoi.geometry),
+        when=_UNDATED if end is None else end.isoformat().replace("+00:00", "Z"),
+        bands=tuple(_asset(name, card) for name in query.bands or card.bands),
+        rule="as the card says: pictures, no dates",
+    )  # fmt: skip
+
+
+def _asset(name: str, card: SourceCard) -> Asset:
+    band, rule = card.bands[name], card.radiometry
+    return Asset(
+        name=name, href=card.url, index=band.index, scale=rule.scale if band.scale is None else band.scale,
+        offset=rule.offset if band.offset is None else band.offset, nodata=nodata_of(card, band, {}),
+        resampling=band.resampling,
     )  # fmt: skip
