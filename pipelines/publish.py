@@ -22,8 +22,10 @@ from pipelines.products.layer import Kind, LayerSpec, layer_of
 from pipelines.products.merge import merge
 from pipelines.products.preview import Wording, write_preview
 from pipelines.products.shapes import ShapeRules
+from pipelines.store.shelf import Shelf
 from swathe.imagery import Imagery
 from swathe.lattice import Chunk
+from swathe.mosaic import Mosaic
 from swathe.plan import Plan
 
 Done = Sequence[tuple[Chunk, Receipt]]
@@ -74,7 +76,7 @@ def wording(plan: Plan, facts: dict[str, Any]) -> Wording:
     return Wording(card.title, " · ".join(t for t in told if t), f"{_credit(imagery)} · swathe", notes)
 
 
-def _credit(imagery: Imagery) -> str:
+def _credit(imagery: Imagery | Mosaic) -> str:
     """The sensor where a profile was named, else the files."""
     if imagery.sensor not in ("tags", "bands"):
         return imagery.sensor
@@ -82,10 +84,36 @@ def _credit(imagery: Imagery) -> str:
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")  # noqa: PLR2004  what fits on the line
 
 
+def _times(imagery: Imagery | Mosaic) -> list[datetime]:
+    """Of all acquisitions, the first one first."""
+    if isinstance(imagery, Mosaic):
+        return sorted(moment(scene.when) for scene in imagery.scenes if scene.when)
+    return sorted(moment(a.when) for a in imagery.dates if a.when)
+
+
+def _observed(imagery: Imagery | Mosaic) -> int:
+    """Dates of which observations.tif tells; 0: there is none."""
+    return len(imagery.slots) if isinstance(imagery, Mosaic) else 0
+
+
+def _label(imagery: Imagery | Mosaic, facts: dict[str, Any]) -> dict[str, Any]:
+    """What a searched result has to say of how its pixels came about."""
+    if not isinstance(imagery, Mosaic):
+        return {}
+    return {
+        "swathe:source": imagery.sensor,
+        "swathe:composite": imagery.composite.value,
+        "swathe:scenes": [s.id for s in imagery.scenes],
+        "swathe:radiometry": sorted({s.rule for s in imagery.scenes if s.rule}),
+        "swathe:mask": None if imagery.mask is None else imagery.mask.rule.value,
+        "swathe:lost_assets": (facts["observations"] or {}).get("lost_assets", []),
+    }
+
+
 def item_facts(plan: Plan, layer: LayerSpec, facts: dict[str, Any]) -> ItemFacts:
     """What the catalogue item tells."""
     card, imagery = plan.work.card, plan.work.imagery
-    times = sorted(moment(a.when) for a in imagery.dates if a.when)
+    times = _times(imagery)
     runtimes = facts["model"]["runtimes"]
     links = card.links
     return ItemFacts(
@@ -108,15 +136,19 @@ def item_facts(plan: Plan, layer: LayerSpec, facts: dict[str, Any]) -> ItemFacts
             "swathe:valid_fraction": facts["pixels"]["valid_fraction"],
             "swathe:chunks": facts["chunks"],
             "swathe:key": plan.key,
+            **_label(imagery, facts),
         },
         awaited=(),
     )  # fmt: skip
 
 
-def publish(plan: Plan, done: Done, parts: Path, out: Path) -> Published:
-    """Make rasters and vectors, side by side: one waits for the disk and GDAL, the other for numpy."""
+def publish(plan: Plan, done: Done, parts: Shelf, out: Path) -> Published:
+    """Make rasters and vectors, side by side: one waits for the disk and GDAL, the other for numpy.
+
+    Parts are brought for one product at a time, where they are not in a folder of this machine.
+    """
     work = plan.work
-    layer = layer_of(work.card, probabilities=work.products.probabilities)
+    layer = layer_of(work.card, probabilities=work.products.probabilities, observations=_observed(work.imagery))
     seconds: dict[str, float] = {}
     with ThreadPoolExecutor(2) as pool:
         rasters = pool.submit(_timed, seconds, "cog", lambda: _rasters(plan, layer, done, parts, out))
@@ -133,24 +165,27 @@ def _timed(seconds: dict[str, float], name: str, make: Callable[[], Any]) -> Any
     return made
 
 
-def _rasters(plan: Plan, layer: LayerSpec, done: Done, parts: Path, out: Path) -> None:
+def _rasters(plan: Plan, layer: LayerSpec, done: Done, parts: Shelf, out: Path) -> None:
     for raster in layer.rasters:
         placed = [
-            (parts / name, chunk.window)
+            (name, chunk.window)
             for chunk, receipt in done
             for name in receipt.files
             if name == f"{chunk.key}.{raster.name}.tif"
         ]
-        cog.assemble(placed, plan.work.grid, layer, raster, out / f"{raster.name}.tif")
+        with parts.brought(name for name, _ in placed) as folder:
+            here = [(folder / name, window) for name, window in placed]
+            cog.assemble(here, plan.work.grid, layer, raster, out / f"{raster.name}.tif")
 
 
-def _vectors(plan: Plan, layer: LayerSpec, done: Done, parts: Path, out: Path) -> dict[str, Any] | None:
+def _vectors(plan: Plan, layer: LayerSpec, done: Done, parts: Shelf, out: Path) -> dict[str, Any] | None:
     if layer.kind is not Kind.CLASSES:
         return None
     products, grid = plan.work.products, plan.work.grid
-    paths = [parts / name for _, receipt in done for name in receipt.files if name.endswith(".npz")]
-    found = merge(paths, ShapeRules(products.min_area_px, products.simplify_px))
-    when = plan.work.imagery.dates[-1].when
-    drawing = Drawing(layer, grid, ground_of(grid), moment(when) if when else None)
-    written = write_features(found, drawing, out, gpkg=products.gpkg)
+    names = [name for _, receipt in done for name in receipt.files if name.endswith(".npz")]
+    times = _times(plan.work.imagery)
+    drawing = Drawing(layer, grid, ground_of(grid), times[-1] if times else None)
+    with parts.brought(names) as folder:
+        found = merge([folder / name for name in names], ShapeRules(products.min_area_px, products.simplify_px))
+        written = write_features(found, drawing, out, gpkg=products.gpkg)
     return {"count": written.count, "area_m2": written.area_m2}

@@ -1,7 +1,7 @@
 """A run, from a plan to finished products; the only writer of its state.
 
-``run`` may be killed at any point: what is done stands in the output folder as receipts and part files, and the same
-call goes on with the missing chunks.
+``run`` may be killed at any point: what is done stands in the output folder, or in the store that takes its place, as
+receipts and part files, and the same call goes on with the missing chunks.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -22,6 +22,9 @@ from pipelines.ledger import Ledger, Receipt
 from pipelines.publish import Published, publish
 from pipelines.report import report
 from pipelines.runner import Runner
+from pipelines.store.blobs import Blobs
+from pipelines.store.place import Place, place_of
+from pipelines.store.shelf import Shelf
 from pipelines.worker import ChunkWorker, Order
 from swathe.errors import ClusterError, Interrupted, OutputError, SwatheError
 from swathe.lattice import Chunk
@@ -46,7 +49,7 @@ class Request:
     """Everything a run needs beside its plan."""
 
     out: Path
-    """Folder of the products."""
+    """Folder of the products; with a store, a private one to make them in."""
     home: ModelHome
     """Weights and artefacts."""
     access: Access = field(default=Access())
@@ -57,6 +60,8 @@ class Request:
     """Whether a resumed run keeps the cut it began with; False where the user gave a chunk size."""
     context: dict[str, Any] = field(default_factory=dict)
     """Facts for the report: versions, machine, command."""
+    store: Blobs | None = None
+    """Where parts, receipts and products are kept instead: object storage, for workers that share no disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +81,15 @@ class Outcome:
 def run(plan: Plan, request: Request, runner: Runner, observer: Observer) -> Outcome:
     """Carry out a plan whose card has its engine settled (``models.load.ensure``).
 
-    Raises OutputError (folder busy, taken, full, read-only), ClusterError, Interrupted, and what the model raises.
+    Raises OutputError (folder busy, taken, full, read-only; store denied, missing, out of reach), ClusterError,
+    Interrupted, and what the model raises.
     """
-    ledger = Ledger(request.out)
+    ledger = Ledger(request.out, request.store)
     refuse_foreign(request)
     with ledger.open():
         plan = _adopt(plan, request, ledger)
-        if ledger.state is State.DONE and _stands(request.out):
-            return Outcome(State.DONE, _kept_report(request.out), len(plan.chunks), already=True)
+        if ledger.state is State.DONE and _stands(ledger.place):
+            return Outcome(State.DONE, _kept_report(ledger.place), len(plan.chunks), already=True)
         with _stops_noted(ledger, observer):
             return _Run(plan, request, runner, _Noted(ledger, observer)).carry_out()
 
@@ -93,9 +99,9 @@ def run(plan: Plan, request: Request, runner: Runner, observer: Observer) -> Out
 
 def refuse_foreign(request: Request) -> None:
     """A folder that holds results of something else is not written into. Raises OutputError."""
-    foreign = (request.out / "result.tif").exists() and not (request.out / ".swathe" / "plan.pickle").exists()
-    if foreign and not request.overwrite:
-        raise _taken(request.out, "holds a result.tif that no run of swathe left there")
+    place = place_of(request.out, request.store)
+    if not request.overwrite and place.has("result.tif") and not place.has(".swathe/cut.json"):
+        raise _taken(place, "holds a result.tif that no run of swathe left there")
 
 
 def _adopt(plan: Plan, request: Request, ledger: Ledger) -> Plan:
@@ -103,7 +109,7 @@ def _adopt(plan: Plan, request: Request, ledger: Ledger) -> Plan:
     kept = ledger.kept_plan()
     same = kept is not None and kept[0] == plan.key
     if kept is not None and not same and not request.overwrite:
-        raise _taken(request.out, "holds another run (other imagery, model, area or settings)")
+        raise _taken(ledger.place, "holds another run (other imagery, model, area or settings)")
     recut = same and kept is not None and not request.keep_cut and kept[1] != plan.chunks
     if kept is None or not same or recut or (ledger.state is State.DONE and request.overwrite):
         ledger.clear()
@@ -112,20 +118,20 @@ def _adopt(plan: Plan, request: Request, ledger: Ledger) -> Plan:
     return plan.with_chunks(kept[1], kept[2])
 
 
-def _taken(out: Path, why: str) -> OutputError:
+def _taken(place: Place, why: str) -> OutputError:
     return OutputError(
-        f"{out} {why}", code="output.taken", field="--out", hint="choose another folder, or add --overwrite"
+        f"{place.name} {why}", code="output.taken", field="--out", hint="choose another folder, or add --overwrite"
     )
 
 
-def _stands(out: Path) -> bool:
-    return all((out / name).is_file() for name in ("result.tif", "item.json", "report.json"))
+def _stands(place: Place) -> bool:
+    return place.has("result.tif", "item.json", "report.json")
 
 
-def _kept_report(out: Path) -> dict[str, Any]:
+def _kept_report(place: Place) -> dict[str, Any]:
     import json
 
-    return json.loads((out / "report.json").read_text())
+    return json.loads(place.read("report.json"))
 
 
 # --- while it runs ----------------------------------------------------------------------------------------------------
@@ -152,16 +158,22 @@ def _stops_noted(ledger: Ledger, observer: Observer) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, Interrupted):
-        observer.event(ledger.enter(State.INTERRUPTED, reason="stopped by the user"))
+        _note_stop(ledger, observer, State.INTERRUPTED, reason="stopped by the user")
         raise Interrupted(
             f"stopped; {len(ledger.receipts())} chunks are done", hint="run the same command again to continue"
         ) from None
     except SwatheError as error:
-        observer.event(ledger.enter(State.FAILED, problem=error.problem.as_dict()))
+        _note_stop(ledger, observer, State.FAILED, problem=error.problem.as_dict())
         raise
     except Exception as error:
-        observer.event(ledger.enter(State.FAILED, problem={"code": "internal", "detail": repr(error)}))
+        _note_stop(ledger, observer, State.FAILED, problem={"code": "internal", "detail": repr(error)})
         raise
+
+
+def _note_stop(ledger: Ledger, observer: Observer, state: State, **facts: Any) -> None:
+    """What stops a run may be what keeps this from being written down; then the reason itself is still told."""
+    with suppress(OutputError, OSError):
+        observer.event(ledger.enter(state, **facts))
 
 
 class _Run:
@@ -185,14 +197,14 @@ class _Run:
             receipts |= self._do(order, todo, sum(r.pixels for r in receipts.values()))
         self.noted.enter(State.FINISHING)
         with self._timed("products"):
-            published = publish(self.plan, self._in_order(receipts), self.ledger.parts, self.request.out)
+            published = publish(self.plan, self._in_order(receipts), self.ledger.shelf, self.request.out)
         return self._finish(receipts, published, order, resumed)
 
     def _order(self) -> Order:
         work = self.plan.work
         order = Order(
             work, self.ledger.parts, self.request.home, threads=self.runner.threads, access=self.request.access,
-            widest=min(self.plan.chunk_shape[1], work.shape[1]),
+            widest=min(self.plan.chunk_shape[1], work.shape[1]), store=self.request.store,
         )  # fmt: skip
         with self._timed("fit"):
             fitted = fit_over_area(order, self.plan.chunks, self.runner)
@@ -203,7 +215,7 @@ class _Run:
     def _do(self, order: Order, todo: list[Chunk], done_px: int) -> dict[str, Receipt]:
         found: dict[str, Receipt] = {}
         total = self.plan.cost.pixels
-        with _Gauge(self.ledger.parts, self.noted.observer, total) as gauge:
+        with _Gauge(self.ledger.shelf, self.noted.observer, total) as gauge:
             gauge.settled = done_px
             for answer in self.runner.map(ChunkWorker, order, todo):
                 receipt = Receipt(**{**answer, "failed_tiles": tuple(answer["failed_tiles"])})
@@ -229,6 +241,7 @@ class _Run:
         facts = report(self.plan, list(receipts.values()), state, self.seconds | published.seconds,
                        fitted=order.fitted, context=self.request.context)  # fmt: skip
         published.conclude(facts)
+        self.ledger.place.finish()
         self.noted.enter(state, valid_fraction=facts["pixels"]["valid_fraction"])
         if whole:
             self.ledger.drop_parts()
@@ -251,15 +264,14 @@ def _stop_where_hopeless(receipt: Receipt) -> None:
 class _Gauge:
     """Tells the observer twice a second how many pixels are done, those of unfinished chunks included."""
 
-    def __init__(self, parts: Path, observer: Observer, total: int) -> None:
-        self.parts, self.observer, self.total = parts, observer, total
+    def __init__(self, shelf: Shelf, observer: Observer, total: int) -> None:
+        self.shelf, self.observer, self.total = shelf, observer, total
         self.settled = 0
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
 
     def __enter__(self) -> Self:
-        for path in self.parts.glob("*.progress"):
-            path.unlink(missing_ok=True)
+        self.shelf.forget_progress()
         self._thread.start()
         return self
 
@@ -270,16 +282,7 @@ class _Gauge:
 
     def _watch(self) -> None:
         while not self._end.wait(0.5):
-            self.observer.progress(min(self.settled + self._under_way(), self.total), self.total)
-
-    def _under_way(self) -> int:
-        done = 0
-        for path in self.parts.glob("*.progress"):
-            try:
-                done += int(path.read_text() or 0)
-            except (OSError, ValueError):  # finished in between
-                continue
-        return done
+            self.observer.progress(min(self.settled + self.shelf.under_way(), self.total), self.total)
 
 
 def free_bytes(folder: Path) -> int:

@@ -20,12 +20,14 @@ from models.weights import ModelHome
 from pipelines.ahead import Behind
 from pipelines.area import inside
 from pipelines.gdal import Access
-from pipelines.ledger import MAX_ATTEMPTS, Receipt, begin_attempt, keep_receipt, write_whole
+from pipelines.ledger import MAX_ATTEMPTS, Receipt
 from pipelines.process import Tally, process
 from pipelines.products.layer import Kind, layer_of
 from pipelines.products.parts import PartWriter
 from pipelines.products.shapes import ShapeRules
 from pipelines.read import Reader, strip_cache_mb
+from pipelines.store.blobs import Blobs
+from pipelines.store.shelf import Shelf, shelf_of
 from swathe.errors import SwatheError
 from swathe.lattice import Chunk
 from swathe.plan import Work
@@ -40,7 +42,7 @@ class Order:
     work: Work
     """The run."""
     parts: Path
-    """Folder of part files and receipts; every worker sees it."""
+    """Folder of part files and receipts, unless they are kept in ``store``; every worker sees it."""
     home: ModelHome
     """Where weights and artefacts lie."""
     threads: int = 1
@@ -51,6 +53,13 @@ class Order:
     """How imagery is opened and read."""
     widest: int = 4096
     """Columns of the widest chunk: GDAL's cache holds the blocks under one strip of it."""
+    store: Blobs | None = None
+    """Where results are kept, if not in a folder."""
+
+    @property
+    def shelf(self) -> Shelf:
+        """Where part files and receipts go."""
+        return shelf_of(self.parts, self.store)
 
     def reader(self) -> Reader:
         """Files, ready to be read here."""
@@ -78,19 +87,20 @@ class ChunkWorker:
             import scipy.sparse.csgraph  # noqa: F401  for tracing: half a second, and here nobody waits for a chunk
         self.load_s = time.perf_counter() - started
         self.reader = order.reader()
+        self.shelf = order.shelf
+        self.room = self.shelf.room()
 
     def __call__(self, chunk: Chunk) -> dict[str, Any]:
-        """Do a chunk; what went wrong stands in the receipt. Never raises for a chunk's own troubles."""
+        """Do a chunk; what went wrong stands in the receipt. Raises OutputError where not even that can be kept."""
         began = time.perf_counter(), time.process_time()
-        attempt = begin_attempt(self.order.parts, chunk.key)
+        attempt = self.shelf.begin(chunk.key)
         try:
             receipt = self._give_up(chunk) if attempt > MAX_ATTEMPTS else self._do(chunk, attempt, began)
         except SwatheError as error:
             receipt = self._failed(chunk, error.problem.line())
         except Exception as error:  # noqa: BLE001  the chunk is lost, the run goes on and lists it
             receipt = self._failed(chunk, f"internal: {type(error).__name__}: {error}")
-        keep_receipt(self.order.parts, receipt)
-        (self.order.parts / f"{chunk.key}.progress").unlink(missing_ok=True)
+        self.shelf.keep(receipt)
         return asdict(receipt)
 
     def _do(self, chunk: Chunk, attempt: int, began: tuple[float, float]) -> Receipt:
@@ -99,7 +109,7 @@ class ChunkWorker:
         if area is not None and not area.any():
             return self._receipt(chunk, "empty", began=began)
         name = f"{attempt}-{os.getpid()}"
-        writer = PartWriter(self.order.parts, chunk, self.spec, grid=work.grid, rules=self.order.rules(), attempt=name)
+        writer = PartWriter(self.room, chunk, self.spec, grid=work.grid, rules=self.order.rules(), attempt=name)
         with clock.around(writer), Behind[Raster](clock.timed(writer.write)) as behind:
             for block in process(chunk, work, self.reader.read, self.predict, self._inside, tally):
                 behind.put(block)
@@ -115,7 +125,7 @@ class ChunkWorker:
 
     def _discard(self, files: dict[str, int]) -> dict[str, int]:
         for name in files:
-            (self.order.parts / name).unlink(missing_ok=True)
+            (self.room / name).unlink(missing_ok=True)
         return {}
 
     def _inside(self, window: Window) -> NDArray[np.bool_] | None:
@@ -123,7 +133,7 @@ class ChunkWorker:
 
     def _progress(self, chunk: Chunk, block: Raster) -> None:
         done = (block.row + block.data.shape[1] - chunk.window.row) * chunk.window.width
-        write_whole(self.order.parts / f"{chunk.key}.progress", str(done).encode())
+        self.shelf.tell(chunk.key, done)
 
     def _receipt(
         self, chunk: Chunk, status: str, tally: Tally | None = None, write_s: float = 0.0,

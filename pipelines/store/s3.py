@@ -117,14 +117,18 @@ class S3Blobs(Blobs):
                 raise GenericError("the answer broke off")
 
     def look(self, name: str) -> Blob | None:
-        """One HEAD."""
+        """One HEAD; where it is refused a GET, as only that says why."""
         import obstore
+        from obstore.exceptions import PermissionDeniedError
 
         with self._said(reading=True):
             try:
                 return _blob(obstore.head(self._store, checked(name)))
             except FileNotFoundError:
                 return None
+            except PermissionDeniedError:
+                obstore.get_range(self._store, name, start=0, end=1)
+                raise
 
     def list(self, prefix: str = "") -> Iterator[Blob]:
         """Page by page."""

@@ -144,7 +144,7 @@ def go(card, scene, home, sensors):
 
     def go(out, runner=None, **options):
         runner, watch = runner or Loop(), Watch()
-        request_options = {k: options.pop(k) for k in ("overwrite", "access") if k in options}
+        request_options = {k: options.pop(k) for k in ("overwrite", "access", "store") if k in options}
         chosen = options.pop("card", card)
         recipe = Recipe(chosen.id, tuple(options.pop("inputs", (str(scene),))), **options)
         access = request_options.setdefault("access", Access(Retry(attempts=3, base_s=0.02)))
