@@ -88,14 +88,20 @@ def _extensions(queryables: Queryables) -> list[Any]:
     from stac_fastapi.extensions.query import QueryConformanceClasses, QueryExtension
     from stac_fastapi.extensions.sort import SortConformanceClasses, SortExtension
 
+    from serve.catalogue.asking import PostFilter
+
+    class Filters(FilterExtension):
+        POST = PostFilter
+
     cql2 = FilterConformanceClasses
     known: list[str] = [cql2.FILTER, cql2.SEARCH, cql2.ITEMS, cql2.BASIC_CQL2, cql2.CQL2_JSON, cql2.CQL2_TEXT]
     known += [cql2.ADVANCED_COMPARISON_OPERATORS, cql2.BASIC_SPATIAL_FUNCTIONS]
+    sort: list[str] = [SortConformanceClasses.ITEM_SEARCH_SORT, SortConformanceClasses.FEATURES_SORT]
+    # The same as version 1.0 called them: pystac-client looks for these.
+    sort += [name.replace("/v1.1.0/", "/v1.0.0/") for name in sort]
     return [
-        FilterExtension(client=queryables, conformance_classes=known),
-        SortExtension(
-            conformance_classes=[SortConformanceClasses.ITEM_SEARCH_SORT, SortConformanceClasses.FEATURES_SORT]
-        ),
+        Filters(client=queryables, conformance_classes=known),
+        SortExtension(conformance_classes=sort),
         FieldsExtension(conformance_classes=[FieldsConformanceClasses.SEARCH, FieldsConformanceClasses.ITEMS]),
         QueryExtension(conformance_classes=[QueryConformanceClasses.SEARCH, QueryConformanceClasses.ITEMS]),
         TokenPaginationExtension(),

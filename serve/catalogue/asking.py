@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel, Field, model_validator
+from stac_fastapi.extensions.filter.request import FilterExtensionPostRequest
 from stac_fastapi.types.search import BaseSearchPostRequest
 
 from pipelines.catalogue.search import Search
@@ -24,6 +25,13 @@ class PostSearch(BaseSearchPostRequest):
     def validate_spatial(cls, values: Any) -> Any:
         """In place of the library's, which breaks on a body that is no object."""
         return values
+
+
+class PostFilter(FilterExtensionPostRequest):
+    """A filter in a body, JSON or text: pystac-client sends what its user gave."""
+
+    filter_expr: dict[str, Any] | str | None = Field(None, alias="filter")  # pyright: ignore[reportIncompatibleVariableOverride]
+    filter_lang: Literal["cql2-json", "cql2-text"] | None = Field(None, alias="filter-lang")  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,6 +139,7 @@ def serve(
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             bound.bind((host, port))
+            bound.listen()  # so that the address works from the moment it is printed
         except OSError as error:
             hint = "choose another with --port, or 0 for any"
             raise InputError(
