@@ -11,9 +11,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 from rasterio.windows import Window as RasterioWindow
@@ -145,22 +145,23 @@ def describe(directory: tiff.Directory) -> Facts | None:
         entries = [e for e in entries if e[0] not in _NOWHERE] + _nowhere(order)
     side = 16
     coding = Coding(order, (side, side), tiled=True, entries=tuple(entries))
+    return _facts(wrap(coding, [b""], side), placed)
+
+
+@lru_cache(maxsize=1024)
+def _facts(data: bytes, placed: bool) -> Facts | None:
+    """Kept, because all bands of a scene, and all dates of a place, ask the same."""
     try:
-        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), MemoryFile(wrap(coding, [b""], side)) as memory:
-            return _facts(memory, placed=placed)
+        with MemoryFile(data) as memory, memory.open(driver="GTiff", sharing=False) as file:
+            file.read()  # a sparse block: no data, but the codec has to be there
+            names = [colour.name for colour in file.colorinterp]
+            if len(set(file.dtypes)) > 1 or file.dtypes[0].startswith("complex"):
+                return None
+            alpha = names.index("alpha") + 1 if "alpha" in names else None
+            place = georeference(file) if placed else UNPLACED
+            return Facts(np.dtype(file.dtypes[0]), file.nodata, alpha, place)
     except FAILURES:
         return None
-
-
-def _facts(memory: MemoryFile, *, placed: bool) -> Facts | None:
-    with memory.open(driver="GTiff", sharing=False) as file:
-        file.read()  # a sparse block: no data, but the codec has to be there
-        names = [colour.name for colour in file.colorinterp]
-        if len(set(file.dtypes)) > 1 or file.dtypes[0].startswith("complex"):
-            return None
-        alpha = names.index("alpha") + 1 if "alpha" in names else None
-        place = georeference(file) if placed else UNPLACED
-        return Facts(np.dtype(file.dtypes[0]), file.nodata, alpha, place)
 
 
 def _entry(directory: tiff.Directory, tag: int) -> Entry:

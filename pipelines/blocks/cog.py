@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -124,14 +123,8 @@ class TiffFile:
         if full:
             packed = self._shared.fetcher.ranges(self.href, [spans[key] for key in full], self._shared.auth)
         yield from ((key, self._blank(level, key)) for key in empty)
-        groups = list(self._groups(level, full, packed))
-        later = [self._shared.lanes.decode.submit(self._decode, level, *group) for group in groups[1:]]
-        if groups:  # the first here: this thread has nothing else to do
-            yield from self._decode(level, *groups[0])
-        yield from self._collect(later)
-
-    @staticmethod
-    def _collect(later: Sequence[Future[list[tuple[Key, Block]]]]) -> Iterator[tuple[Key, Block]]:
+        decode = self._shared.lanes.decode
+        later = [decode.submit(self._decode, level, *group) for group in self._groups(level, full, packed)]
         try:
             for future in later:
                 yield from future.result()
@@ -273,5 +266,5 @@ def open_tiff(href: str, shared: Shared, size: int, head: bytes) -> TiffFile | N
     large = main.block[0] * main.block[1] * main.pixel_bytes > shared.limits.block_mb * MIB
     if large or not main.bits or not main.tags.keys() & {tiff.STRIP_COUNTS, tiff.TILE_COUNTS}:
         return None
-    facts = describe(main)
+    facts = shared.lanes.decode.submit(describe, main).result()
     return None if facts is None else TiffFile(href, shared, found, facts)

@@ -14,7 +14,7 @@ from pipelines.blocks.limits import Limits
 from pipelines.blocks.services import TileSource
 from pipelines.blocks.shared import Lanes, Shared
 from pipelines.blocks.source import PixelSource
-from swathe.errors import BandError
+from swathe.errors import BandError, ImageryError, SwatheError
 from swathe.imagery import shown
 from swathe.scene import Asset
 from swathe.source import Auth, TileService
@@ -22,6 +22,7 @@ from swathe.source import Auth, TileService
 if TYPE_CHECKING:
     from pipelines.remote.fetch import Fetcher
 
+_FOR_GOOD = ("read.gone", "read.corrupt")
 _HELD = 4096
 """Headers of files that are kept; the one longest unused goes first."""
 
@@ -49,6 +50,7 @@ class Opener:
         self._lock = threading.Lock()
         self._doors: dict[str, threading.Lock] = {}
         self._files: dict[str, TiffFile | GdalFile] = {}
+        self._refused: dict[str, SwatheError] = {}
         self._sources: dict[Asset, PixelSource] = {}
 
     def __enter__(self) -> Self:
@@ -105,7 +107,10 @@ class Opener:
             door = self._doors.setdefault(href, threading.Lock())
         with door:  # whoever comes second finds it open
             with self._lock:
-                found = self._files.get(href)
+                found, refused = self._files.get(href), self._refused.get(href)
+            if refused is not None:
+                make, facts = refused.__reduce__()
+                raise make(*facts)  # type: ignore[operator]  an error of its own for everyone who asks
             if found is None:
                 found = self._look(href)
                 with self._lock:
@@ -116,6 +121,16 @@ class Opener:
             return found
 
     def _look(self, href: str) -> TiffFile | GdalFile:
+        """Open; a file that is no good is remembered as such, so that not every block of a map asks for it again."""
+        try:
+            return self._begin(href)
+        except SwatheError as error:
+            if isinstance(error, ImageryError) or error.problem.code in _FOR_GOOD:
+                with self._lock:
+                    self._refused[href] = error
+            raise
+
+    def _begin(self, href: str) -> TiffFile | GdalFile:
         facts = self._shared.fetcher.facts(href, self._shared.auth)
         driver = driver_of(href, facts.head)
         found = open_tiff(href, self._shared, facts.size, facts.head) if driver == "GTiff" else None

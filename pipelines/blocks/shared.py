@@ -9,12 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+import rasterio
+
 from pipelines.blocks.cache import BlockCache
 from pipelines.blocks.limits import Limits
 from swathe.source import Auth
 
 if TYPE_CHECKING:
     from pipelines.remote.fetch import Fetcher
+
+
+def _gdal_for_good() -> None:
+    """GDAL's environment for the life of this thread: rasterio makes one anew at every opening where there is none."""
+    rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_PAM_ENABLED="NO").__enter__()
 
 
 class Lanes:
@@ -26,7 +33,7 @@ class Lanes:
         ``waiting``: reads ahead that may wait for their turn; one more is not taken.
         """
         self.width = decode
-        self.decode = ThreadPoolExecutor(decode, thread_name_prefix="decode")
+        self.decode = ThreadPoolExecutor(decode, thread_name_prefix="decode", initializer=_gdal_for_good)
         self.ask = ThreadPoolExecutor(ask, thread_name_prefix="tiles")
         self._ahead = ThreadPoolExecutor(ahead, thread_name_prefix="ahead")
         self._room = threading.BoundedSemaphore(waiting)

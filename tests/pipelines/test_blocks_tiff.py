@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import rasterio
 from pipelines.remote.fetch import Fetcher
-from pipelines.remote.network import Network
 from rasterio.enums import Resampling
 from rasterio.windows import Window as RasterioWindow
 
@@ -15,11 +14,13 @@ from pipelines.blocks.cog import CogSource
 from pipelines.blocks.gdal import GdalSource
 from pipelines.blocks.limits import Limits
 from pipelines.blocks.open import Opener
+from pipelines.gdal import Retry
+from pipelines.remote.network import Network
 from swathe.errors import BandError, GridError, InputError, ReadError, SwatheError
 from swathe.scene import Asset, AssetGrid
 from swathe.source import Auth
 from swathe.window import Window
-from tests.pipelines.fault_server import FaultServer
+from tests.pipelines.fault_server import Always, FaultServer, Status, never
 from tests.pipelines.tiffs import pixels, write_tif
 
 TILED = {"tiled": True, "blockxsize": 128, "blockysize": 128}
@@ -35,7 +36,7 @@ WINDOWS = (
 
 @pytest.fixture(scope="module")
 def fetcher():
-    fetcher = Fetcher(Network(allow_private=True))
+    fetcher = Fetcher(Network(allow_private=True, retry=Retry(attempts=3, base_s=0.02)))
     yield fetcher
     fetcher.close()
 
@@ -385,7 +386,21 @@ def test_memory_of_decoded_blocks_is_bounded(tmp_path, fetcher):
             assert opener._shared.cache.size <= 1 << 20
 
 
-def test_what_is_not_there_is_said(tmp_path, opener):
-    with FaultServer(tmp_path) as server, pytest.raises(ReadError) as caught:
-        opener.open(asset(server.url("nothing.tif")))
-    assert caught.value.problem.code == "read.gone"
+def test_what_is_not_there_is_said_and_not_asked_for_again(tmp_path, opener):
+    with FaultServer(tmp_path) as server:
+        for _ in range(3):
+            with pytest.raises(ReadError) as caught:
+                opener.open(asset(server.url("nothing.tif")))
+            assert caught.value.problem.code == "read.gone"
+        assert len(server.requests) == 1
+
+
+def test_a_server_that_was_down_is_asked_again(tmp_path, opener):
+    path = write_tif(tmp_path / "a.tif", pixels(1, 300, 410), **TILED)
+    with FaultServer(tmp_path, faults=Always(Status(503))) as server:
+        with pytest.raises(ReadError) as caught:
+            opener.open(asset(server.url("a.tif")))
+        assert caught.value.problem.code == "read.lost"
+        server.faults = never
+        got = opener.open(asset(server.url("a.tif"))).read((1,), Window(0, 0, 300, 410))
+    np.testing.assert_array_equal(got, expected(path, (1,), Window(0, 0, 300, 410)))
