@@ -54,6 +54,9 @@ def source_of(
         top = next((place / name for name in _TOPS if (place / name).is_file()), None)
         if place.is_dir() and top is None:
             return _of_folder(place)
+        if not place.exists():
+            raise InputError(f"there is no source {text!r}: no card of that name, no file", code="source.unknown",
+                             hint="check the path", field="--source")  # fmt: skip
         text = str(top or place)
     bare = _bare(text, documents, collection)
     same = [c for c in cards.values() if _at(c) == _at(bare) and c.collection == bare.collection]

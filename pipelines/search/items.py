@@ -16,7 +16,7 @@ import shapely
 from pipelines.search.footprint import footprint_of
 from pipelines.search.grids import grid_of
 from pipelines.search.radiometry import Unclear, described, meaning, nodata_of, number
-from swathe.imagery import is_remote
+from swathe.imagery import is_remote, shown
 from swathe.scene import Asset, Scene
 from swathe.source import AuthKind, SourceBand, SourceCard
 from swathe.when import read_moment
@@ -58,7 +58,7 @@ def scene_of(item: Json, card: SourceCard, bands: Sequence[str], where: str = ""
     return Scene(
         id=str(item["id"]), collection=str(item.get("collection") or ""), when=timed(item).middle,
         footprint=shapely.to_wkb(outline), bands=tuple(asset for asset, _ in found), mask=_mask(item, card, home),
-        cloud=cloud_of(item, card), href=home, rule="; ".join(dict.fromkeys(rule for _, rule in found)),
+        cloud=cloud_of(item, card), href=shown(home), rule="; ".join(dict.fromkeys(rule for _, rule in found)),
         platform=str((item.get("properties") or {}).get("platform") or ""),
     )  # fmt: skip
 
