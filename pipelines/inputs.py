@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 
+from pipelines.archive import is_archive, unpacked
 from swathe.errors import ImageryError, InputError
 from swathe.imagery import REMOTE, is_remote, shown
 
@@ -107,6 +108,9 @@ def _files(specs: list[InputSpec]) -> Files:
             hrefs.append(spec.href)
         elif (path := _local(spec.href)).is_dir():
             hrefs += _inside(path)
+            listed = False
+        elif is_archive(path):
+            hrefs += sorted(str(p) for p in unpacked(path).rglob("*") if p.is_file())
             listed = False
         else:
             hrefs.append(str(path))

@@ -95,8 +95,13 @@ def _look_at_url(href: str, retry: Retry) -> tuple[bytes, str]:
     return head, f"{size} {facts.get('ETag') or facts.get('Last-Modified') or ''}".strip()
 
 
+def driver_of(head: bytes) -> str | None:
+    """GDAL's driver for a file that begins so; None where it is no image that is read."""
+    return next((driver for magic, driver in _MAGIC.items() if head.startswith(magic)), None)
+
+
 def _driver(href: str, head: bytes) -> str:
-    found = next((driver for magic, driver in _MAGIC.items() if head.startswith(magic)), None)
+    found = driver_of(head)
     if found is not None:
         return found
     what = "is empty" if not head else f"is no image that is read here (it begins with {_printable(head)!r})"
