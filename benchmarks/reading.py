@@ -1,11 +1,12 @@
 """Reading windows of COGs over HTTP and from S3: this project's reader beside async-geotiff, rasterio and odc-stac.
 
-    python -m benchmarks.reading [--rounds 9] [--delay-ms 0] [--keep FOLDER]
+    python -m benchmarks.reading [--rounds 9] [--delay-ms 0 20] [--codecs zstd deflate] [--keep FOLDER]
 
-Twelve COGs (uint16, ZSTD with predictor, blocks of 512) of 4096 x 4096 pixels with an image's texture; of each one
-window of 512 x 512 that lies across four blocks. Every round opens all files anew, header and all, so nothing is
-remembered but connections; the order of the readers changes from round to round. All readers must give the same
-pixels. Prints a table: seconds of twelve windows, median and spread, and the median of the ratios within a round.
+Twelve COGs (uint16, packed with a predictor, blocks of 512) of 4096 x 4096 pixels with an image's texture; of each one
+window of 512 x 512 that lies across four blocks. ZSTD is what this project writes, DEFLATE what the public archives
+use. Every round opens all files anew, header and all, so nothing is remembered but connections; the order of the
+readers changes from round to round. All readers must give the same pixels. Prints a table per codec and place: seconds
+of twelve windows, median and spread, and the ratios within a round.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from swathe.window import Window
 
 FILES, SIDE, BLOCK, PIXEL_M = 12, 4096, 512, 10
 ORIGIN = (500_000, 5_000_000)
-THREADS = 8
+THREADS = FILES
 SERVER = """
 import asyncio, os, sys
 from aiohttp import web
@@ -68,7 +69,7 @@ def window_of(number: int) -> Window:
     return Window(256 + BLOCK * (number % 6), 256 + BLOCK * (number * 5 % 6), 512, 512)
 
 
-def write_files(folder: Path) -> None:
+def write_files(folder: Path, codec: str) -> None:
     """Texture that packs like an image does: smooth, with noise of a few counts."""
     for number in range(FILES):
         rng = np.random.default_rng(number)
@@ -77,7 +78,7 @@ def write_files(folder: Path) -> None:
         data = (smooth + rng.normal(300, 25, (SIDE, SIDE))).clip(1, 65535).astype("uint16")
         with rasterio.open(
             folder / f"{number}.tif", "w", driver="COG", count=1, height=SIDE, width=SIDE, dtype="uint16", nodata=0,
-            crs="EPSG:32632", transform=from_origin(*ORIGIN, PIXEL_M, PIXEL_M), compress="zstd", predictor=2,
+            crs="EPSG:32632", transform=from_origin(*ORIGIN, PIXEL_M, PIXEL_M), compress=codec, predictor=2,
             blocksize=BLOCK, overviews="none",
         ) as file:  # fmt: skip
             file.write(data, 1)
@@ -254,7 +255,7 @@ def measure(place: Place, rounds: int) -> None:
             READERS[name](place, turn)
             took[name].append(time.perf_counter() - begun)
             cpu[name].append(time.process_time() - worked)
-    print(f"\n{place.name}: {FILES} windows of 512 x 512, {rounds} rounds, {os.cpu_count()} cores\n")
+    print(f" over {place.name}: {FILES} windows of 512 x 512, {rounds} rounds, {os.cpu_count()} cores\n")
     print("| reader | seconds | between | CPU seconds | to swathe, within a round |\n|---|---|---|---|---|")
     for name, values in took.items():
         spread, work = Spread.of(values), Spread.of(cpu[name])
@@ -270,18 +271,26 @@ def main() -> None:
     options = argparse.ArgumentParser(description="Windows of COGs, over HTTP and from S3.")
     options.add_argument("--rounds", type=int, default=9)
     options.add_argument("--delay-ms", type=float, nargs="*", default=[0.0, 20.0], help="of the HTTP server")
+    options.add_argument("--codecs", nargs="*", default=["zstd", "deflate"])
     options.add_argument("--no-s3", action="store_true")
     options.add_argument("--keep", type=Path, help="folder for the files, written once")
     asked = options.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = asked.keep or Path(scratch)
-        folder.mkdir(parents=True, exist_ok=True)
-        if not all((folder / f"{number}.tif").is_file() for number in range(FILES)):
-            write_files(folder)
-        places = [over_http(folder, delay) for delay in asked.delay_ms]
-        for opened in itertools.chain(places, [] if asked.no_s3 else [from_s3(folder)]):
-            with opened as place:
-                measure(place, asked.rounds)
+        for codec in asked.codecs:
+            compare(folder / codec, codec, asked)
+
+
+def compare(folder: Path, codec: str, asked: argparse.Namespace) -> None:
+    """All places with files of one codec."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not all((folder / f"{number}.tif").is_file() for number in range(FILES)):
+        write_files(folder, codec)
+    places = [over_http(folder, delay) for delay in asked.delay_ms]
+    for opened in itertools.chain(places, [] if asked.no_s3 else [from_s3(folder)]):
+        with opened as place:
+            print(f"\n{codec.upper()}", end="")
+            measure(place, asked.rounds)
 
 
 if __name__ == "__main__":
