@@ -156,7 +156,9 @@ def _assets(card: ModelCard) -> dict[str, Any]:
         if not found:
             described["mlm:artifact_type"] = "swathe model card"
         found["card"] = described
-    return found
+    # STAC allows bands in properties, where MLM looks for them, only beside bands of an asset.
+    bands = [{"name": name} for name in _bands(card)]
+    return {key: asset | ({"bands": bands} if "mlm:model" in asset["roles"] else {}) for key, asset in found.items()}
 
 
 def _artefact(href: str) -> str:

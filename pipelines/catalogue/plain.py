@@ -21,11 +21,8 @@ from swathe.errors import InputError
 
 _MEDIA = {".jp2": "image/jp2", ".j2k": "image/jp2", ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 _GEOTIFF = "image/tiff; application=geotiff"
-_EXTENSIONS = [
-    "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
-    "https://stac-extensions.github.io/raster/v2.0.0/schema.json",
-    "https://stac-extensions.github.io/file/v2.1.0/schema.json",
-]
+_BASE = "https://stac-extensions.github.io"
+_PROJECTION, _FILE, _RASTER = f"{_BASE}/projection/v2.0.0", f"{_BASE}/file/v2.1.0", f"{_BASE}/raster/v2.0.0"
 
 
 def image_items(paths: Sequence[Path], when: str | None = None, access: Access | None = None) -> list[dict[str, Any]]:
@@ -51,16 +48,19 @@ def _item(path: Path, header: Header, when: str | None) -> dict[str, Any]:
     }
     if code is None:
         projection["proj:wkt2"] = header.crs
+    asset = _asset(path, header)
+    scaled = any("raster:scale" in band for band in asset["bands"])
+    declared = [_PROJECTION, _FILE, *([_RASTER] if scaled else [])]
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
-        "stac_extensions": _EXTENSIONS,
+        "stac_extensions": [f"{url}/schema.json" for url in declared],
         "id": _id(path),
         "geometry": geometry,
         "bbox": list(bbox_of(found)),
         "properties": {**_time(path, when), "title": path.name, **projection},
         "links": [],
-        "assets": {"image": _asset(path, header)},
+        "assets": {"image": asset},
     }
 
 

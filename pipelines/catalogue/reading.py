@@ -84,7 +84,10 @@ def read_json(path: Path) -> Json:
 
 def placed(document: Json, where: str) -> Json:
     """With absolute hrefs, relative ones being meant from ``where`` (a file or an address), and a link back to it."""
-    links = [link for link in document.get("links") or [] if isinstance(link, dict) and link.get("rel") not in INFERRED]
+    given = document.get("links") or []
+    if not isinstance(given, list):
+        raise _no_stac(where, "its links are no list")
+    links = [link for link in given if isinstance(link, dict) and link.get("rel") not in INFERRED]
     links = [_absolute(link, where) for link in links if link.get("rel") != "via"]
     links.append({"rel": "via", "href": where, "type": "application/json", "title": "as it was registered"})
     found = {**document, "links": links}

@@ -32,10 +32,11 @@ class Front:
     """Of a request's body, at most."""
 
 
-def catalogue_app(catalogue: Catalogue, publish: Publish = str, front: Front | None = None) -> FastAPI:
+def catalogue_app(catalogue: Catalogue, publish: Publish | None = None, front: Front | None = None) -> FastAPI:
     """The STAC API of ``catalogue``: read only; search with bbox, intersects, datetime, CQL2, query, sortby, fields.
 
-    ``publish`` turns an asset's href as it is kept (often a path on this machine) into the one that clients get.
+    ``publish`` turns hrefs as they are kept (often paths on this machine) into those that clients get: of all assets,
+    and of links to local files. None: paths become ``file://``, for clients on the same machine.
     """
     front = front or Front()
     # It says in its log that defaults are used, when it is imported, before anybody can have given others.
@@ -50,7 +51,7 @@ def catalogue_app(catalogue: Catalogue, publish: Publish = str, front: Front | N
     from stac_fastapi.types.config import ApiSettings
 
     from serve.catalogue.asking import PostSearch
-    from serve.catalogue.endpoints import Endpoints, Queryables
+    from serve.catalogue.endpoints import Endpoints, Queryables, local_as_file
 
     settings = ApiSettings(
         _env_file=None,  # pyright: ignore[reportCallIssue]  pydantic-settings takes it, its plugin does not know
@@ -67,7 +68,7 @@ def catalogue_app(catalogue: Catalogue, publish: Publish = str, front: Front | N
     api = StacApi(
         app=app,
         settings=settings,
-        client=Endpoints(catalogue=catalogue, publish=publish, landing_page_id=front.id),
+        client=Endpoints(catalogue=catalogue, publish=publish or local_as_file, landing_page_id=front.id),
         extensions=extensions,
         stac_version="1.1.0",
         search_get_request_model=create_get_request_model(extensions),

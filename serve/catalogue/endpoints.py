@@ -19,7 +19,7 @@ from serve.catalogue.asking import Asked, from_get, from_post
 from serve.catalogue.links import GEOJSON, JSON, SCHEMA, address, collection_links, item_links, link, page_links
 
 Publish = Callable[[str], str]
-"""From the href of an asset as it is kept to the one that clients get."""
+"""From an href as it is kept to the one that clients get."""
 _QUERYABLES = "http://www.opengis.net/def/rel/ogc/1.0/queryables"
 
 
@@ -109,13 +109,22 @@ class Endpoints(BaseCoreClient):
         return _sent(answer, GEOJSON)
 
     def _item(self, root: str, item: dict[str, Any]) -> dict[str, Any]:
-        links = [*item_links(root, item["collection"], item["id"]), *_own(root, item)]
+        links = [*item_links(root, item["collection"], item["id"]), *self._own(root, item)]
         return {**item, "links": links, "assets": self._assets(item)}
 
     def _collection(self, root: str, collection: dict[str, Any]) -> dict[str, Any]:
-        links = [*collection_links(root, collection["id"]), *_own(root, collection)]
+        links = [*collection_links(root, collection["id"]), *self._own(root, collection)]
         found = {**collection, "links": links}
         return {**found, "assets": self._assets(collection)} if "assets" in collection else found
+
+    def _own(self, root: str, document: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Links that a document brought along; those to other documents of this catalogue become absolute."""
+        return [{**link, "href": self._href(root, link["href"])} for link in document.get("links", [])]
+
+    def _href(self, root: str, href: str) -> str:
+        if href.startswith("collections/"):
+            return f"{root}/{href}"
+        return self.publish(href) if href.startswith("/") else href
 
     def _assets(self, holder: dict[str, Any]) -> dict[str, Any]:
         return {k: {**a, "href": self.publish(a["href"])} for k, a in holder.get("assets", {}).items()}
@@ -152,10 +161,12 @@ class Queryables(BaseFiltersClient):
         return _sent(answer, SCHEMA)
 
 
-def _own(root: str, document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Links that a document brought along; those to other documents of this catalogue become absolute."""
-    links = document.get("links", [])
-    return [{**k, "href": f"{root}/{k['href']}"} if k["href"].startswith("collections/") else k for k in links]
+def local_as_file(href: str) -> str:
+    """A path on this machine as an address, since clients take it for one on this server otherwise.
+
+    Not percent-encoded, which rasterio would not undo.
+    """
+    return f"file://{href}" if href.startswith("/") else href
 
 
 def _sent(content: Any, media_type: str = JSON) -> JSONResponse:
