@@ -11,7 +11,7 @@ import shapely
 
 from pipelines.search import duplicates, folder, stac, static
 from pipelines.search.footprint import footprint_of
-from pipelines.search.items import cloud_of, scene_of, timed
+from pipelines.search.items import check, cloud_of, scene_of, timed
 from pipelines.search.nearest import nearest, nothing
 from pipelines.search.query import Documents, Found, LeftOut, Near, Query
 from pipelines.search.radiometry import Unclear
@@ -109,8 +109,7 @@ def _matching(card: SourceCard, query: Query, read: Read, left_out: list[LeftOut
 
 
 def _fits(item: Json, card: SourceCard, query: Query) -> bool:
-    if not isinstance(item, Mapping):
-        raise Unclear("it is no STAC item")
+    check(item)
     outline, time = footprint_of(item), timed(item)
     if outline is None:
         raise Unclear("it has no usable geometry")

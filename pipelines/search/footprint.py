@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from datetime import date, timedelta
@@ -35,10 +36,10 @@ def _geometry(raw: Any) -> BaseGeometry | None:
     if not isinstance(raw, Mapping):
         return None
     try:
-        found = shapely.geometry.shape(dict(raw))
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, shapely.GEOSException):
+        found = shapely.from_geojson(json.dumps(raw))
+    except (ValueError, shapely.GEOSException):
         return None
-    return None if found.is_empty else found
+    return None if found is None or found.is_empty else found
 
 
 def _box(raw: Any) -> BaseGeometry | None:

@@ -47,8 +47,7 @@ def scene_of(item: Json, card: SourceCard, bands: Sequence[str], where: str = ""
     ``where`` is the address of the document the item was read from: relative addresses count from there. Raises
     Unclear with the reason for which the item cannot be used.
     """
-    if not isinstance(item, Mapping) or not isinstance(item.get("assets"), Mapping) or not item.get("id"):
-        raise Unclear("it is no STAC item")
+    check(item)
     outline = footprint_of(item)
     if outline is None:
         raise Unclear("it has no usable geometry")
@@ -59,13 +58,20 @@ def scene_of(item: Json, card: SourceCard, bands: Sequence[str], where: str = ""
         id=str(item["id"]), collection=str(item.get("collection") or ""), when=timed(item).middle,
         footprint=shapely.to_wkb(outline), bands=tuple(asset for asset, _ in found), mask=_mask(item, card, home),
         cloud=cloud_of(item, card), href=shown(home), rule="; ".join(dict.fromkeys(rule for _, rule in found)),
-        platform=str((item.get("properties") or {}).get("platform") or ""),
+        platform=str(item["properties"].get("platform") or ""),
     )  # fmt: skip
+
+
+def check(item: Any) -> None:
+    """Refuse what has not even the form of an item, so that nothing else need look. Raises Unclear."""
+    parts = [item.get(key) for key in ("properties", "assets")] if isinstance(item, Mapping) else [None]
+    if not all(isinstance(part, Mapping) for part in parts) or not item.get("id"):
+        raise Unclear("it is no STAC item")
 
 
 def timed(item: Json) -> Timed:
     """When an item was acquired: ``datetime``, or the stretch from start to end. Raises Unclear."""
-    properties = item.get("properties") or {}
+    properties = item["properties"]
     said = properties.get("datetime")
     ends = (said, said) if said else (properties.get("start_datetime"), properties.get("end_datetime"))
     try:
@@ -76,12 +82,13 @@ def timed(item: Json) -> Timed:
 
 def cloud_of(item: Json, card: SourceCard) -> float | None:
     """Percent of the whole scene, as its catalogue says."""
-    return number((item.get("properties") or {}).get(card.cloud_property)) if card.cloud_property else None
+    return number(item["properties"].get(card.cloud_property)) if card.cloud_property else None
 
 
 def address_of(item: Json, where: str = "") -> str:
     """Of the item itself: where it was read, or its ``self`` link; empty where neither is known."""
-    links = [link for link in item.get("links") or [] if isinstance(link, Mapping)]
+    listed = item.get("links")
+    links = [link for link in listed if isinstance(link, Mapping)] if isinstance(listed, list) else []
     said = next((str(link.get("href", "")) for link in links if link.get("rel") == "self"), "")
     if is_remote(said) and (is_remote(where) or not where):
         return said
@@ -136,9 +143,10 @@ def _check(name: str, band: SourceBand, asset: Json) -> None:
 
 def _href(asset: Json, card: SourceCard, home: str) -> str:
     """Where the file lies. A source that is read through S3 takes the address there, where the item has one."""
-    alternate = (asset.get("alternate") or {}).get("s3") if card.auth.kind is AuthKind.S3 else None
-    if isinstance(alternate, Mapping) and str(alternate.get("href", "")).startswith("s3://"):
-        return str(alternate["href"])
+    others = asset.get("alternate") if card.auth.kind is AuthKind.S3 else None
+    stored = others.get("s3") if isinstance(others, Mapping) else None
+    if isinstance(stored, Mapping) and str(stored.get("href", "")).startswith("s3://"):
+        return str(stored["href"])
     return resolved(str(asset["href"]), home)
 
 

@@ -68,6 +68,8 @@ class _Door(StacApiIO):
             answer = self.documents.json(full, self.card.search_auth)
         if not isinstance(answer, dict):
             raise _malformed(href, "no JSON object came back")
+        if not isinstance(answer.get("features", []), list):
+            raise _malformed(href, "its features are no list")
         return answer
 
 
@@ -116,9 +118,7 @@ def _search(client: Client, card: SourceCard, query: Query, where: Json) -> Iter
     asked: set[str] = set()
     try:
         for page in search.pages_as_dicts():
-            items = page.get("features")
-            if not isinstance(items, list):
-                raise _malformed(card.url, "a page has no list of features")
+            items = page["features"]
             mark = json.dumps([i.get("id") if isinstance(i, dict) else str(i) for i in items])
             if mark in asked:
                 raise _malformed(card.url, "it gives the same page again and again")

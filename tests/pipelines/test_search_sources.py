@@ -1,0 +1,209 @@
+"""Source cards: read, refused, named; and addresses that become cards."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+import rasterio
+from rasterio.transform import from_origin
+
+from pipelines.search.discover import source_of
+from pipelines.search.find import find
+from pipelines.search.query import Query
+from pipelines.search.sources import load_sources, mistake, named
+from swathe.aoi import AOI
+from swathe.errors import InputError, SwatheError
+from swathe.when import parse_dates
+from tests.pipelines import recorded
+from tests.pipelines.stac_server import StacServer
+
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def fetcher():
+    door = recorded.open_door()
+    yield door
+    door.close()
+
+
+CARD = """
+id: mine
+title: one's own
+kind: stac
+url: https://stac.example.com
+collection: c
+bands: {red: {asset: red}}
+radiometry: {rule: fixed, scale: 0.0001}
+licence: own
+documentation: own
+"""
+
+
+def write(folder, text, name="mine.yaml"):
+    (folder / name).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("id: mine", "id: other", "not the file's name"),
+        ("title: one's own", "title: a\ntitle: b", "given twice"),
+        ("{red: {asset: red}}", "{redd: {asset: red}}", "unknown band"),
+        ("{red: {asset: red}}", "{}", "names no band"),
+        ("rule: fixed", "rule: guess", "radiometry.rule"),
+        ("rule: fixed, scale: 0.0001", "rule: sentinel2, provider: nobody", "is none of as-processed, earth-search"),
+        ("scale: 0.0001", "scale: 0", "a scale of 0"),
+        ("kind: stac", "kind: ftp", "kind"),
+        ("url: https://stac.example.com", "url: /data", "no http"),
+        ("licence: own", "licence: own\nauth: {kind: bearer}", "needs 'secret'"),
+        ("licence: own", "licence: own\nsearch_auth: {kind: query, secret: X}", "search_auth: query needs 'name'"),
+        ("licence: own", "licence: own\nauth: {kind: planetary-computer}", "sas_url"),
+        ("licence: own", "licence: own\nmask: {rule: scl}", "needs one"),
+        ("licence: own", "licence: own\nmask: {rule: omnicloudmask, asset: scl}", "needs none"),
+        ("licence: own", "", "licence and documentation"),
+        ("licence: own", "licence: own\nsecret: abc", "Extra inputs"),
+        ("kind: stac", "kind: [", "expected"),
+    ],
+)
+def test_a_mistake_names_file_and_place(tmp_path, old, new, why):
+    write(tmp_path, CARD.replace(old, new))
+    with pytest.raises(InputError) as caught:
+        load_sources([tmp_path])
+    assert caught.value.problem.code == "source.invalid"
+    assert "mine.yaml" in caught.value.detail
+    assert why in caught.value.detail
+
+
+def test_own_cards_replace_shipped_ones(tmp_path):
+    write(tmp_path, CARD.replace("id: mine", "id: pc-naip"), "pc-naip.yaml")
+    shipped = recorded.ROOT / "configs" / "sources"
+    found = load_sources([shipped, tmp_path, tmp_path / "nothing"])
+    assert found["pc-naip"].title == "one's own"
+    assert found.keys() == recorded.shipped_cards().keys()
+
+
+def test_local_addresses_count_from_the_card(tmp_path):
+    text = CARD.replace("kind: stac", "kind: folder").replace("https://stac.example.com", "../files")
+    home = tmp_path / "cards"
+    home.mkdir()
+    assert load_sources([write(home, text)])["mine"].url == str(tmp_path / "files")
+
+
+def test_a_name_that_is_nearly_right_is_guessed_in_the_hint():
+    with pytest.raises(InputError) as caught:
+        named(recorded.shipped_cards(), "earth-search-s2-l2")
+    assert caught.value.problem.code == "source.unknown"
+    assert "earth-search-s2-l2a" in caught.value.hint
+
+
+def test_shipped_cards_hold_no_mistake():
+    assert [mistake(card) for card in recorded.shipped_cards().values() if mistake(card)] == []
+
+
+# --- addresses --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("service", "collection", "card"),
+    [
+        ("earth-search", "sentinel-2-l2a", "earth-search-s2-l2a"),
+        ("planetary-computer", "sentinel-2-l2a", "pc-s2-l2a"),
+        ("planetary-computer", "naip", "pc-naip"),
+        ("usgs", "landsat-c2l2-sr", "usgs-landsat-c2-l2"),
+    ],
+)
+def test_an_api_with_a_known_collection_takes_its_card(service, collection, card, real_data, fetcher):
+    """Three archives have a sentinel-2-l2a; the assets of their items tell them apart."""
+    with StacServer(recorded.of_collection(real_data, service, collection)) as api:
+        found = source_of(api.url, recorded.shipped_cards(), fetcher, collection)
+    assert (found.id, found.url, found.collection) == (card, api.url, collection)
+
+
+def test_a_collection_and_an_item_of_an_api(real_data, fetcher):
+    items = recorded.of_collection(real_data, "planetary-computer", "sentinel-2-l2a")
+    with StacServer(items) as api:
+        home = f"{api.url}/collections/sentinel-2-l2a"
+        found = source_of(home, recorded.shipped_cards(), fetcher)
+        assert (found.id, found.kind.value, found.url) == ("pc-s2-l2a", "stac", api.url)
+        single = source_of(f"{home}/items/{items[0]['id']}", recorded.shipped_cards(), fetcher)
+        assert (single.id, single.kind.value) == ("pc-s2-l2a", "static")
+
+
+def stactools_sentinel2(data):
+    return next(i for i in recorded.items(data)["stactools"] if i["id"].startswith("S2A"))
+
+
+def test_an_unknown_collection_is_read_by_its_own_words(real_data, fetcher):
+    """stactools' item: common names in eo:bands, scale and offset in raster:bands."""
+    item = {**stactools_sentinel2(real_data), "collection": "my-own"}
+    with StacServer([item]) as api:
+        found = source_of(api.url, recorded.shipped_cards(), fetcher, "my-own")
+    assert found.radiometry.rule.value == "metadata"
+    assert {name: band.asset for name, band in found.bands.items()} == {
+        "coastal": "coastal", "blue": "blue", "green": "green", "red": "red", "rededge071": "rededge1",
+        "rededge075": "rededge2", "rededge078": "rededge3", "nir": "nir", "nir08": "nir08", "nir09": "nir09",
+        "swir16": "swir16", "swir22": "swir22",
+    }  # fmt: skip
+    assert (found.mask.rule.value, found.mask.asset) == ("scl", "scl")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda a: a.pop("raster:bands"), "do not say how the numbers"),
+        (lambda a: a.pop("eo:bands"), "do not name the bands"),
+    ],
+)
+def test_what_says_too_little_is_refused(change, why, real_data, fetcher):
+    item = json.loads(json.dumps({**stactools_sentinel2(real_data), "collection": "my-own"}))
+    for asset in item["assets"].values():
+        if "eo:bands" in asset:
+            change(asset)
+    with StacServer([item]) as api, pytest.raises(InputError) as caught:
+        source_of(api.url, recorded.shipped_cards(), fetcher, "my-own")
+    assert caught.value.problem.code == "source.unclear"
+    assert why in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/v1", "source.collection"),
+        ("/v1/nothing", "read.gone"),
+        ("/plain.json", "search.not_stac"),
+        ("/list.json", "search.not_stac"),
+    ],
+)
+def test_addresses_that_are_no_source(path, code, fetcher):
+    documents = {"/plain.json": {"a": 1}, "/list.json": [1]}
+    with StacServer([], documents=documents) as api, pytest.raises(SwatheError) as caught:
+        source_of(api.root + path, recorded.shipped_cards(), fetcher)
+    assert caught.value.problem.code == code
+
+
+def test_an_empty_collection_is_said(fetcher):
+    with StacServer([], collections=("mine",)) as api, pytest.raises(InputError) as caught:
+        source_of(api.url, recorded.shipped_cards(), fetcher, "mine")
+    assert "no item in the collection mine" in caught.value.detail
+
+
+def test_a_folder_that_describes_itself(tmp_path, fetcher):
+    """As the demo's scene does: descriptions are common names, scale and offset are tagged."""
+    with rasterio.open(
+        tmp_path / "scene_2024-07-01.tif", "w", driver="GTiff", width=4, height=4, count=3, dtype="int16",
+        crs="EPSG:32633", transform=from_origin(500_000, 5_000_000, 10, 10),
+    ) as file:  # fmt: skip
+        file.descriptions, file.scales, file.offsets = ("green", "thing", "nir"), (0.5,) * 3, (1.0,) * 3
+    card = source_of(str(tmp_path), recorded.shipped_cards(), fetcher)
+    assert {name: (band.asset, band.index) for name, band in card.bands.items()} == {"green": ("*", 1), "nir": ("*", 3)}
+    query = Query(AOI.parse("14,44,16,46"), parse_dates("2024-07-01", NOW), bands=("nir",))
+    (scene,) = find(card, query, fetcher, NOW).scenes
+    assert (scene.bands[0].index, scene.bands[0].scale, scene.bands[0].offset) == (3, 0.5, 1.0)
+
+
+def test_a_folder_that_says_nothing_is_refused(real_data, fetcher):
+    with pytest.raises(InputError) as caught:
+        source_of(str(real_data / "s2_l2a_aquileia"), recorded.shipped_cards(), fetcher)
+    assert caught.value.problem.code == "source.unclear"
