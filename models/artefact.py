@@ -10,6 +10,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +19,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from models.weights import ModelHome, known_sha256, present, sha256_of
+from models.weights import ModelHome, fetch, known_sha256, present, sha256_of
 from swathe.card import Frozen, ModelCard, Weights
 from swathe.errors import CardError, ModelError
 
@@ -165,6 +166,11 @@ def source(card: ModelCard) -> Weights:
 def beside(card: ModelCard) -> Path | None:
     """Folder of the card, for its relative paths."""
     return card.origin.parent if card.origin else None
+
+
+def fetcher(card: ModelCard, home: ModelHome) -> Callable[[str], Path]:
+    """What has a uri of the card's config on this machine."""
+    return lambda uri: fetch(Weights(uri=uri), home, beside(card)).path
 
 
 def find(card: ModelCard, home: ModelHome, device: str = "cpu") -> Found | None:

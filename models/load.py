@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from models.artefact import Artefact, Found, beside, family_of_file, find, source
+from models.artefact import Artefact, Found, beside, family_of_file, fetcher, find, source
 from models.predictor import Predictor
 from models.register import REQUEST, Request, Say
 from models.runtimes import open_graph, setup_of
@@ -119,7 +119,8 @@ def _eager(card: ModelCard, home: ModelHome, threads: int, device: str) -> Predi
     from models.runtimes import eager
 
     weights = fetch(source(card), home, beside(card))
-    return eager.load(card, weights.path, setup_of(card, threads, device, weights.sha256))
+    setup = setup_of(card, threads, device, weights.sha256)
+    return eager.load(card, weights.path, setup, fetcher(card, home))
 
 
 @contextmanager

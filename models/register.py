@@ -30,6 +30,7 @@ from models.artefact import (
     candidates,
     card_sha256,
     draft,
+    fetcher,
     key_of,
     refusal,
     source,
@@ -39,7 +40,7 @@ from models.parity import Tiles, read_tiles, trial_tiles
 from models.runtimes import Setup, setup_of
 from models.trial import Reference, Trial, refer, try_engine
 from models.weights import FetchedWeights, ModelHome, fetch
-from swathe.card import ModelCard, Weights
+from swathe.card import ModelCard
 from swathe.errors import BAD_INPUT, INTERRUPTED, ModelError, SwatheError, exit_code_of
 
 Say = Callable[[str], None]
@@ -100,7 +101,7 @@ def _build(job: Job) -> Any:
     from models.terratorch import build
 
     job.say("building the network with TerraTorch")
-    return build(job.card, job.weights.path, _fetch_beside(job))
+    return build(job.card, job.weights.path, fetcher(job.card, job.home))
 
 
 def choose(job: Job, network: Any) -> Found:
@@ -215,10 +216,6 @@ def _record(job: Job, family: Family, **said: Any) -> Artefact:
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         **said,
     )
-
-
-def _fetch_beside(job: Job) -> Callable[[str], Path]:
-    return lambda uri: fetch(Weights(uri=uri), job.home, beside(job.card)).path
 
 
 def main() -> int:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
 from pipelines.gdal import FAILURES, Access
-from swathe.imagery import Acquisition, BandSource
+from pipelines.mosaic.frame import Frame
+from pipelines.readers import SceneReader
+from pipelines.remote.network import Network
+from swathe.errors import SwatheError
+from swathe.imagery import Acquisition, BandSource, Imagery
+from swathe.mosaic import Mosaic
 from swathe.plan import Work
 from swathe.window import Window
 
@@ -18,19 +26,61 @@ CHEAP_PX = 40_000_000
 TRUE_COLOUR = ("red", "green", "blue")
 
 
-def backdrop(work: Work, access: Access | None = None) -> NDArray[np.uint8] | None:
+def backdrop(work: Work, access: Access | None = None, network: Network | None = None) -> NDArray[np.uint8] | None:
     """(h, w, 3) of the last date under the output grid, stretched for the eye; None where it would cost too much."""
-    access = access or Access()
+    if isinstance(work.imagery, Mosaic):
+        return _of_scenes(work, work.imagery, network)
+    return _of_files(work, work.imagery, access or Access())
+
+
+def _of_files(work: Work, imagery: Imagery, access: Access) -> NDArray[np.uint8] | None:
     window = work.pixels_of(Window(0, 0, *work.shape))
     shrink = max(1.0, max(window.height, window.width) / SIDE)
     shape = max(1, round(window.height / shrink)), max(1, round(window.width / shrink))
     try:
-        channels = [_channel(source, window, shape, access) for source in _sources(work.imagery.dates[-1])]
+        channels = [_channel(source, window, shape, access) for source in _sources(imagery.dates[-1])]
     except FAILURES:
         return None
     drawn = [c for c in channels if c is not None]
     if len(drawn) < len(channels):
         return None
+    return _coloured(drawn)
+
+
+def _of_scenes(work: Work, mosaic: Mosaic, network: Network | None) -> NDArray[np.uint8] | None:
+    """The last date, joined anew on a coarser grid: overviews are read, if the files have them."""
+    coarse = _coarser(mosaic, work)
+    names = [name for name in TRUE_COLOUR if name in coarse.bands]
+    names = names if len(names) == len(TRUE_COLOUR) else list(coarse.bands[:1])
+    reader = SceneReader(coarse, network or Network(), cache_mb=64)
+    try:
+        stack = reader.read(Window(0, 0, *coarse.shape))
+    except SwatheError:
+        return None
+    finally:
+        reader.close()
+    hidden = ~stack.mask[0]
+    return _coloured([_stretched(np.ma.masked_array(stack.data[0, coarse.bands.index(n)], hidden)) for n in names])
+
+
+def _coarser(mosaic: Mosaic, work: Work) -> Mosaic:
+    """The output grid's extent in at most ``SIDE`` pixels a side, of the bands that are drawn, last date only."""
+    window = work.pixels_of(Window(0, 0, *work.shape))
+    factor = max(1, math.ceil(max(window.height, window.width) / SIDE))
+    frame = Frame.of(mosaic)
+    coarse = Frame(frame.crs, frame.res * factor, (frame.phase[0] / factor, frame.phase[1] / factor))
+    row, col = (mosaic.corner[0] + window.row) // factor, (mosaic.corner[1] + window.col) // factor
+    height, width = -(-window.height // factor), -(-window.width // factor)
+    drawn = TRUE_COLOUR if set(TRUE_COLOUR) <= set(mosaic.bands) else mosaic.bands[:1]
+    last = mosaic.slots[-1]
+    scenes = tuple(replace(s, bands=tuple(s.bands[mosaic.bands.index(name)] for name in drawn)) for s in last.scenes)
+    return replace(
+        mosaic, slots=(replace(last, scenes=scenes),), bands=tuple(drawn), transform=coarse.transform(
+            Window(row, col, height, width)), shape=(height, width), corner=(row, col), max_loss=1.0,
+    )  # fmt: skip
+
+
+def _coloured(drawn: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     return np.stack(drawn if len(drawn) == len(TRUE_COLOUR) else drawn[:1] * 3, axis=-1)
 
 

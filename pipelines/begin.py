@@ -1,4 +1,4 @@
-"""The first look: from a recipe to a plan, with the files opened but no pixel used yet."""
+"""The first look: from a recipe to a plan, with files opened or scenes found, but no pixel used yet."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from pipelines.gdal import Access
 from pipelines.inputs import parse_input
 from pipelines.inspect import Declared, inspect
 from pipelines.planning import Place, plan
+from pipelines.searched import place_in
 from pipelines.sensors import choose
 from swathe.card import ModelCard
 from swathe.errors import InputError
 from swathe.imagery import Imagery
+from swathe.mosaic import Mosaic
 from swathe.plan import Plan
 from swathe.recipe import Recipe
 from swathe.sensor import SensorProfile
@@ -33,8 +35,10 @@ def look(
     return inspect([parse_input(text) for text in recipe.inputs], card.input, declared, access)
 
 
-def begin(recipe: Recipe, card: ModelCard, imagery: Imagery, actors: int) -> Plan:
+def begin(recipe: Recipe, card: ModelCard, imagery: Imagery | Mosaic, actors: int) -> Plan:
     """Plan the run on imagery that was looked at. Raises AreaError where the area has nothing to do with it."""
+    if isinstance(imagery, Mosaic):
+        return plan(recipe, card, imagery, place_in(imagery, recipe, card), actors)
     if recipe.aoi is None:
         return plan(recipe, card, imagery, Place(Window(0, 0, *imagery.shape)), actors)
     found = crop(imagery, read_area(recipe.aoi))

@@ -11,12 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipelines import kept_search
 from pipelines.receipt import Receipt, parsed
 from pipelines.store.blobs import Blobs
 from pipelines.store.folder import write_whole
 from pipelines.store.place import place_of
 from pipelines.store.shelf import MAX_ATTEMPTS
 from swathe.lattice import Chunk
+from swathe.mosaic import Mosaic
 from swathe.plan import Plan
 from swathe.state import Event, State, fold, may
 from swathe.window import Window
@@ -100,7 +102,9 @@ class Ledger:
         cut = {"key": plan.key, "chunk_shape": plan.chunk_shape, "chunks": chunks}
         write_whole(self.folder / "plan.json", json.dumps(plan.as_dict(), indent=2, default=str).encode())
         write_whole(self.folder / "cut.json", json.dumps(cut).encode())
-        self._keep("plan.json", "cut.json")
+        if isinstance(plan.work.imagery, Mosaic):
+            write_whole(self.folder / kept_search.NAME, kept_search.written(plan.asked, plan.work.imagery))
+        self._keep("plan.json", "cut.json", kept_search.NAME)
 
     def kept_plan(self) -> tuple[str, tuple[Chunk, ...], tuple[int, int]] | None:
         """Key, chunks and chunk shape of the run in this folder, if there is one; of a spoilt one nothing is right."""
@@ -133,7 +137,7 @@ class Ledger:
         self.shelf.drop()
 
 
-_MEMORY = ("cut.json", "plan.json", "events.jsonl")
+_MEMORY = ("cut.json", "plan.json", "events.jsonl", kept_search.NAME)
 
 
 def read_receipt(path: Path) -> Receipt | None:

@@ -42,7 +42,8 @@ def plan(recipe: Recipe, card: ModelCard, imagery: Imagery | Mosaic, place: Plac
         raise InputError(f"a chunk of {side} pixels", code="chunk.size", field="--chunk", hint="give 512 or more")
     cut = chunking.choose(work.shape, work.lattice, card, actors, side)
     cost = _cost(work, cut)
-    return Plan(work, chunking.chunks(work.shape, cut), (cut.height, cut.width), cost, _warnings(card, imagery))
+    return Plan(work, chunking.chunks(work.shape, cut), (cut.height, cut.width), cost, _warnings(card, imagery),
+                recipe.asked)  # fmt: skip
 
 
 def _work(products: ProductSettings, card: ModelCard, imagery: Imagery | Mosaic, place: Place) -> Work:
@@ -94,7 +95,7 @@ def depth(mosaic: Mosaic, work: Work) -> float:
     # In the grid's CRS: degrees would break at 180.
     to_grid = Transformer.from_crs("OGC:CRS84", mosaic.crs, always_xy=True)
     dense = shapely.segmentize(np.array(found, object), 0.1)
-    bent = shapely.transform(dense, lambda x, y: to_grid.transform(x, y), interleaved=False)
+    bent = shapely.transform(dense, lambda xy: np.column_stack(to_grid.transform(xy[:, 0], xy[:, 1])))
     return float(shapely.area(shapely.intersection(shapely.make_valid(bent), area)).sum()) / area.area
 
 

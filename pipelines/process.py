@@ -103,11 +103,16 @@ def process(
     listed in ``tally``; pixels that only they covered are masked out and counted as lost.
     """
     tally = tally if tally is not None else Tally()
-    strips = ahead(_strips(chunk, work, read, inside, tally))
-    yield from _down(_across(strips, work, predict, tally), chunk, work, tally)
+    read_ahead = ahead(_strips(chunk, work, read, inside, tally))
+    yield from _down(_across(read_ahead, work, predict, tally), chunk, work, tally)
 
 
 # --- read -----------------------------------------------------------------------------------------------------------
+
+
+def strips(chunk: Chunk, work: Work) -> Iterator[Window]:
+    """What is read for a chunk, in this order, in cells of the output grid."""
+    return (_hull(row) for row in work.lattice.over(chunk.window))
 
 
 def _strips(chunk: Chunk, work: Work, read: Read, inside: Inside, tally: Tally) -> Iterator[Strip]:

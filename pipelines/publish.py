@@ -22,6 +22,7 @@ from pipelines.products.layer import Kind, LayerSpec, layer_of
 from pipelines.products.merge import merge
 from pipelines.products.preview import Wording, write_preview
 from pipelines.products.shapes import ShapeRules
+from pipelines.remote.network import Network
 from pipelines.store.shelf import Shelf
 from swathe.imagery import Imagery
 from swathe.lattice import Chunk
@@ -46,18 +47,18 @@ class Published:
     features: dict[str, Any] | None
     """Count and area per class; None where there are no classes."""
 
-    def conclude(self, facts: dict[str, Any]) -> None:
+    def conclude(self, facts: dict[str, Any], network: Network | None = None) -> None:
         """Draw the preview, then write report and item; ``facts`` is the report and is completed here."""
         started = time.perf_counter()
-        self._preview(facts)
+        self._preview(facts, network)
         facts["seconds"]["preview"] = round(time.perf_counter() - started, 3)
         facts["features"] = self.features
         write_whole(self.out / "report.json", json.dumps(facts, indent=2, default=str).encode())
         write_item(item_facts(self.plan, self.layer, facts), self.out)
 
-    def _preview(self, facts: dict[str, Any]) -> None:
+    def _preview(self, facts: dict[str, Any], network: Network | None) -> None:
         work, grid = self.plan.work, self.plan.work.grid
-        under = backdrop(work) if self.layer.kind is Kind.CLASSES else None
+        under = backdrop(work, network=network) if self.layer.kind is Kind.CLASSES else None
         write_preview(
             self.out / "result.tif", self.layer, grid, self.out / "preview.png", wording(self.plan, facts),
             background=under,

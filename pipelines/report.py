@@ -11,8 +11,10 @@ from typing import Any
 
 import psutil
 
+from pipelines.estimate import seen
 from pipelines.ledger import Receipt
-from swathe.imagery import shown
+from swathe.imagery import Imagery, shown
+from swathe.mosaic import Mosaic
 from swathe.plan import Plan
 from swathe.state import State
 
@@ -33,6 +35,7 @@ def report(
         "key": plan.key,
         "model": _model(plan, receipts, fitted),
         "imagery": _imagery(plan),
+        "observations": _observations(receipts),
         "grid": {
             "crs": plan.work.imagery.crs,
             "transform": list(plan.work.transform)[:6],
@@ -48,6 +51,7 @@ def report(
             "driver": round(psutil.Process().memory_info().rss / 2**20, 1),
         },
         "estimate": asdict(plan.cost),
+        "estimate_and_truth": _truth(plan, receipts, seconds),
         "warnings": [*plan.warnings, *plan.work.imagery.notes, *_doubts(plan, fitted)],
         "failed": _failures(receipts),
         "versions": versions(),
@@ -74,6 +78,60 @@ def _model(plan: Plan, receipts: Sequence[Receipt], fitted: dict[str, float] | N
 
 def _imagery(plan: Plan) -> dict[str, Any]:
     imagery = plan.work.imagery
+    return _searched(imagery) if isinstance(imagery, Mosaic) else _given(imagery)
+
+
+def _searched(mosaic: Mosaic) -> dict[str, Any]:
+    """Scenes are numbered as in observations.tif."""
+    number = {scene.id: i for i, scene in enumerate(mosaic.scenes, 1)}
+    return {
+        "source": mosaic.sensor,
+        "unit": mosaic.unit,
+        "fingerprint": mosaic.fingerprint,
+        "composite": mosaic.composite.value,
+        "mask": None if mosaic.mask is None else mosaic.mask.model_dump(mode="json"),
+        "max_loss": mosaic.max_loss,
+        "dates": [
+            {
+                "when": slot.when,
+                "scenes": [
+                    {"number": number[s.id], "id": s.id, "collection": s.collection, "when": s.when,
+                     "platform": s.platform, "cloud": s.cloud, "clear": s.clear, "rule": s.rule, "href": shown(s.href),
+                     "files": sorted({shown(band.href) for band in s.bands})}
+                    for s in slot.scenes
+                ],
+            }
+            for slot in mosaic.slots
+        ],
+    }  # fmt: skip
+
+
+def _observations(receipts: Sequence[Receipt]) -> dict[str, Any] | None:
+    """What was fetched and what was lost, over all chunks; None where files were given."""
+    read = [r.reading for r in receipts if r.reading]
+    if not read:
+        return None
+    names = ("fetched_mb", "requests", "retried", "seen", "lost")
+    total = {name: round(sum(r.get(name, 0) for r in read), 3) for name in names}
+    lost = {(a["scene"], a["asset"]): a for r in read for a in r.get("lost_assets", ())}
+    return total | {"lost_assets": [lost[key] for key in sorted(lost)]}
+
+
+def _truth(plan: Plan, receipts: Sequence[Receipt], seconds: dict[str, float]) -> dict[str, Any]:
+    """The estimate beside what it took."""
+    fetched = _observations(receipts)
+    return seen(
+        plan.cost,
+        {
+            "seconds": round(sum(seconds.get(stage, 0.0) for stage in ("fit", "chunks", "products")), 1),
+            "fetched_mb": fetched["fetched_mb"] if fetched else None,
+            "tiles": sum(r.tiles + r.skipped for r in receipts),
+            "memory_mb": max((r.peak_mb for r in receipts), default=None),
+        },
+    )
+
+
+def _given(imagery: Imagery) -> dict[str, Any]:
     return {
         "sensor": imagery.sensor,
         "unit": imagery.unit,

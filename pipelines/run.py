@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from models.weights import ModelHome
+from pipelines import kept_search
 from pipelines.fit import fit_over_area
 from pipelines.gdal import Access
 from pipelines.ledger import Ledger, Receipt
+from pipelines.pace import learn
 from pipelines.publish import Published, publish
+from pipelines.remote.network import Network
 from pipelines.report import report
 from pipelines.runner import Runner
 from pipelines.store.blobs import Blobs
@@ -28,7 +31,9 @@ from pipelines.store.shelf import Shelf
 from pipelines.worker import ChunkWorker, Order
 from swathe.errors import ClusterError, Interrupted, OutputError, SwatheError
 from swathe.lattice import Chunk
+from swathe.mosaic import Mosaic
 from swathe.plan import Plan
+from swathe.recipe import Recipe
 from swathe.state import ENDS, Event, State
 
 
@@ -62,6 +67,10 @@ class Request:
     """Facts for the report: versions, machine, command."""
     store: Blobs | None = None
     """Where parts, receipts and products are kept instead: object storage, for workers that share no disk."""
+    network: Network | None = None
+    """How searched imagery is fetched."""
+    pace: Path | None = None
+    """Folder in which the machine's pace is learnt; None: it is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +104,12 @@ def run(plan: Plan, request: Request, runner: Runner, observer: Observer) -> Out
 
 
 # --- before -----------------------------------------------------------------------------------------------------------
+
+
+def kept_scenes(out: Path, store: Blobs | None, recipe: Recipe) -> Mosaic | None:
+    """The scenes of the run in this folder, if it was asked for the same; else they have to be searched."""
+    place, name = place_of(out, store), f".swathe/{kept_search.NAME}"
+    return kept_search.read(place.read(name), recipe.asked) if place.has(name) else None
 
 
 def refuse_foreign(request: Request) -> None:
@@ -205,6 +220,7 @@ class _Run:
         order = Order(
             work, self.ledger.parts, self.request.home, threads=self.runner.threads, access=self.request.access,
             widest=min(self.plan.chunk_shape[1], work.shape[1]), store=self.request.store,
+            network=self.request.network,
         )  # fmt: skip
         with self._timed("fit"):
             fitted = fit_over_area(order, self.plan.chunks, self.runner)
@@ -240,7 +256,9 @@ class _Run:
         state = State.DONE if whole else State.INCOMPLETE
         facts = report(self.plan, list(receipts.values()), state, self.seconds | published.seconds,
                        fitted=order.fitted, context=self.request.context)  # fmt: skip
-        published.conclude(facts)
+        published.conclude(facts, self.request.network)
+        if self.request.pace is not None:
+            learn(self.plan.work.card, list(receipts.values()), self.request.pace)
         self.ledger.place.finish()
         self.noted.enter(state, valid_fraction=facts["pixels"]["valid_fraction"])
         if whole:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,17 @@ from pipelines.ahead import Behind
 from pipelines.area import inside
 from pipelines.gdal import Access
 from pipelines.ledger import MAX_ATTEMPTS, Receipt
-from pipelines.process import Tally, process
+from pipelines.process import Tally, process, strips
 from pipelines.products.layer import Kind, layer_of
 from pipelines.products.parts import PartWriter
 from pipelines.products.shapes import ShapeRules
-from pipelines.read import Reader, strip_cache_mb
+from pipelines.readers import WindowReader, reader_of
+from pipelines.remote.network import Network
 from pipelines.store.blobs import Blobs
 from pipelines.store.shelf import Shelf, shelf_of
 from swathe.errors import SwatheError
 from swathe.lattice import Chunk
+from swathe.mosaic import Mosaic
 from swathe.plan import Work
 from swathe.raster import Raster
 from swathe.window import Window
@@ -55,17 +58,22 @@ class Order:
     """Columns of the widest chunk: GDAL's cache holds the blocks under one strip of it."""
     store: Blobs | None = None
     """Where results are kept, if not in a folder."""
+    network: Network | None = None
+    """How searched imagery is fetched."""
 
     @property
     def shelf(self) -> Shelf:
         """Where part files and receipts go."""
         return shelf_of(self.parts, self.store)
 
-    def reader(self) -> Reader:
-        """Files, ready to be read here."""
-        work = self.work
-        cache = strip_cache_mb(work.imagery, self.widest * work.stride, work.card.input.chip)
-        return Reader(work.imagery, replace(self.access, cache_mb=cache))
+    def reader(self) -> WindowReader:
+        """Imagery, ready to be read here."""
+        return reader_of(self.work, self.access, self.network, self.widest)
+
+    @property
+    def observed(self) -> int:
+        """Dates of which each pixel's scene is told; 0: files were given."""
+        return len(self.work.imagery.slots) if isinstance(self.work.imagery, Mosaic) else 0
 
     def rules(self) -> ShapeRules:
         """What becomes a polygon."""
@@ -80,7 +88,9 @@ class ChunkWorker:
         from models.load import load
 
         self.order = order
-        self.spec = layer_of(order.work.card, probabilities=order.work.products.probabilities)
+        self.spec = layer_of(
+            order.work.card, probabilities=order.work.products.probabilities, observations=order.observed
+        )
         started = time.perf_counter()
         self.predict = load(order.work.card, order.home, order.threads, order.fitted)
         if self.spec.kind is Kind.CLASSES:
@@ -101,6 +111,7 @@ class ChunkWorker:
         except Exception as error:  # noqa: BLE001  the chunk is lost, the run goes on and lists it
             receipt = self._failed(chunk, f"internal: {type(error).__name__}: {error}")
         self.shelf.keep(receipt)
+        give_back()
         return asdict(receipt)
 
     def _do(self, chunk: Chunk, attempt: int, began: tuple[float, float]) -> Receipt:
@@ -110,7 +121,8 @@ class ChunkWorker:
             return self._receipt(chunk, "empty", began=began)
         name = f"{attempt}-{os.getpid()}"
         writer = PartWriter(self.room, chunk, self.spec, grid=work.grid, rules=self.order.rules(), attempt=name)
-        with clock.around(writer), Behind[Raster](clock.timed(writer.write)) as behind:
+        with clock.around(writer), Behind[Raster](clock.timed(self._written_by(writer))) as behind:
+            self.reader.ahead(work.pixels_of(window) for window in strips(chunk, work))
             for block in process(chunk, work, self.reader.read, self.predict, self._inside, tally):
                 behind.put(block)
                 self._progress(chunk, block)
@@ -122,6 +134,23 @@ class ChunkWorker:
             files = self._discard(files)
         receipt = self._receipt(chunk, _status(tally), tally, clock.seconds, files, began)
         return replace(receipt, classes=classes)
+
+    def _written_by(self, writer: PartWriter) -> Callable[[Raster], None]:
+        """Rows of the result, and of which scenes they were made."""
+
+        def write(block: Raster) -> None:
+            window = Window(block.row, block.col, block.data.shape[1], block.data.shape[2])
+            label = self.reader.label(self.order.work.pixels_of(window)) if self.order.observed else None
+            writer.write(block, None if label is None else {"observations": self._of_cells(label, window)})
+
+        return write
+
+    def _of_cells(self, label: NDArray[np.uint16], window: Window) -> NDArray[np.uint16]:
+        """Outside the area nothing was observed; of a cell of several pixels the first one speaks."""
+        stride = self.order.work.stride
+        cells = label[:, ::stride, ::stride]
+        area = self._inside(window)
+        return cells if area is None else np.where(area, cells, np.uint16(0))
 
     def _discard(self, files: dict[str, int]) -> dict[str, int]:
         for name in files:
@@ -151,6 +180,7 @@ class ChunkWorker:
             peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
             started=round(ended - seconds["total"], 3), ended=round(ended, 3),
             worker=f"{socket.gethostname()}:{os.getpid()}", runtime=asdict(self.predict.info), files=files or {},
+            reading=self.reader.told(),
         )  # fmt: skip
 
     def _give_up(self, chunk: Chunk) -> Receipt:
@@ -159,6 +189,15 @@ class ChunkWorker:
     def _failed(self, chunk: Chunk, why: str) -> Receipt:
         area = chunk.window.area
         return Receipt(chunk.key, "failed", area, lost=area, error=why, worker=f"{socket.gethostname()}:{os.getpid()}")
+
+
+def give_back() -> None:
+    """Return freed memory to the system: chunks are long, and the next one's threads would take fresh memory.
+
+    Without it a worker grows by a tenth from its first chunk to its third. A matter of glibc; elsewhere nothing.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _status(tally: Tally) -> str:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.weights import ModelHome
+
+if TYPE_CHECKING:
+    from pipelines.remote.network import Network
+    from pipelines.store.blobs import StoreSettings
+    from swathe.source import SourceCard
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -25,6 +31,12 @@ class Settings(BaseSettings):
     """A folder of one's own model cards, beside the shipped ones."""
     sensors_dir: Path = ROOT / "configs" / "sensors"
     """Sensor profiles."""
+    sources_dir: Path | None = None
+    """A folder of one's own source cards, beside the shipped ones."""
+    allow_private_urls: bool = False
+    """Whether loopback and private addresses may be read: one's own network."""
+    cache_mb: int = 512
+    """Of imagery fetched over a network, kept on each node; 0: none."""
     mirror_dir: Path | None = None
     """Weights carried here by hand."""
     offline: bool = False
@@ -41,10 +53,40 @@ class Settings(BaseSettings):
     """Hugging Face, or a mirror of it."""
     hf_offline: bool = Field(default=False, validation_alias="HF_HUB_OFFLINE")
     """As ``offline``, in Hugging Face's own word."""
-    s3_endpoint: str = Field(default="", validation_alias="AWS_ENDPOINT_URL")
-    """Of weights on S3."""
+    s3_endpoint: str = Field(default="", validation_alias=AliasChoices("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))
+    """Of an S3 that is not Amazon's."""
+    s3_region: str = Field(default="", validation_alias=AliasChoices("AWS_REGION", "AWS_DEFAULT_REGION"))
+    """Of buckets."""
     s3_anonymous: bool = Field(default=False, validation_alias="AWS_NO_SIGN_REQUEST")
     """Ask S3 without credentials."""
+
+    @cached_property
+    def sources(self) -> dict[str, SourceCard]:
+        """All source cards."""
+        from pipelines.search.sources import load_sources
+
+        return load_sources(self.source_folders)
+
+    @cached_property
+    def network(self) -> Network:
+        """How imagery is fetched, with the secrets that source cards name."""
+        from pipelines.remote.network import Network
+        from pipelines.remote.secrets import AWS, Secrets
+
+        named = {auth.secret for card in self.sources.values() for auth in (card.auth, card.search_auth) if auth.secret}
+        return Network(
+            allow_private=self.allow_private_urls, cache_dir=self.data_dir / "fetched", cache_mb=self.cache_mb,
+            secrets=Secrets.read(os.environ, (*sorted(named), *AWS)), s3_endpoint=self.s3_endpoint,
+        )  # fmt: skip
+
+    @cached_property
+    def store(self) -> StoreSettings:
+        """How results are kept on object storage."""
+        from pipelines.store.blobs import StoreSettings
+
+        key, secret, token = (os.environ.get(name, "") for name in
+                              ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"))  # fmt: skip
+        return StoreSettings(self.s3_endpoint, self.s3_region, self.s3_anonymous, key, secret, token)
 
     @cached_property
     def home(self) -> ModelHome:
@@ -55,6 +97,11 @@ class Settings(BaseSettings):
             hf_endpoint=self.hf_endpoint, hf_cache=hub, hf_token=self.hf_token, s3_endpoint=self.s3_endpoint,
             s3_anonymous=self.s3_anonymous,
         )  # fmt: skip
+
+    @property
+    def source_folders(self) -> tuple[Path, ...]:
+        """Shipped source cards and one's own."""
+        return (ROOT / "configs" / "sources", self.sources_dir or self.data_dir / "sources")
 
     @property
     def own_cards(self) -> Path:

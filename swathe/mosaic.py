@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
+from swathe.composite import Composite
 from swathe.imagery import shown
 from swathe.scene import Affine6, Scene
 from swathe.source import Auth, SourceMask, TileService
@@ -19,19 +19,6 @@ from swathe.source import Auth, SourceMask, TileService
 BLOCK = 512
 """Side of the blocks of the output grid in which mosaics are made, counted from the grid's anchor: never from the
 area drawn, so that a pixel is made from the same numbers whatever area it belongs to."""
-
-
-class Composite(StrEnum):
-    """What becomes of several observations of one pixel."""
-
-    NONE = "none"
-    """One solar day; its scenes fill each other's gaps."""
-    LATEST = "latest"
-    """The newest clear one."""
-    BEST = "best"
-    """The clear one farthest from any cloud, up to a limit; then the newest."""
-    MEDIAN = "median"
-    """Per band, of all clear ones."""
 
 
 @dataclass(frozen=True, slots=True)

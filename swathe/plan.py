@@ -126,6 +126,8 @@ class Plan:
     """Estimate."""
     warnings: tuple[str, ...] = field(default=())
     """What the user should know: resolution outside the model's, values that depend on the area, …"""
+    asked: str = ""
+    """``Recipe.asked``: by it a resumed run knows its own scenes again."""
 
     @property
     def key(self) -> str:
@@ -145,6 +147,7 @@ class Plan:
             "sensor": work.imagery.sensor,
             "dates": [a.when for a in work.imagery.dates],
             "files": list(work.imagery.files),
+            "scenes": _scenes(work.imagery),
             "crs": work.imagery.crs,
             "transform": list(work.transform)[:6],
             "shape": list(work.shape),
@@ -153,3 +156,13 @@ class Plan:
             "cost": asdict(self.cost),
             "warnings": list(self.warnings),
         }
+
+
+def _scenes(imagery: Imagery | Mosaic) -> list[dict[str, Any]]:
+    if not isinstance(imagery, Mosaic):
+        return []
+    return [
+        {"id": s.id, "when": s.when, "date": slot.when, "cloud": s.cloud, "clear": s.clear, "rule": s.rule}
+        for slot in imagery.slots
+        for s in slot.scenes
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
-from swathe.mosaic import Composite
+from swathe.composite import Composite
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def load(card: ModelCard, checkpoint: Path | None, setup: Setup) -> TorchPredictor:
-    """Build the network of a card with TerraTorch (half a minute) and run it as it is."""
+def load(card: ModelCard, checkpoint: Path | None, setup: Setup, fetch: Callable[[str], Path]) -> TorchPredictor:
+    """Build the network of a card with TerraTorch (half a minute) and run it as it is.
+
+    ``fetch`` has a uri on this machine: the card's config may be one.
+    """
     from models.terratorch import build
 
-    return wrap(build(card, checkpoint), setup)
+    return wrap(build(card, checkpoint, fetch), setup)
 
 
 def wrap(network: nn.Module, setup: Setup) -> TorchPredictor:

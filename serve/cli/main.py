@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from serve.cli import cluster, demo, doctor, models, work
+from serve.cli import catalog, cluster, demo, doctor, models, search, work
 from swathe.errors import FAILED, INTERRUPTED, Problem, SwatheError, exit_code_of
 
 app = typer.Typer(
@@ -21,6 +21,8 @@ app = typer.Typer(
 app.command()(demo.demo)
 app.command()(work.run)
 app.command()(work.plan)
+app.command()(search.search)
+app.add_typer(catalog.app, name="catalog")
 app.add_typer(models.app, name="models")
 app.command()(doctor.doctor)
 app.add_typer(cluster.app)

@@ -13,20 +13,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from swathe.errors import INCOMPLETE, InputError
-from swathe.recipe import ProductSettings, Radiometry, Recipe
+from swathe.composite import Composite
+from swathe.recipe import ProductSettings, Radiometry, Recipe, Search
 
 if TYPE_CHECKING:
     from cluster.local import ClusterSpec, Session
     from cluster.resources import ActorLayout
+    from pipelines.estimate import Means
     from pipelines.run import Outcome
     from pipelines.runner import Runner
+    from pipelines.store.blobs import Blobs
     from serve.settings import Settings
     from swathe.card import ModelCard
-    from swathe.plan import Plan
+    from swathe.plan import Cost, Plan
 
+SEARCHED = "Imagery that is searched for"
 Model = Annotated[str, typer.Option("--model", "-m", help="Id of a model card; see `swathe models`.")]
 Inputs = Annotated[
-    list[str],
+    list[str] | None,
     typer.Option("--input", "-i", help="File, folder or URL; repeat it for bands in files of their own. DATE=PATH for "
                  "methods of several dates."),
 ]  # fmt: skip
@@ -38,12 +42,48 @@ Nodata = Annotated[float | None, typer.Option(help="Stored number that means no 
 Aoi = Annotated[str | None, typer.Option(help="minlon,minlat,maxlon,maxlat, GeoJSON, WKT, or a vector file.")]
 ChunkSide = Annotated[int | None, typer.Option("--chunk", help="Side of a chunk in pixels. Default: chosen.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+Source = Annotated[
+    str | None,
+    typer.Option(help="Instead of --input: where to search. A source card, or a STAC API, catalogue, item or folder.",
+                 rich_help_panel=SEARCHED),
+]  # fmt: skip
+Collection = Annotated[
+    str | None, typer.Option(help="Of the source, where its card does not name it.", rich_help_panel=SEARCHED)
+]
+Dates = Annotated[
+    str | None,
+    typer.Option(help="2024-07-25, 2024-07-25_2024-07-27, RFC 3339 intervals; with commas, one per date of the model.",
+                 rich_help_panel=SEARCHED),
+]  # fmt: skip
+MaxCloud = Annotated[
+    float | None,
+    typer.Option(min=0, max=100, help="Leave out scenes with more cloud, in percent.", rich_help_panel=SEARCHED),
+]
+CompositeOf = Annotated[
+    str | None,
+    typer.Option("--composite", help="What becomes of several observations: median, best, latest, none (one day).",
+                 rich_help_panel=SEARCHED),
+]  # fmt: skip
+Res = Annotated[
+    float | None,
+    typer.Option(help="Side of a pixel, in units of the CRS. Default: the finest band.", rich_help_panel=SEARCHED),
+]
+Crs = Annotated[
+    str | None, typer.Option(help="Of the result, e.g. EPSG:32633. Default: the scenes' own.", rich_help_panel=SEARCHED)
+]
+MaxLoss = Annotated[
+    float,
+    typer.Option(min=0, max=1, help="Share of observations that may be lost; more fails.", rich_help_panel=SEARCHED),
+]
 
 
 def run(  # noqa: PLR0913, PLR0917  options of a command
-    context: typer.Context, model: Model, inputs: Inputs,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the products.")],
-    sensor: Sensor = None, bands: Bands = None, scale: Scale = None, offset: Offset = None, nodata: Nodata = None,
+    context: typer.Context, model: Model,
+    out: Annotated[str, typer.Option("--out", "-o", help="Folder for the products, or s3://bucket/prefix.")],
+    inputs: Inputs = None, source: Source = None, collection: Collection = None, dates: Dates = None,
+    max_cloud: MaxCloud = None, composite: CompositeOf = None, res: Res = None, crs: Crs = None,
+    max_loss: MaxLoss = 0.0, sensor: Sensor = None, bands: Bands = None, scale: Scale = None, offset: Offset = None,
+    nodata: Nodata = None,
     aoi: Aoi = None, chunk: ChunkSide = None,
     local: Annotated[bool, typer.Option("--local", help="A plain loop in this process, without Ray.")] = False,
     submit: Annotated[bool, typer.Option("--submit", help="Send it to a kept Ray as a job and follow it.")] = False,
@@ -59,11 +99,13 @@ def run(  # noqa: PLR0913, PLR0917  options of a command
 
     Exits 0 for a complete result, 3 where chunks failed, 2 for bad input, 130 where it was interrupted.
     """
+    search = wanted(source, dates, composite, collection=collection, max_cloud=max_cloud, res=res, crs=crs,
+                    max_loss=max_loss)  # fmt: skip
     recipe = Recipe(
-        model, tuple(inputs), sensor, _radiometry(bands, scale, offset, nodata), aoi,
-        ProductSettings(min_area, simplify, gpkg, probabilities), chunk,
+        model, tuple(inputs or ()), sensor, _radiometry(bands, scale, offset, nodata), aoi,
+        ProductSettings(min_area, simplify, gpkg, probabilities), chunk, search,
     )  # fmt: skip
-    settings = context.obj
+    settings, out = context.obj, _spelt(out)
     if submit:
         raise typer.Exit(_submit(recipe, settings, out, as_json=as_json))
     outcome = execute(recipe, settings, Way(out, local, overwrite, as_json, precision))
@@ -72,17 +114,41 @@ def run(  # noqa: PLR0913, PLR0917  options of a command
 
 
 def plan(  # noqa: PLR0913, PLR0917  options of a command
-    context: typer.Context, model: Model, inputs: Inputs, sensor: Sensor = None, bands: Bands = None,
+    context: typer.Context, model: Model, inputs: Inputs = None, source: Source = None,
+    collection: Collection = None, dates: Dates = None, max_cloud: MaxCloud = None, composite: CompositeOf = None,
+    res: Res = None, crs: Crs = None, max_loss: MaxLoss = 0.0, sensor: Sensor = None, bands: Bands = None,
     scale: Scale = None, offset: Offset = None, nodata: Nodata = None, aoi: Aoi = None, chunk: ChunkSide = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Say what a run would do and take, without doing it."""
-    recipe = Recipe(model, tuple(inputs), sensor, _radiometry(bands, scale, offset, nodata), aoi, chunk=chunk)
-    found = _plan(recipe, _card(recipe, context.obj), context.obj, actors=_cores())
+    search = wanted(source, dates, composite, collection=collection, max_cloud=max_cloud, res=res, crs=crs,
+                    max_loss=max_loss)  # fmt: skip
+    recipe = Recipe(model, tuple(inputs or ()), sensor, _radiometry(bands, scale, offset, nodata), aoi, chunk=chunk,
+                    search=search)  # fmt: skip
+    from pipelines.estimate import Means
+
+    made = _plan(recipe, _card(recipe, context.obj), context.obj, actors=_cores())
+    found = _estimated(made, context.obj, Means("ray", _cores(), 1))
     if as_json:
         sys.stdout.write(json.dumps(found.as_dict(), indent=1, default=str) + "\n")
     else:
         _show_plan(found)
+
+
+def wanted(source: str | None, dates: str | None, composite: str | None, **more: Any) -> Search | None:
+    """What the options about searching say; None where none of them was given. Raises InputError."""
+    if source is None:
+        given = [name for name, value in {"dates": dates, "composite": composite, **more}.items() if value]
+        if given:
+            raise InputError(f"--{given[0].replace('_', '-')} says how to search, but not where", code="search.source",
+                             field="--source", hint="add --source, or leave it out")  # fmt: skip
+        return None
+    kinds = [kind.value for kind in Composite]
+    if composite is not None and composite not in kinds:
+        raise InputError(f"no composite {composite!r}", code="search.composite", field="--composite",
+                         hint=f"one of {', '.join(kinds)}")  # fmt: skip
+    spans = tuple(text.strip() for text in (dates or "").split(",") if text.strip())
+    return Search(source, spans, composite=Composite(composite) if composite else None, **more)
 
 
 # --- carrying out -----------------------------------------------------------------------------------------------------
@@ -92,8 +158,8 @@ def plan(  # noqa: PLR0913, PLR0917  options of a command
 class Way:
     """How a recipe is to be carried out."""
 
-    out: Path
-    """Folder of the products."""
+    out: str | Path
+    """Folder of the products, or s3://bucket/prefix."""
     local: bool = False
     """The plain loop."""
     overwrite: bool = False
@@ -106,24 +172,52 @@ class Way:
 
 def execute(recipe: Recipe, settings: Settings, way: Way) -> Outcome:
     """Plan and run; what the demo and ``swathe run`` share."""
+    from pipelines.store.place import working_folder
+
+    with working_folder(str(way.out), settings.store) as (out, store):
+        return _execute(recipe, settings, way, (out, store))
+
+
+def _execute(recipe: Recipe, settings: Settings, way: Way, where: tuple[Path, Blobs | None]) -> Outcome:
     from models.load import ensure
-    from pipelines.run import Request, run
+    from pipelines.estimate import Means
+    from pipelines.run import Request, kept_scenes, run
     from serve.cli.watch import watching
 
+    out, store = where
     card = _in_precision(_card(recipe, settings), way.precision)
-    imagery = _look(recipe, card, settings)
+    # A run that goes on reads the scenes it began with, whatever the archive has gained since.
+    kept = kept_scenes(out, store, recipe) if recipe.search and not way.overwrite else None
+    imagery = kept or _look(recipe, card, settings)
     card = ensure(card, settings.home, say=_say(way)).card
     with _runner(card, settings, way) as (runner, facts):
         from pipelines.begin import begin
 
-        made = begin(recipe, card, imagery, runner.actors)
+        means = Means(facts["kind"], runner.actors, runner.threads)
+        made = _estimated(begin(recipe, card, imagery, runner.actors), settings, means)
         _warn(made, way)
         request = Request(
-            way.out.resolve(), settings.home, overwrite=way.overwrite, keep_cut=recipe.chunk is None,
+            out, settings.home, overwrite=way.overwrite, keep_cut=recipe.chunk is None, store=store,
+            network=settings.network if recipe.search else None, pace=settings.data_dir,
             context={"command": sys.argv[1:], "cluster": facts},
         )  # fmt: skip
         with watching(as_json=way.as_json, title=card.id) as observer:
             return run(made, request, runner, observer)
+
+
+def _estimated(made: Plan, settings: Settings, means: Means) -> Plan:
+    """With bytes and seconds. Headers of searched files are read for it; they are needed anyway."""
+    from pipelines.estimate import estimated
+    from pipelines.pace import known
+    from swathe.mosaic import Mosaic
+
+    pace, imagery = known(made.work.card, settings.data_dir), made.work.imagery
+    if not isinstance(imagery, Mosaic):
+        return estimated(made, pace, means)
+    from pipelines.searched import HEADERS_MB, fetching, opening
+
+    with fetching(settings.network) as fetcher, opening(fetcher, imagery.auth, imagery.tiles, HEADERS_MB) as opener:
+        return estimated(made, pace, means, opener)
 
 
 @contextmanager
@@ -174,24 +268,38 @@ def _tell_dashboard(session: Session, way: Way) -> None:
         sys.stderr.write(f"  Ray dashboard: {session.dashboard}\n")
 
 
-def _submit(recipe: Recipe, settings: Settings, out: Path, *, as_json: bool) -> int:
+def _spelt(out: str) -> str:
+    """The same place from any working directory."""
+    return out if "://" in out else str(Path(out).expanduser().resolve())
+
+
+def _stands(out: str, settings: Settings) -> bool:
+    """Whether a run has finished there."""
+    from pipelines.store.blobs import is_stored, open_blobs
+
+    if not is_stored(out):
+        return (Path(out) / "report.json").exists()
+    return open_blobs(out, settings.store).look("report.json") is not None
+
+
+def _submit(recipe: Recipe, settings: Settings, out: str, *, as_json: bool) -> int:
     from cluster import submit
 
     card = _card(recipe, settings)
     made = _plan(recipe, card, settings, actors=_cores())
     to = submit.dashboard(settings.data_dir, settings.ray_address)
     arguments = _without_submit(sys.argv[1:], out)
-    request = submit.JobRequest(arguments, key=made.key, metadata={"model": card.id, "out": str(out)})
-    job = submit.submit(request, to, again=not (out / "report.json").exists())
+    request = submit.JobRequest(arguments, key=made.key, metadata={"model": card.id, "out": out})
+    job = submit.submit(request, to, again=not _stands(out, settings))
     if not as_json:
         sys.stderr.write(f"  job {job.id} on {to.url}\n")
     return submit.follow(job.id, to, sys.stdout.write).exit_code
 
 
-def _without_submit(arguments: Sequence[str], out: Path) -> tuple[str, ...]:
+def _without_submit(arguments: Sequence[str], out: str) -> tuple[str, ...]:
     """The same command for the cluster, with the output folder spelt out."""
     kept = [a for a in arguments if a != "--submit"]
-    spelt = [str(out.resolve()) if kept[i - 1 : i] in (["--out"], ["-o"]) else a for i, a in enumerate(kept)]
+    spelt = [out if kept[i - 1 : i] in (["--out"], ["-o"]) else a for i, a in enumerate(kept)]
     return tuple(spelt)
 
 
@@ -214,6 +322,10 @@ def _in_precision(card: ModelCard, precision: str | None) -> ModelCard:
 
 
 def _look(recipe: Recipe, card: ModelCard, settings: Settings) -> Any:
+    if recipe.search is not None:
+        from pipelines import searched
+
+        return searched.look(recipe, card, searched.Archive(settings.sources, settings.network))
     from pipelines.begin import look
     from pipelines.sensors import load_sensors
 
@@ -254,6 +366,22 @@ def _warn(made: Plan, way: Way) -> None:
             sys.stderr.write(f"  note: {text}\n")
 
 
+def _joined(found: Plan) -> str:
+    from swathe.mosaic import Mosaic
+
+    imagery = found.work.imagery
+    return f", {found.cost.scenes} scene(s), {imagery.composite.value}" if isinstance(imagery, Mosaic) else ""
+
+
+def _fetched(cost: Cost) -> str:
+    return f", {cost.fetch_mb:,.1f} MB over the network" if cost.fetch_mb else ""
+
+
+def _time(cost: Cost) -> str:
+    how = "as earlier runs here took" if cost.seconds_from == "measured" else "a guess: this model has not run here yet"
+    return f"{cost.seconds:,.0f} s ({how})"
+
+
 def _show_plan(found: Plan) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -262,12 +390,13 @@ def _show_plan(found: Plan) -> None:
     table = Table(show_header=False, box=None)
     for name, value in (
         ("model", f"{work.card.id} ({work.card.title})"),
-        ("imagery", f"{work.imagery.sensor}, {len(work.imagery.dates)} date(s), {work.imagery.unit}"),
+        ("imagery", f"{work.imagery.sensor}, {len(work.imagery.dates)} date(s), {work.imagery.unit}{_joined(found)}"),
         ("grid", f"{work.shape[1]} x {work.shape[0]} px, {cost.area_km2:,.2f} km²"),
         ("chunks", f"{len(found.chunks)} of up to {found.chunk_shape[1]} x {found.chunk_shape[0]} px"),
         ("tiles", f"{cost.tiles:,} at most, {cost.repeated:.1%} of them done twice"),
-        ("to read", f"{cost.read_mb:,.0f} MB uncompressed"),
+        ("to read", f"{cost.read_mb:,.0f} MB uncompressed{_fetched(cost)}"),
         ("memory", f"{cost.memory_mb:,.0f} MB an actor, and the model"),
+        ("time", _time(cost)),
         ("key", found.key[:16]),
     ):
         table.add_row(name, value)
@@ -277,9 +406,9 @@ def _show_plan(found: Plan) -> None:
         console.print(f"note: {text}")
 
 
-def _conclude(outcome: Outcome, out: Path, *, as_json: bool) -> None:
+def _conclude(outcome: Outcome, out: str, *, as_json: bool) -> None:
     if as_json:
-        line = {"event": "end", "state": outcome.state.value, "out": str(out.resolve()), "already": outcome.already}
+        line = {"event": "end", "state": outcome.state.value, "out": out, "already": outcome.already}
         sys.stdout.write(json.dumps(line) + "\n")
         return
     from rich.console import Console
@@ -290,7 +419,9 @@ def _conclude(outcome: Outcome, out: Path, *, as_json: bool) -> None:
     again = " (it was there already)" if outcome.already else ""
     console.print(f"{word}{again}: {valid:.1%} of the pixels have a result; {chunks['failed']} chunks failed")
     for name in ("result.tif", "score.tif", "features.parquet", "features.geojson", "preview.png", "item.json"):
-        if (out / name).exists():
-            console.print(f"  {out / name}")
+        if "://" not in out and (Path(out) / name).exists():
+            console.print(f"  {Path(out) / name}")
+    if "://" in out:
+        console.print(f"  {out}")
     for lost in facts["failed"][:5]:
         console.print(f"  [red]lost[/] {lost}")

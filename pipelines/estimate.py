@@ -1,0 +1,112 @@
+"""What a run will take, before it runs: bytes from the files' headers, seconds from what this machine has shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pyproj import Transformer
+
+from pipelines.pace import PRODUCTS_S_PER_MPX, START_S, Pace
+from swathe.errors import SwatheError
+from swathe.imagery import Imagery, is_remote
+from swathe.plan import Cost, Plan, Work
+from swathe.window import Window
+
+if TYPE_CHECKING:
+    from pipelines.blocks.open import Opener
+    from swathe.scene import Asset, AssetGrid, Scene
+
+SAMPLED = 48
+"""Files whose headers are looked at; of more, these stand for all."""
+AT_ONCE = 16
+"""Headers fetched side by side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a run has at hand."""
+
+    kind: str
+    """``loop`` or ``ray``."""
+    workers: int
+    """Chunks done at a time."""
+    threads: int
+    """Of one worker's forward."""
+    mbit_s: float | None = None
+    """Bandwidth to the imagery, where it is known."""
+
+
+def estimated(plan: Plan, pace: Pace, means: Means, opener: Opener | None = None) -> Plan:
+    """The plan with bytes to fetch and seconds filled in."""
+    fetch = _fetch_mb(plan.work, opener)
+    return replace(plan, cost=_timed(replace(plan.cost, fetch_mb=fetch), len(plan.chunks), pace, means))
+
+
+def _timed(cost: Cost, chunks: int, pace: Pace, means: Means) -> Cost:
+    """Chunks are whole: three chunks on two workers take as long as four."""
+    rounds = math.ceil(chunks / means.workers)
+    forward = cost.tiles / chunks * rounds * pace.tile_s
+    network = 0.0 if means.mbit_s is None or cost.fetch_mb is None else cost.fetch_mb * 8 / means.mbit_s
+    seconds = START_S[means.kind] + max(forward, network) + cost.pixels / 1e6 * PRODUCTS_S_PER_MPX
+    return replace(cost, seconds=round(seconds, 1), seconds_from="measured" if pace.measured else "guess")
+
+
+def _fetch_mb(work: Work, opener: Opener | None) -> float | None:
+    if isinstance(work.imagery, Imagery):
+        return _of_files(work.imagery, work)
+    if opener is None:
+        return None
+    assets = [asset for scene in work.imagery.scenes for asset in _assets(scene) if is_remote(asset.href)]
+    if not assets:
+        return 0.0
+    looked_at = assets[:: math.ceil(len(assets) / SAMPLED)]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        sizes = [s for s in pool.map(lambda a: _bytes(a, opener, work), looked_at) if s is not None]
+    return round(sum(sizes) / len(sizes) * len(assets) / 1e6, 1) if sizes else None
+
+
+def _assets(scene: Scene) -> Sequence[Asset]:
+    return scene.bands if scene.mask is None else (*scene.bands, scene.mask)
+
+
+def _of_files(imagery: Imagery, work: Work) -> float | None:
+    """Share of the area in the files, of the sizes that their servers told."""
+    share = min(1.0, work.shape[0] * work.shape[1] * work.stride**2 / (imagery.shape[0] * imagery.shape[1]))
+    sizes = [stamp.split(" ", maxsplit=1)[0] for href, stamp in imagery.stamps if is_remote(href)]
+    if not all(size.isdigit() for size in sizes):
+        return None
+    return round(share * sum(map(int, sizes)) / 1e6, 1)
+
+
+def _bytes(asset: Asset, opener: Opener, work: Work) -> int | None:
+    """Of the blocks of one file under the area; None where its header cannot be had (the run will tell)."""
+    try:
+        source = opener.open(asset)
+        window = _window(work, source.grid)
+        return 0 if window is None else source.bytes_of(window)
+    except SwatheError:
+        return None
+
+
+def _window(work: Work, grid: AssetGrid) -> Window | None:
+    """Pixels of a file under the area. Straight from one CRS to the other: degrees would break at 180."""
+    box = work.area.bounds if work.area is not None else tuple(work.grid.boundingbox)
+    to_file = Transformer.from_crs(work.imagery.crs, grid.crs, always_xy=True)
+    west, south, east, north = to_file.transform_bounds(*box, densify_pts=21)
+    a, _, c, _, e, f = grid.transform
+    cols, rows = ((west - c) / a, (east - c) / a), ((north - f) / e, (south - f) / e)
+    top, left = math.floor(min(rows)), math.floor(min(cols))
+    asked = Window(top, left, math.ceil(max(rows)) - top, math.ceil(max(cols)) - left)
+    return asked.intersection(Window(0, 0, *grid.shape))
+
+
+def seen(cost: Cost, took: dict[str, float | None]) -> dict[str, dict[str, float | None]]:
+    """Estimate and truth side by side, for the report."""
+    expected: dict[str, float | None] = {
+        "seconds": cost.seconds, "fetched_mb": cost.fetch_mb, "tiles": cost.tiles, "memory_mb": cost.memory_mb,
+    }  # fmt: skip
+    return {name: {"estimate": expected.get(name), "took": value} for name, value in took.items()}

@@ -1,0 +1,201 @@
+"""From a place and a time to imagery: search, measure, choose, lay out the grid. What ``begin`` does for files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import shapely
+
+from pipelines.mosaic.frame import Frame
+from pipelines.mosaic.grid import Wish, onto, output_grid
+from pipelines.mosaic.measure import Measured, measure
+from pipelines.mosaic.slots import Asked, choose
+from pipelines.planning import Place
+from pipelines.search.discover import source_of
+from pipelines.search.find import find
+from pipelines.search.places import read_place
+from pipelines.search.query import Found, Query
+from swathe.aoi import AOI
+from swathe.card import ModelCard
+from swathe.errors import InputError, ReadError
+from swathe.mosaic import Mosaic, Slot
+from swathe.recipe import Recipe, Search
+from swathe.scene import Asset, AssetGrid
+from swathe.source import Auth, SourceCard, TileService
+from swathe.when import Interval, parse_dates
+from swathe.window import Window
+
+if TYPE_CHECKING:
+    from pipelines.blocks.open import Opener
+    from pipelines.remote.fetch import Fetcher
+    from pipelines.remote.network import Network
+
+HEADERS_MB = 64
+"""Decoded blocks kept while scenes are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """Where may be searched, and how the network is used."""
+
+    sources: Mapping[str, SourceCard]
+    """Cards by id."""
+    network: Network
+    """Which addresses, with which secrets."""
+
+
+def look(recipe: Recipe, card: ModelCard, archive: Archive) -> Mosaic:
+    """Search and settle what a run will read.
+
+    Raises InputError and its kin (no scene: ``search.nothing``, with the nearest dates), ReadError.
+    """
+    search, aoi = _search(recipe), _area(recipe)
+    with fetching(archive.network) as fetcher:
+        source = source_of(search.source, archive.sources, fetcher, search.collection)
+        now = datetime.now(UTC)
+        # A tile service has one picture of no date.
+        dates = (Interval(None, None),) if source.tiles else parse_dates(search.dates, now)
+        query = Query(aoi, dates, search.max_cloud, _bands(card, source))
+        found = find(source, query, fetcher, now)
+        with opening(fetcher, source.auth, source.tiles, HEADERS_MB) as opener:
+            return _mosaic(found, query, _Wanted(card, source, search), opener)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    card: ModelCard
+    source: SourceCard
+    search: Search
+
+
+def _mosaic(found: Found, query: Query, wanted: _Wanted, opener: Opener) -> Mosaic:
+    card, source, search = wanted.card, wanted.source, wanted.search
+
+    def grid_of(asset: Asset) -> AssetGrid:
+        return opener.open(asset).grid
+
+    grid = output_grid(found.scenes, query.aoi, Wish(search.crs, search.res, card.output.stride), grid_of)
+    measured = measure(found.scenes, grid, source.mask, opener)
+    _refuse_unreadable(measured, search)
+    middle = query.aoi.geometry.representative_point().x
+    asked = Asked(query.intervals, search.composite, card.input.times, middle)
+    chosen = choose(measured.scenes, asked, measured.together)
+    window = _padded(grid.window, card)
+    return Mosaic(
+        slots=chosen.slots,
+        bands=query.bands,
+        composite=chosen.composite,
+        crs=grid.frame.crs,
+        transform=grid.frame.transform(window),
+        shape=(window.height, window.width),
+        corner=(window.row, window.col),
+        unit=source.radiometry.unit,
+        sensor=source.id,
+        mask=source.mask,
+        auth=source.auth,
+        tiles=source.tiles,
+        max_loss=search.max_loss,
+        notes=(*_said(found), *chosen.notes, *_unmeasured(measured), *_uncovered(chosen.slots, query.aoi)),
+    )
+
+
+def _search(recipe: Recipe) -> Search:
+    if recipe.search is None:
+        raise AssertionError("the recipe names files")  # whoever calls decides by the same field
+    if recipe.inputs:
+        raise InputError("--input and --source exclude each other", code="input.both", field="--source",
+                         hint="name files, or say where to search")  # fmt: skip
+    return recipe.search
+
+
+def _area(recipe: Recipe) -> AOI:
+    if recipe.aoi is None:
+        hint = "add --aoi minlon,minlat,maxlon,maxlat, a file, a tile (12/2200/1343) or an MGRS square (33UXP)"
+        raise InputError("to search, a place is needed", code="area.none", field="--aoi", hint=hint)
+    return read_place(recipe.aoi)
+
+
+def _bands(card: ModelCard, source: SourceCard) -> tuple[str, ...]:
+    """The model's bands as this source names them: a stand-in where the card allows one."""
+    return tuple(next((n for n in (name, *card.input.alternatives.get(name, ())) if n in source.bands), name)
+                 for name in card.input.bands)  # fmt: skip
+
+
+def _padded(window: Window, card: ModelCard) -> Window:
+    """With a tile's width around the area: tiles at its edge see the land beyond it, as all others do."""
+    m = margin(card)
+    return Window(window.row - m, window.col - m, window.height + 2 * m, window.width + 2 * m)
+
+
+def margin(card: ModelCard) -> int:
+    """Pixels of imagery around the area that a mosaic reaches; whole output cells."""
+    return -(-card.input.chip // card.output.stride) * card.output.stride
+
+
+def place_in(mosaic: Mosaic, recipe: Recipe, card: ModelCard) -> Place:
+    """The area on a mosaic's grid."""
+    m = margin(card)
+    window = Window(m, m, mosaic.shape[0] - 2 * m, mosaic.shape[1] - 2 * m)
+    return Place(window, onto(_area(recipe), Frame.of(mosaic).crs))
+
+
+# --- what the user should know --------------------------------------------------------------------------------------
+
+
+def _said(found: Found) -> tuple[str, ...]:
+    return (*found.notes, *(f"{one.id} was left out: {one.reason}" for one in found.left_out))
+
+
+def _unmeasured(measured: Measured) -> tuple[str, ...]:
+    return tuple(f"the mask of {scene} could not be read: {reason}" for scene, reason in measured.lost)
+
+
+def _refuse_unreadable(measured: Measured, search: Search) -> None:
+    """Where no mask can be read at all, the run could only fail later and more slowly."""
+    if measured.lost and not measured.seen:
+        scene, reason = measured.lost[0]
+        raise ReadError(f"no scene can be read; {scene}: {reason}", code="search.unreadable",
+                        hint=f"check the credentials of {search.source} and the network")  # fmt: skip
+
+
+def _uncovered(slots: tuple[Slot, ...], aoi: AOI) -> tuple[str, ...]:
+    """Dates whose scenes leave part of the area without imagery."""
+    told = []
+    for slot in slots:
+        outlines = [shapely.from_wkb(scene.footprint) for scene in slot.scenes]
+        share = shapely.intersection(shapely.union_all(outlines), aoi.geometry).area / aoi.geometry.area
+        if share < HARDLY:
+            told.append(f"{slot.when}: scenes cover {share:.1%} of the area")
+    return tuple(told)
+
+
+HARDLY = 0.999
+"""Share of the area covered by scenes, below which the user is told."""
+
+
+# --- means ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def fetching(network: Network) -> Iterator[Fetcher]:
+    """A door to the network, closed at the end."""
+    from pipelines.remote.fetch import Fetcher
+
+    fetcher = Fetcher(network)
+    try:
+        yield fetcher
+    finally:
+        fetcher.close()
+
+
+@contextmanager
+def opening(fetcher: Fetcher, auth: Auth, tiles: TileService | None, cache_mb: int) -> Iterator[Opener]:
+    """Sources of pixels, closed at the end."""
+    from pipelines.blocks.open import Opener
+
+    with Opener(fetcher, auth, tiles, cache_mb) as opener:
+        yield opener
