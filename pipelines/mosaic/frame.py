@@ -1,0 +1,118 @@
+"""The endless pixel grid of a CRS at one resolution, counted from an anchor: what every area's grid is a window of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pyproj import CRS, Geod, Transformer
+from pyproj.exceptions import CRSError
+
+from swathe.errors import GridError
+from swathe.mosaic import BLOCK, Mosaic
+from swathe.scene import Affine6
+from swathe.window import Window
+
+DEGREE_M = 111_319.490793
+"""Metres of a degree along the equator of WGS84."""
+_DIGITS = 6
+"""A phase is kept to so many decimals of a pixel: what a corner in floating point still tells for certain."""
+_NEARLY = 0.01
+"""Pixels whose ground size differs by less from their nominal one (UTM: 0.1 %) are taken at their word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """An endless grid, north-up, with square pixels; rows count southwards."""
+
+    crs: str
+    """``EPSG:n``, or WKT."""
+    res: float
+    """Side of a pixel in units of the CRS."""
+    phase: tuple[float, float] = (0.0, 0.0)
+    """(x, y) of the anchor, in pixels from the origin of the CRS, 0..1."""
+
+    @classmethod
+    def of(cls, mosaic: Mosaic) -> Self:
+        """The frame that a mosaic's grid is a window of; the same for any area, to the last bit."""
+        res, (row, col) = mosaic.transform[0], mosaic.corner
+        x, y = mosaic.transform[2] / res - col, mosaic.transform[5] / res + row
+        return cls(named(mosaic.crs), res, (part_of_pixel(x), part_of_pixel(y)))
+
+    def transform(self, window: Window) -> Affine6:
+        """Affine (a, b, c, d, e, f) of a window of it."""
+        x, y = self.phase
+        return (self.res, 0.0, (x + window.col) * self.res, 0.0, -self.res, (y - window.row) * self.res)
+
+    def pixels(self, x: float, y: float) -> tuple[float, float]:
+        """(row, col) of a place, counted from the anchor; whole numbers are corners of pixels."""
+        return self.phase[1] - y / self.res, x / self.res - self.phase[0]
+
+    def blocks(self, window: Window) -> Iterator[Window]:
+        """Anchored blocks that a window touches, whole, row by row."""
+        for row in range(window.row // BLOCK, -(-window.bottom // BLOCK)):
+            for col in range(window.col // BLOCK, -(-window.right // BLOCK)):
+                yield Window(row * BLOCK, col * BLOCK, BLOCK, BLOCK)
+
+    def ground_m(self, window: Window) -> tuple[float, float]:
+        """Metres of a pixel in the middle of a window, (down, across)."""
+        nominal = self.res * unit_m(self.crs)
+        middle = window.row + window.height / 2, window.col + window.width / 2
+        corners = [middle, (middle[0] + 1, middle[1]), (middle[0], middle[1] + 1)]
+        xy = np.array([((self.phase[0] + c) * self.res, (self.phase[1] - r) * self.res) for r, c in corners])
+        lon, lat = transformer(self.crs, LONLAT).transform(xy[:, 0], xy[:, 1])
+        if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
+            return nominal, nominal
+        _, _, sides = Geod(ellps="WGS84").inv([lon[0]] * 2, [lat[0]] * 2, lon[1:], lat[1:])
+        down, across = (nominal if abs(side / nominal - 1) < _NEARLY else float(side) for side in sides)
+        return down, across
+
+
+LONLAT = "OGC:CRS84"
+
+
+def part_of_pixel(value: float) -> float:
+    """What is left of a whole number of pixels, 0..1, rounded so that it does not depend on which pixel it was."""
+    return round(value - math.floor(value), _DIGITS) % 1.0
+
+
+@cache
+def named(crs: str) -> str:
+    """``EPSG:n`` where there is such a number, else WKT, so that equal CRS are equal strings. Raises GridError."""
+    try:
+        found = CRS.from_user_input(crs)
+    except CRSError:
+        raise GridError(f"{crs[:80]!r} is no CRS", code="grid.crs", hint="write EPSG:32633", field="--crs") from None
+    authority = found.to_authority(min_confidence=100)
+    return ":".join(authority) if authority else found.to_wkt()
+
+
+@cache
+def is_geographic(crs: str) -> bool:
+    """Whether its units are degrees."""
+    return CRS.from_user_input(crs).is_geographic
+
+
+@cache
+def unit_m(crs: str) -> float:
+    """Metres of its unit; of a degree, along the equator."""
+    found = CRS.from_user_input(crs)
+    if found.is_geographic:
+        return DEGREE_M
+    return next((axis.unit_conversion_factor for axis in found.axis_info), 1.0) or 1.0
+
+
+@cache
+def transformer(source: str, target: str) -> Transformer:
+    """Kept, because looking one up takes long; x before y, always."""
+    return Transformer.from_crs(source, target, always_xy=True)
+
+
+def turned(lon: NDArray[np.float64], middle: float) -> NDArray[np.float64]:
+    """Longitudes, moved by whole turns to within 180° of ``middle``."""
+    return middle + (lon - middle + 180.0) % 360.0 - 180.0

@@ -1,0 +1,127 @@
+"""How much of the area each scene shows, and how much of that is clear: measured in its mask, seen from afar."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+
+from pipelines.area import inside
+from pipelines.mosaic import masks
+from pipelines.mosaic.frame import LONLAT, Frame, transformer
+from pipelines.mosaic.grid import OutputGrid
+from pipelines.mosaic.observe import Observer
+from swathe.errors import ImageryError, ReadError
+from swathe.scene import Scene
+from swathe.source import SourceMask
+from swathe.window import Window
+
+if TYPE_CHECKING:
+    from pipelines.blocks.open import Opener
+
+ACROSS = 512
+"""Pixels along the longer side of the area in which it is measured."""
+THREADS = 8
+"""Masks read side by side."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """One scene over the area."""
+
+    clear: float
+    """Share of the area that is clear, 0..1."""
+    valid: float
+    """Share of the area that has data, 0..1."""
+    where: NDArray[np.uint8]
+    """The clear pixels, packed: of the same pixels for all scenes."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All scenes over the area."""
+
+    scenes: tuple[Scene, ...]
+    """As given, with ``clear`` filled in where it could be measured."""
+    seen: Mapping[str, Seen]
+    """By id; a scene whose mask could not be read is missing."""
+    pixels: int
+    """Pixels of the area in which was measured."""
+    lost: tuple[tuple[str, str], ...] = ()
+    """(scene, reason) of masks that could not be read."""
+
+    def together(self, scenes: Iterable[Scene]) -> float:
+        """Share of the area that is clear in any of these scenes, 0..1."""
+        found = [self.seen[s.id].where for s in scenes if s.id in self.seen]
+        if not found:
+            return 0.0
+        return int(np.bitwise_count(np.bitwise_or.reduce(found)).sum()) / self.pixels
+
+
+def measure(
+    scenes: Sequence[Scene], grid: OutputGrid, mask: SourceMask | None, opener: Opener, across: int = ACROSS
+) -> Measured:
+    """Look at the mask of every scene on a coarse grid over the area. Buffers around clouds are left out.
+
+    A scene without a mask counts as clear where its footprint lies. What cannot be read is told, and not measured.
+    """
+    frame, window = _from_afar(grid, across)
+    area = inside(grid.area, Affine(*frame.transform(Window(0, 0, 1, 1))), window)
+    wanted = np.ones((window.height, window.width), bool) if area is None or not area.any() else area
+    observer = Observer(opener, frame, mask)
+
+    def look(scene: Scene) -> Seen | str:
+        try:
+            return _seen(_states(scene, observer, frame, window), wanted)
+        except (ReadError, ImageryError) as error:
+            return error.detail
+
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="measure") as pool:
+        found = dict(zip((s.id for s in scenes), pool.map(look, scenes), strict=True))
+    seen = {key: value for key, value in found.items() if isinstance(value, Seen)}
+    lost = tuple((key, value) for key, value in found.items() if isinstance(value, str))
+    filled = tuple(replace(s, clear=round(seen[s.id].clear, 6)) if s.id in seen else s for s in scenes)
+    return Measured(filled, seen, int(wanted.sum()), lost)
+
+
+def _from_afar(grid: OutputGrid, across: int) -> tuple[Frame, Window]:
+    """The area in few pixels: of the grid itself where it is small."""
+    coarser = max(1, math.ceil(max(grid.shape) / across))
+    frame = Frame(grid.frame.crs, grid.frame.res * coarser)
+    x, y = grid.frame.phase
+    top, left = (grid.window.row - y) / coarser, (grid.window.col + x) / coarser
+    bottom, right = (grid.window.bottom - y) / coarser, (grid.window.right + x) / coarser
+    row, col = math.floor(top), math.floor(left)
+    return frame, Window(row, col, math.ceil(bottom) - row, math.ceil(right) - col)
+
+
+def _states(scene: Scene, observer: Observer, frame: Frame, window: Window) -> NDArray[np.uint8]:
+    if scene.mask is None or observer.mask is None:
+        return _footprint(scene, frame, window)
+    return observer.states(scene.mask, window)
+
+
+def _footprint(scene: Scene, frame: Frame, window: Window) -> NDArray[np.uint8]:
+    """Clear inside the footprint."""
+    found = np.zeros((window.height, window.width), np.uint8)
+    turn = transformer(frame.crs, LONLAT)
+    a, _, c, _, e, f = frame.transform(window)
+    cols, rows = np.meshgrid(np.arange(window.width) + 0.5, np.arange(window.height) + 0.5)
+    lon, lat = turn.transform(c + a * cols, f + e * rows)
+    lon = np.asarray((np.asarray(lon) + 180.0) % 360.0 - 180.0)
+    found[shapely.contains_xy(shapely.from_wkb(scene.footprint), lon, np.asarray(lat))] = masks.CLEAR
+    return found
+
+
+def _seen(states: NDArray[np.uint8], wanted: NDArray[np.bool_]) -> Seen:
+    total = int(wanted.sum())
+    clear = (states == masks.CLEAR) & wanted
+    data = (states != masks.NOTHING) & wanted
+    return Seen(int(clear.sum()) / total, int(data.sum()) / total, np.packbits(clear))

@@ -1,0 +1,164 @@
+"""What one scene saw in a window of the frame: which pixels are clear, and the numbers of its bands."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.mosaic import masks
+from pipelines.mosaic.frame import Frame
+from pipelines.mosaic.warp import View, covers, prefetch, read_onto
+from swathe.errors import ImageryError
+from swathe.scene import Asset, AssetGrid, Scene
+from swathe.source import MaskRule, SourceMask
+from swathe.window import Window
+
+if TYPE_CHECKING:
+    from pipelines.blocks.open import Opener
+
+CAP = 50
+"""Pixels from a cloud beyond which no farther is better: as in White et al. 2014, Pixel-based image compositing."""
+WIDEST = 2048
+"""Pixels of margin at most: near a pole a pixel in degrees has hardly a width."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sight:
+    """Where one scene is clear in a window."""
+
+    clear: NDArray[np.bool_]
+    """(h, w)."""
+    far: NDArray[np.float32] | None
+    """(h, w) metres to the nearest cloud, up to a cap; None where nobody asked, or the source has no mask."""
+
+
+class Observer:
+    """Reads scenes on one frame. Thread-safe as its opener is; holds nothing but what it was given."""
+
+    def __init__(self, opener: Opener, frame: Frame, mask: SourceMask | None) -> None:
+        """Prepare to look; ``mask`` says how the scenes' masks are to be read. Raises ImageryError for no such rule."""
+        self._opener = opener
+        self._frame = frame
+        self.mask = mask
+        if mask is not None and mask.rule is MaskRule.OMNICLOUDMASK:
+            raise ImageryError(
+                "masks by OmniCloudMask cannot be made here yet: only those that come with the imagery are read",
+                code="mask.unavailable",
+                hint="choose a source with a mask asset, or one without a mask",
+            )
+        if mask is not None:
+            masks.table(mask.rule, mask.drop)
+
+    def reaches(self, scene: Scene, window: Window) -> bool:
+        """Whether the scene may have pixels in a window. Raises ReadError where only its header tells."""
+        return covers(self.grid(scene.bands[0]), self._frame, window)
+
+    def grid(self, asset: Asset) -> AssetGrid:
+        """As the catalogue says, else as the file does."""
+        return asset.grid or self._opener.open(asset).grid
+
+    def view(self, assets: Sequence[Asset]) -> View:
+        """Bands of one file."""
+        source = self._opener.open(assets[0])
+        nodata = assets[0].nodata if assets[0].nodata is not None else source.nodata
+        return View(source, tuple(a.index for a in assets), assets[0].resampling, nodata)
+
+    def expect_mask(self, scene: Scene, window: Window, *, far: bool) -> None:
+        """Begin to fetch what ``sight`` will need."""
+        if scene.mask is not None and self.mask is not None:
+            prefetch(self._mask_view(scene.mask), self._frame, self._around(window, far=far)[0])
+
+    def expect_bands(self, assets: Sequence[Asset], window: Window) -> None:
+        """Begin to fetch what ``bands`` will need."""
+        for group in together(assets):
+            prefetch(self.view(group), self._frame, window)
+
+    def sight(self, scene: Scene, window: Window, *, far: bool) -> Sight:
+        """Where the scene's mask is clear. Without a mask everything is, as far as that tells. Raises ReadError.
+
+        ``window`` lies in one anchored block. The mask is read with a margin beyond it, also beyond the area that was
+        drawn, so that a cloud counts whatever side of a border it is on.
+        """
+        shape = (window.height, window.width)
+        if scene.mask is None or self.mask is None:
+            return Sight(np.ones(shape, bool), None)
+        outer, cap = self._around(window, far=far)
+        found = self.states(scene.mask, outer)
+        inner = window.within(outer)
+        clear = found[inner] == masks.CLEAR
+        if cap == 0:
+            return Sight(clear, None)
+        away = masks.distance(found, self._frame.ground_m(self._block(window)), cap)[inner]
+        if self.mask.buffer_m > 0:
+            clear &= away > self.mask.buffer_m
+        return Sight(clear, away if far else None)
+
+    def states(self, asset: Asset, window: Window) -> NDArray[np.uint8]:
+        """(h, w) state of each pixel of a window, as a mask says it; see ``masks``. Raises ReadError, ImageryError."""
+        assert self.mask is not None
+        read = read_onto(self._mask_view(asset), self._frame, window)
+        if read is None:
+            return np.zeros((window.height, window.width), np.uint8)
+        return masks.states(read[0][0], read[1], self.mask)
+
+    def _mask_view(self, asset: Asset) -> View:
+        """Masks are codes: between two of them lies nothing."""
+        found = self.view([asset])
+        return View(found.source, found.indexes, "nearest", found.nodata)
+
+    def _block(self, window: Window) -> Window:
+        return next(self._frame.blocks(window))
+
+    def _around(self, window: Window, *, far: bool) -> tuple[Window, float]:
+        """The window with the margin that distances need, and the largest distance of interest in metres."""
+        assert self.mask is not None
+        down, across = self._frame.ground_m(self._block(window))
+        if not far and self.mask.buffer_m == 0:
+            return window, 0.0
+        cap = self.mask.buffer_m + (CAP if far else 1) * down
+        rows, cols = (min(WIDEST, math.ceil(cap / side)) for side in (down, across))
+        outer = Window(window.row - rows, window.col - cols, window.height + 2 * rows, window.width + 2 * cols)
+        return outer, cap
+
+    def bands(
+        self, assets: Sequence[Asset], window: Window, dtype: np.dtype[np.generic], *, physical: bool
+    ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+        """(C, h, w) numbers of some bands of one scene in ``dtype``, and (C, h, w) where they are valid.
+
+        ``physical``: scaled and shifted as each asset says. Raises ReadError.
+        """
+        data = np.zeros((len(assets), window.height, window.width), dtype)
+        valid = np.zeros(data.shape, bool)
+        for group in together(assets):
+            read = read_onto(self.view(group), self._frame, window)
+            if read is None:
+                continue
+            for asset, band in zip(group, read[0], strict=True):
+                place = assets.index(asset)
+                data[place] = band.astype(np.float64) * asset.scale + asset.offset if physical else _fitted(band, dtype)
+                valid[place] = read[1]
+        return data, valid
+
+
+def together(assets: Sequence[Asset]) -> list[list[Asset]]:
+    """Assets that are bands of one file and read alike, side by side."""
+    found: dict[tuple[object, ...], list[Asset]] = {}
+    for asset in assets:
+        found.setdefault((asset.href, asset.nodata, asset.resampling), []).append(asset)
+    return list(found.values())
+
+
+def _fitted(band: NDArray[np.generic], dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
+    """In the mosaic's type, which holds every number of the file's, or is no type for it."""
+    if band.dtype == dtype or np.can_cast(band.dtype, dtype, "safe"):
+        return band.astype(dtype, copy=False)
+    raise ImageryError(
+        f"a file of type {band.dtype} does not fit among files of type {dtype}",
+        code="imagery.mixed_types",
+        hint="its archive mixes products: search for one collection",
+    )

@@ -1,0 +1,363 @@
+"""Pixels of one file on the frame: copied where the grids agree, else sampled, or warped by GDAL where it is finer.
+
+What a pixel is made of must not depend on what else is asked for. Copies and samples are made pixel by pixel. GDAL
+approximates the way between two CRS along each line of what it is asked for: it is always asked for whole blocks of
+the frame, counted from the anchor, from the same window of the file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.warp import Resampling, reproject
+
+from pipelines.blocks.source import PixelSource
+from pipelines.mosaic.frame import Frame, is_geographic, named, transformer, turned, unit_m
+from pipelines.mosaic.sample import needed, restored, sample, sought
+from swathe.scene import AssetGrid
+from swathe.window import Window
+
+ALIGNED = 0.01
+"""Pixels of the frame by which a file's corners may be off and still count as its own: a hundredth of a pixel."""
+_REACH = {"nearest": 1, "bilinear": 2, "cubic": 3}
+"""Source pixels that a resampling looks beyond its own, and one for the approximation."""
+_POINTS = 17
+"""Points along each axis of a block, by which its place in a file is found."""
+_TURN = 360.0
+_COARSER = 1.001
+FINER = 1.05
+"""Files finer than the frame by more than this are not interpolated but averaged, which GDAL does (its own limit)."""
+Read = tuple[NDArray[np.generic], NDArray[np.bool_]]
+"""(n, h, w) numbers, and (h, w) where they are valid."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Some bands of one file, and how they are brought onto a frame."""
+
+    source: PixelSource
+    """The open file."""
+    indexes: tuple[int, ...]
+    """Bands, from 1."""
+    resampling: str
+    """nearest, bilinear or cubic."""
+    nodata: float | None
+    """Stored number that means nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The part of a file that a window of the frame needs."""
+
+    level: int
+    """0: the file itself; n: its n-th overview."""
+    window: Window
+    """Of that level."""
+    grid: AssetGrid
+    """Of that level; in degrees moved by whole turns, so that it lies beside the frame's window."""
+
+
+class _Canvas:
+    """A window that is filled piece by piece; what is there first stays."""
+
+    def __init__(self, view: View, window: Window) -> None:
+        self.window = window
+        self._dtype = view.source.dtype
+        self._bands = len(view.indexes)
+        self._found: Read | None = None
+
+    def add(self, piece: Window, data: NDArray[np.generic], valid: NDArray[np.bool_]) -> None:
+        shared = piece.intersection(self.window)
+        if shared is None:
+            return
+        if self._found is None and piece == self.window:
+            self._found = data, valid
+            return
+        if self._found is None:
+            shape = self.window.height, self.window.width
+            self._found = np.zeros((self._bands, *shape), self._dtype), np.zeros(shape, bool)
+        inner, outer = shared.within(piece), shared.within(self.window)
+        fresh = valid[inner] & ~self._found[1][outer]
+        for band, into in zip(data, self._found[0], strict=True):
+            np.copyto(into[outer], band[inner], where=fresh)
+        self._found[1][outer] |= fresh
+
+    def read(self) -> Read | None:
+        """What was found; None where nothing was."""
+        return self._found
+
+
+def level_for(source: PixelSource, frame: Frame) -> int:
+    """The coarsest level that is no coarser than the frame, in degrees or metres as the two compare."""
+    per_unit = frame.res * _unit_ratio(frame.crs, named(source.grid.crs))
+    level = 0
+    for n, grid in enumerate(source.overviews, 1):
+        if grid.transform[0] <= per_unit * _COARSER:
+            level = n
+    return level
+
+
+@cache
+def _unit_ratio(frame: str, source: str) -> float:
+    return unit_m(frame) / unit_m(source)
+
+
+def _grid(view: View, level: int) -> AssetGrid:
+    return view.source.grid if level == 0 else view.source.overviews[level - 1]
+
+
+def _ratio(grid: AssetGrid, frame: Frame) -> float:
+    """Pixels of the file along one of the frame."""
+    return frame.res * _unit_ratio(frame.crs, named(grid.crs)) / grid.transform[0]
+
+
+def read_onto(view: View, frame: Frame, window: Window) -> Read | None:
+    """(n, h, w) in the file's type and (h, w) validity of a window of the frame; None where the file has nothing.
+
+    A pixel is valid where the source pixel that holds its centre is; numbers are made of valid ones only. Invalid
+    ones are 0. Raises ReadError.
+    """
+    level = level_for(view.source, frame)
+    if view.resampling != "nearest" and _ratio(_grid(view, level), frame) > FINER:
+        return _warped(view, frame, window, level)
+    canvas = _Canvas(view, window)
+    for _, grid in _windows(_grid(view, level), frame, window, _REACH[view.resampling]):
+        place = Place(level, Window(0, 0, *grid.shape), grid)
+        if (shift := offset(grid, frame)) is not None:
+            _copy(view, place, shift, canvas)
+        elif view.resampling == "nearest" and (nest := nesting(grid, frame)) is not None:
+            _repeat(view, place, nest, canvas)
+        else:
+            _sampled(view, place, frame, canvas)
+    return canvas.read()
+
+
+def prefetch(view: View, frame: Frame, window: Window) -> None:
+    """Begin to fetch what ``read_onto`` will need; does not wait."""
+    for place in places(view, frame, window):
+        view.source.prefetch(place.window, place.level)
+
+
+def places(view: View, frame: Frame, window: Window) -> Iterator[Place]:
+    """What of the file a window of the frame needs, or a little more."""
+    level = level_for(view.source, frame)
+    if view.resampling != "nearest" and _ratio(_grid(view, level), frame) > FINER:
+        for block in frame.blocks(window):
+            yield from _under(view, frame, block, level)
+        return
+    whole = Window(0, 0, *_grid(view, level).shape)
+    for found, grid in _windows(_grid(view, level), frame, window, _REACH[view.resampling]):
+        nest = nesting(grid, frame)
+        exact = nest is not None and (nest[0] == 1 or view.resampling == "nearest")
+        part = _coarse(window, nest).intersection(whole) if exact and nest is not None else found
+        if part is not None:
+            yield Place(level, part, grid)
+
+
+def covers(grid: AssetGrid, frame: Frame, window: Window) -> bool:
+    """Whether a file on this grid may have pixels in a window of the frame."""
+    return any(_windows(grid, frame, window, 2.0))
+
+
+# --- grids that agree -----------------------------------------------------------------------------------------------
+
+
+def offset(grid: AssetGrid, frame: Frame) -> tuple[int, int] | None:
+    """(row, col) of a file's first pixel on the frame, where its pixels are the frame's own; else None."""
+    nest = nesting(grid, frame)
+    return None if nest is None or nest[0] != 1 else nest[1:]
+
+
+def nesting(grid: AssetGrid, frame: Frame) -> tuple[int, int, int] | None:
+    """(factor, row, col): a file's pixels are ``factor`` of the frame's wide, its first begins there; else None."""
+    a, _, c, _, e, f = grid.transform
+    factor = round(a / frame.res)
+    if factor < 1 or named(grid.crs) != frame.crs:
+        return None
+    row, col = frame.pixels(c, f)
+    bottom, right = frame.pixels(c + a * grid.shape[1], f + e * grid.shape[0])
+    drift = max(abs(right - col - factor * grid.shape[1]), abs(bottom - row - factor * grid.shape[0]))
+    if max(drift, abs(row - round(row)), abs(col - round(col))) > ALIGNED:
+        return None
+    return factor, round(row), round(col)
+
+
+def _copy(view: View, place: Place, shift: tuple[int, int], canvas: _Canvas) -> None:
+    inner = canvas.window.shifted(-shift[0], -shift[1]).intersection(place.window)
+    if inner is not None:
+        canvas.add(inner.shifted(*shift), *stored(view, inner, place.level))
+
+
+def _coarse(window: Window, nest: tuple[int, int, int]) -> Window:
+    """The file's pixels under a window of the frame."""
+    factor, row, col = nest
+    top, left = (window.row - row) // factor, (window.col - col) // factor
+    bottom, right = -((row - window.bottom) // factor), -((col - window.right) // factor)
+    return Window(top, left, bottom - top, right - left)
+
+
+def _repeat(view: View, place: Place, nest: tuple[int, int, int], canvas: _Canvas) -> None:
+    """Nearest, where each pixel of the file covers whole pixels of the frame: no arithmetic, so none can differ."""
+    factor, row, col = nest
+    inner = _coarse(canvas.window, nest).intersection(place.window)
+    if inner is None:
+        return
+    data, valid = stored(view, inner, place.level)
+    fine = Window(inner.row * factor + row, inner.col * factor + col, inner.height * factor, inner.width * factor)
+    shared = fine.intersection(canvas.window)
+    if shared is not None:
+        rows = (np.arange(shared.row, shared.bottom) - fine.row) // factor
+        cols = (np.arange(shared.col, shared.right) - fine.col) // factor
+        canvas.add(shared, data[:, rows][:, :, cols], valid[rows][:, cols])
+
+
+def stored(view: View, window: Window, level: int) -> Read:
+    """(n, h, w) as stored with invalid numbers as 0, and (h, w) True where all bands are valid."""
+    data = view.source.read(view.indexes, window, level)
+    valid = np.ones(data.shape[1:], bool)
+    own = view.source.valid(window, level)
+    if own is not None:
+        valid &= own
+    for band in data:
+        if data.dtype.kind == "f":
+            valid &= np.isfinite(band)
+        if view.nodata is not None and math.isfinite(view.nodata):
+            valid &= band != _as(view.nodata, data.dtype)
+    if not valid.all():
+        data = np.where(valid, data, data.dtype.type(0))
+    return data, valid
+
+
+def _as(number: float, dtype: np.dtype[np.generic]) -> float | np.generic:
+    """In the stored type: -3.4e38 written as text is another number than float32's."""
+    if dtype.kind != "f" or abs(number) > float(np.finfo(dtype.name).max):
+        return number
+    return dtype.type(number)
+
+
+# --- grids that differ ----------------------------------------------------------------------------------------------
+
+
+def _sampled(view: View, place: Place, frame: Frame, canvas: _Canvas) -> None:
+    for block in frame.blocks(canvas.window):
+        piece = block.intersection(canvas.window)
+        if piece is None or not covers(place.grid, frame, piece):
+            continue
+        rows, cols = sought(place.grid, frame, piece)
+        part = needed(rows, cols, _REACH[view.resampling], place.grid.shape)
+        if part is not None:
+            data, valid = stored(view, part, place.level)
+            canvas.add(piece, *sample(data, valid, rows - part.row, cols - part.col, view.resampling))
+
+
+def _turns(grid: AssetGrid) -> tuple[int, ...]:
+    """Whole turns by which a file in degrees may lie beside the frame."""
+    return (0, -1, 1) if is_geographic(named(grid.crs)) else (0,)
+
+
+def _warped(view: View, frame: Frame, window: Window, level: int) -> Read | None:
+    canvas = _Canvas(view, window)
+    for block in frame.blocks(window):
+        for place in _under(view, frame, block, level):
+            canvas.add(block, *_warp(view, frame, block, place))
+    return canvas.read()
+
+
+def _warp(view: View, frame: Frame, block: Window, place: Place) -> Read:
+    """One block, whole."""
+    data, valid = stored(view, place.window, place.level)
+    ways: dict[str, Any] = {
+        "src_transform": _cut(place.grid, place.window),
+        "src_crs": _rasterio_crs(named(place.grid.crs)),
+        "dst_transform": Affine(*frame.transform(block)),
+        "dst_crs": _rasterio_crs(frame.crs),
+        "num_threads": 1,
+    }
+    seen = np.zeros((block.height, block.width), np.uint8)
+    reproject(valid.view(np.uint8), seen, resampling=Resampling.nearest, **ways)
+    mask = seen.astype(bool)
+    out = _resampled(data, valid, (block.height, block.width), view.resampling, ways)
+    out[:, ~mask] = 0
+    return out, mask
+
+
+def _resampled(
+    data: NDArray[np.generic], valid: NDArray[np.bool_], shape: tuple[int, int], how: str, ways: dict[str, Any]
+) -> NDArray[np.generic]:
+    """Interpolated in floating point, with NaN for what is invalid, so that it bleeds nowhere; then as stored again."""
+    dtype = data.dtype
+    wide = np.float64 if dtype.itemsize > 2 and dtype != np.float32 else np.float32  # noqa: PLR2004  bytes
+    work = data.astype(wide)
+    holes: dict[str, Any] = {}
+    if not valid.all():
+        work[:, ~valid] = np.nan
+        holes = {"src_nodata": np.nan, "UNIFIED_SRC_NODATA": "NO"}
+    out = np.full((data.shape[0], *shape), np.nan, wide)
+    reproject(work, out, dst_nodata=np.nan, resampling=Resampling[how], **holes, **ways)
+    return restored(np.nan_to_num(out, copy=False, nan=0.0), dtype)
+
+
+@cache
+def _rasterio_crs(crs: str) -> CRS:
+    return CRS.from_user_input(crs)
+
+
+def _cut(grid: AssetGrid, window: Window) -> Affine:
+    a, b, c, d, e, f = grid.transform
+    return Affine(a, b, c + window.col * a, d, e, f + window.row * e)
+
+
+# --- where a block lies in a file -----------------------------------------------------------------------------------
+
+
+def _under(view: View, frame: Frame, block: Window, level: int) -> Iterator[Place]:
+    grid = _grid(view, level)
+    for window, moved in _windows(grid, frame, block, _REACH[view.resampling] * max(1.0, _ratio(grid, frame)) + 1):
+        yield Place(level, window, moved)
+
+
+def _windows(grid: AssetGrid, frame: Frame, window: Window, reach: float) -> Iterator[tuple[Window, AssetGrid]]:
+    """The file's pixels under a window of the frame, with ``reach`` around; in degrees once per turn it lies at."""
+    x, y = _points(grid, frame, window)
+    if not len(x):
+        return
+    a, b, c, d, e, f = grid.transform
+    for turn in _turns(grid):
+        west = c + turn * _TURN
+        cols, rows = (x - west) / a, (y - f) / e
+        top, left = math.floor(rows.min() - reach), math.floor(cols.min() - reach)
+        bottom, right = math.ceil(rows.max() + reach), math.ceil(cols.max() + reach)
+        inner = Window(top, left, bottom - top, right - left).intersection(Window(0, 0, *grid.shape))
+        if inner is not None:
+            yield inner, AssetGrid(grid.crs, (a, b, west, d, e, f), grid.shape)
+
+
+def _points(grid: AssetGrid, frame: Frame, window: Window) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Places all over a window of the frame, in the file's CRS; those that have none there are left out."""
+    a, _, c, _, e, f = frame.transform(window)
+    cols, rows = np.meshgrid(np.linspace(0, window.width, _POINTS), np.linspace(0, window.height, _POINTS))
+    x, y = c + a * cols.ravel(), f + e * rows.ravel()
+    crs = named(grid.crs)
+    if crs != frame.crs:
+        x, y = transformer(frame.crs, crs).transform(x, y)
+        if is_geographic(crs):
+            x = _unrolled(np.asarray(x))
+    known = np.isfinite(x) & np.isfinite(y)
+    return np.asarray(x)[known], np.asarray(y)[known]
+
+
+def _unrolled(lon: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Longitudes of a window that may cross ±180°, side by side; around a pole they are left as they are."""
+    known = lon[np.isfinite(lon)]
+    if not len(known):
+        return lon
+    beside = turned(lon, float(known[len(known) // 2]))
+    return beside if np.ptp(beside[np.isfinite(beside)]) < _TURN / 2 else lon

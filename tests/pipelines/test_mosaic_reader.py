@@ -1,0 +1,379 @@
+"""Windows of mosaics against the plainest joining of whole arrays."""
+
+import sys
+import threading
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parent))
+from scenes import (
+    CLOUD,
+    NO_DATA,
+    SCL,
+    VEGETATION,
+    LocalOpener,
+    Place,
+    cropped,
+    make_scene,
+    mosaic_of,
+    painted,
+)
+
+from pipelines.mosaic.observe import CAP
+from pipelines.mosaic.reader import MosaicReader
+from swathe.errors import ImageryError, ReadError
+from swathe.mosaic import Composite
+from swathe.source import MaskRule, SourceMask
+from swathe.window import Window
+
+PLACE = Place(shape=(400, 500))
+"""Of four anchored blocks: they meet at its row 224 and column 176."""
+DATES = ("2024-07-09T10:00:00Z", "2024-07-05T10:00:00Z", "2024-07-01T10:00:00Z")
+
+
+def clouds(shape, seed, share=0.5):
+    """Blobs of cloud, and a slanted corner without data."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.random((shape[0] // 50 + 1, shape[1] // 50 + 1)) < share
+    found = np.where(np.kron(coarse, np.ones((50, 50)))[: shape[0], : shape[1]] > 0, CLOUD, VEGETATION).astype(np.uint8)
+    rows, cols = np.indices(shape)
+    found[rows * (seed + 1) + cols * 2 < 300] = NO_DATA
+    return found
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Three dates with clouds; the mask is of 20 m. (scenes, data (N, C, h, w), clear (N, h, w), scl)."""
+    folder = tmp_path_factory.mktemp("mosaic")
+    scenes, data, masks = [], [], []
+    for n, when in enumerate(DATES):
+        coarse = clouds((200, 250), n)
+        scl = np.kron(coarse, np.ones((2, 2), np.uint8))
+        numbers = np.stack([painted(PLACE.crs, PLACE.transform, PLACE.shape, b) // 2 + 1000 * n + 1 for b in range(2)])
+        numbers[:, scl == NO_DATA] = 0
+        scenes.append(make_scene(folder, f"s{n}", PLACE, data=numbers, scl=coarse, scl_place=PLACE.coarser(2),
+                                 when=when, scale=1e-4, nodata=0))  # fmt: skip
+        data.append(numbers)
+        masks.append(scl)
+    data, masks = np.stack(data), np.stack(masks)
+    return scenes, data, masks == VEGETATION, masks
+
+
+def read(mosaic, window=None, **options):
+    with MosaicReader(mosaic, LocalOpener(), **options) as reader:
+        return reader.read(window or Window(0, 0, *mosaic.shape))
+
+
+def first(data, clear):
+    """(C, h, w) of the first clear one, and where there is any."""
+    index = clear.argmax(axis=0)
+    return np.take_along_axis(data, index[None, None], 0)[0] * clear.any(axis=0), clear.any(axis=0), index
+
+
+def test_latest_is_the_first_clear_one(world):
+    scenes, data, clear, _ = world
+    stack = read(mosaic_of(scenes, PLACE, composite=Composite.LATEST, mask=SCL))
+    wanted, seen, _ = first(data, clear)
+    assert stack.data.dtype == np.uint16
+    np.testing.assert_array_equal(stack.mask[0], seen)
+    np.testing.assert_array_equal(stack.data[0], wanted)
+    assert stack.scale.tolist() == [1e-4, 1e-4]
+
+
+def test_a_median_is_numpys(world):
+    scenes, data, clear, _ = world
+    stack = read(mosaic_of(scenes, PLACE, composite=Composite.MEDIAN, mask=SCL))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        wanted = np.nanmedian(np.where(clear[:, None], data.astype(float), np.nan), axis=0) * 1e-4
+    assert stack.data.dtype == np.float32
+    np.testing.assert_array_equal(stack.mask[0], clear.any(axis=0))
+    np.testing.assert_array_equal(stack.data[0], np.nan_to_num(wanted).astype(np.float32))
+    assert stack.scale.tolist() == [1, 1]
+
+
+def far_from_clouds(scl):
+    from scipy.ndimage import distance_transform_edt
+
+    return np.stack([np.minimum(distance_transform_edt(m != CLOUD), CAP) for m in scl])
+
+
+def test_the_best_is_farthest_from_clouds_wherever_blocks_end(world):
+    scenes, data, clear, scl = world
+    stack = read(mosaic_of(scenes, PLACE, composite=Composite.BEST, mask=SCL))
+    score = np.where(clear, far_from_clouds(scl), -1)
+    index = score.argmax(axis=0)
+    wanted = np.take_along_axis(data, index[None, None], 0)[0] * clear.any(axis=0)
+    np.testing.assert_array_equal(stack.data[0], wanted)
+
+
+def test_a_buffer_crosses_the_borders_of_blocks(world):
+    from scipy.ndimage import distance_transform_edt
+
+    scenes, data, clear, scl = world
+    wide = SCL.model_copy(update={"buffer_m": 200.0})
+    stack = read(mosaic_of(scenes, PLACE, composite=Composite.LATEST, mask=wide))
+    wanted, seen, _ = first(data, clear & np.stack([distance_transform_edt(m != CLOUD) > 20 for m in scl]))
+    np.testing.assert_array_equal(stack.mask[0], seen)
+    np.testing.assert_array_equal(stack.data[0], wanted)
+
+
+@pytest.mark.parametrize("kind", [Composite.LATEST, Composite.MEDIAN])
+def test_without_a_mask_every_pixel_with_data_is_clear(world, kind):
+    scenes, data, _, scl = world
+    stack = read(mosaic_of([replace(s, mask=None) for s in scenes], PLACE, composite=kind))
+    there = scl != NO_DATA
+    np.testing.assert_array_equal(stack.mask[0], there.any(axis=0))
+    if kind is Composite.LATEST:
+        np.testing.assert_array_equal(stack.data[0], first(data, there)[0])
+
+
+def test_the_label_says_which_scene_and_how_many(world):
+    scenes, _, clear, _ = world
+    mosaic = mosaic_of(scenes, PLACE, composite=Composite.LATEST, mask=SCL)
+    assert [s.id for s in mosaic.scenes] == ["s2", "s1", "s0"]  # oldest first
+    with MosaicReader(mosaic, LocalOpener()) as reader:
+        index, count = reader.label(Window(0, 0, *PLACE.shape))
+    _, seen, wanted = first(np.zeros((3, 1, *PLACE.shape)), clear)
+    np.testing.assert_array_equal(index[0], np.where(seen, 3 - wanted, 0))
+    np.testing.assert_array_equal(count[0], clear.sum(axis=0))
+
+
+def test_the_label_of_a_median(world):
+    scenes, _, clear, _ = world
+    with MosaicReader(mosaic_of(scenes, PLACE, composite=Composite.MEDIAN, mask=SCL), LocalOpener()) as reader:
+        index, count = reader.label(Window(0, 0, *PLACE.shape))
+    total = clear.sum(axis=0)
+    np.testing.assert_array_equal(count[0], total)
+    np.testing.assert_array_equal(index[0], np.select([total > 1, total == 1], [65535, 3 - clear.argmax(axis=0)], 0))
+
+
+@pytest.fixture(scope="module")
+def zones(tmp_path_factory):
+    """Scenes of two UTM zones over one place, with clouds, so that half of it is warped."""
+    folder = tmp_path_factory.mktemp("zones")
+    east = Place("EPSG:32633", 220_000, 4_600_000, 10, (400, 400))
+    west = Place("EPSG:32632", 719_500, 4_602_000, 10, (400, 400))
+    made = []
+    for n, place in enumerate((west, east)):
+        made.append(make_scene(folder, f"z{n}", place, scl=clouds(place.shape, n, 0.3), when=DATES[n]))
+    return made, east
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_pixel_has_one_value_whatever_area_window_and_threads(whole_of_zones, data):
+    kind = data.draw(st.sampled_from([Composite.LATEST, Composite.MEDIAN, Composite.BEST]))
+    mosaic, whole = whole_of_zones[kind]
+    area = Window(
+        *(data.draw(st.integers(0, 300)) for _ in range(2)), *(data.draw(st.integers(1, 90)) for _ in range(2))
+    )
+    part = cropped(mosaic, area)
+    window = Window(
+        *(data.draw(st.integers(-20, 40)) for _ in range(2)), *(data.draw(st.integers(1, 80)) for _ in range(2))
+    )
+    stack = read(part, window, threads=data.draw(st.integers(1, 4)), cache_mb=data.draw(st.sampled_from([0, 64])))
+    on_area = np.zeros((2, *part.shape), stack.data.dtype)
+    on_area[...] = whole.data[0][:, area.row : area.bottom, area.col : area.right]
+    wanted = np.zeros(stack.data.shape[1:], stack.data.dtype)
+    inner = window.intersection(Window(0, 0, *part.shape))
+    if inner is not None:
+        rows, cols = inner.within(Window(0, 0, *part.shape))
+        wanted[:, *inner.within(window)] = on_area[:, rows, cols]
+    np.testing.assert_array_equal(stack.data[0], wanted)
+
+
+@pytest.fixture(scope="module")
+def whole_of_zones(zones):
+    scenes, place = zones
+    mask = SCL.model_copy(update={"buffer_m": 60.0})
+    made = {}
+    for kind in (Composite.LATEST, Composite.MEDIAN, Composite.BEST):
+        mosaic = mosaic_of(scenes, place, composite=kind, mask=mask)
+        made[kind] = mosaic, read(mosaic)
+    return made
+
+
+def test_scenes_whose_numbers_differ_in_meaning_are_harmonised(tmp_path):
+    """Sentinel-2 before and after baseline 04.00: the same reflectance, stored 1000 higher."""
+    old = np.full((1, *PLACE.shape), 2000, np.uint16)
+    left = clouds(PLACE.shape, 0)
+    a = make_scene(tmp_path, "old", PLACE, data=old, scl=left, bands=("red",), scale=1e-4, when=DATES[1])
+    b = make_scene(tmp_path, "new", PLACE, data=old + 1000, bands=("red",), scale=1e-4, offset=-0.1, when=DATES[2],
+                   scl=np.full(PLACE.shape, VEGETATION))  # fmt: skip
+    for kind in (Composite.LATEST, Composite.MEDIAN, Composite.BEST):
+        stack = read(mosaic_of([a, b], PLACE, composite=kind, mask=SCL))
+        assert stack.data.dtype == np.float32
+        assert stack.scale.tolist(), stack.offset.tolist() == ([1], [0])
+        assert stack.mask.all()
+        np.testing.assert_allclose(stack.data, 0.2, rtol=1e-6)
+
+
+def test_scenes_side_by_side_leave_no_seam(tmp_path):
+    """Two tiles of one day that overlap, each with an edge without data; the sum is the field, everywhere."""
+    left = Place(shape=(300, 400))
+    right = Place(x=left.x + 2500, shape=(300, 400))
+    whole = Place(shape=(300, 650))
+    scenes = []
+    for name, place in (("left", left), ("right", right)):
+        numbers = np.stack([painted(place.crs, place.transform, place.shape, b) for b in range(2)])
+        numbers[:, :, -60:] = 0 if name == "left" else numbers[:, :, -60:]
+        numbers[:, :, :60] = 0 if name == "right" else numbers[:, :, :60]
+        scenes.append(make_scene(tmp_path, name, place, data=numbers, nodata=0))
+    stack = read(mosaic_of(scenes, whole))
+    wanted = np.stack([painted(whole.crs, whole.transform, whole.shape, b) for b in range(2)])
+    assert stack.mask.all()
+    np.testing.assert_array_equal(stack.data[0], wanted)
+
+
+def test_outside_the_grid_there_is_nothing(world):
+    scenes, *_ = world
+    stack = read(mosaic_of(scenes, PLACE, composite=Composite.LATEST, mask=SCL), Window(-30, 450, 60, 100))
+    assert not stack.mask[0, :30].any()
+    assert not stack.mask[0, :, 50:].any()
+    assert not stack.data[0][:, ~stack.mask[0]].any()
+
+
+def test_bands_are_read_only_where_something_is_still_wanted(world):
+    """The newest scene is clear all over one block: nothing but its mask and bands is read there."""
+    scenes, *_ = world
+    clean = make_scene(Path(scenes[0].bands[0].href).parent.parent, "clean", PLACE, when="2024-07-20T10:00:00Z",
+                       scl=np.full(PLACE.shape, VEGETATION, np.uint8), scale=1e-4)  # fmt: skip
+    opener = LocalOpener()
+    with MosaicReader(mosaic_of([clean, *scenes], PLACE, composite=Composite.LATEST, mask=SCL), opener) as reader:
+        reader.read(Window(0, 0, 300, 300))
+    assert {(scene, band) for scene, band, *_ in opener.reads} == {("clean", "scl"), ("clean", "red"), ("clean", "nir")}
+    assert {Path(href).parent.name for href, *_ in opener.expected} == {"clean"}
+
+
+# --- losses ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", list(Composite))
+@pytest.mark.parametrize("way", ["broken", "gone"])
+def test_a_lost_file_is_an_error_unless_losses_are_allowed(world, kind, way):
+    scenes, *_ = world
+    lost = scenes[0].bands[1]
+    opener = LocalOpener(**{way: {lost.href}})
+    mosaic = mosaic_of(scenes, PLACE, composite=kind, mask=SCL)
+    with MosaicReader(mosaic, opener) as reader:
+        with pytest.raises(ReadError, match="nir"):
+            reader.read(Window(0, 0, 400, 300))
+        assert reader.losses == []
+        getattr(opener, way).clear()
+        again = reader.read(Window(0, 0, 400, 300))
+    np.testing.assert_array_equal(again.data, read(mosaic, Window(0, 0, 400, 300)).data)
+
+
+@pytest.mark.parametrize("kind", [Composite.LATEST, Composite.BEST])
+def test_what_may_be_lost_is_passed_over_and_told(world, kind):
+    scenes, *_ = world
+    lost = scenes[0].bands[1]
+    mosaic = mosaic_of(scenes, PLACE, composite=kind, mask=SCL, max_loss=0.4)
+    with MosaicReader(mosaic, LocalOpener(broken={lost.href})) as reader:
+        stack = reader.read(Window(0, 0, *PLACE.shape))
+        assert {(loss.scene, loss.asset) for loss in reader.losses} == {("s0", "nir")}
+        # The grid begins at row -460000 and column 50000.
+        told = {loss.block for loss in reader.losses}
+        assert told <= {(-899, 97), (-899, 98), (-898, 97), (-898, 98)}
+        assert (-899, 98) in told
+        assert all("broke off" in loss.reason for loss in reader.losses)
+    without = read(replace(mosaic, slots=(replace(mosaic.slots[0], scenes=tuple(scenes[1:])),)))
+    np.testing.assert_array_equal(stack.data, without.data)
+
+
+def test_a_median_misses_only_the_band_that_is_lost(world):
+    scenes, data, clear, _ = world
+    lost = scenes[0].bands[1]
+    mosaic = mosaic_of(scenes, PLACE, composite=Composite.MEDIAN, mask=SCL, max_loss=0.4)
+    with MosaicReader(mosaic, LocalOpener(broken={lost.href})) as reader:
+        stack = reader.read(Window(0, 0, *PLACE.shape))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        seen = np.where(clear, data[:, 0].astype(float), np.nan)
+        wanted = np.nanmedian(seen, axis=0) * 1e-4
+    valid = clear[1:].any(axis=0)
+    np.testing.assert_array_equal(stack.mask[0], valid)
+    np.testing.assert_array_equal(stack.data[0, 0][valid], wanted.astype(np.float32)[valid])
+
+
+def test_too_much_lost_is_an_error(world):
+    scenes, *_ = world
+    lost = {scenes[0].mask.href, scenes[1].bands[0].href}
+    mosaic = mosaic_of(scenes, PLACE, composite=Composite.BEST, mask=SCL, max_loss=0.4)
+    with (
+        MosaicReader(mosaic, LocalOpener(broken=lost)) as reader,
+        pytest.raises(ReadError, match="more than 40") as told,
+    ):
+        reader.read(Window(0, 0, *PLACE.shape))
+    assert told.value.problem.code == "read.max_loss"
+
+
+def test_a_mask_by_a_model_that_is_not_here_is_refused_at_once(world):
+    scenes, *_ = world
+    mask = SourceMask(rule=MaskRule.OMNICLOUDMASK)
+    with pytest.raises(ImageryError) as told:
+        MosaicReader(mosaic_of(scenes, PLACE, mask=mask), LocalOpener())
+    assert told.value.problem.code == "mask.unavailable"
+
+
+# --- reading ahead, and memory --------------------------------------------------------------------------------------
+
+
+def test_blocks_are_made_ahead_in_order_within_the_bound(world):
+    scenes, *_ = world
+    opener, mosaic = LocalOpener(), mosaic_of(scenes, PLACE, composite=Composite.LATEST, mask=SCL)
+    with MosaicReader(mosaic, opener, threads=1) as reader:
+        windows = [Window(row, 0, 10, 20) for row in range(0, 400, 10)]
+        reader.ahead(windows)
+        for _ in range(500):
+            if len(reader._shelf._kept) == 2:
+                break
+            threading.Event().wait(0.02)
+        rows = [row for _, band, (row, _), _ in reads_of(opener) if band == "red"]
+        assert set(rows) == {0, 224}
+        assert rows == sorted(rows)
+        before = len(opener.reads)
+        stacks = [reader.read(w) for w in windows]
+        assert len(opener.reads) == before  # all was there
+    whole = read(mosaic)
+    np.testing.assert_array_equal(np.concatenate([s.data for s in stacks], axis=2), whole.data[:, :, :, :20])
+
+
+def reads_of(opener):
+    with opener.lock:
+        return [(scene, band, (w.row, w.col), level) for scene, band, w, level in opener.reads]
+
+
+def test_two_dates_are_two_slots(world):
+    scenes, data, clear, _ = world
+    stack = read(mosaic_of([[scenes[2]], [scenes[0], scenes[1]]], PLACE, mask=SCL))
+    assert stack.data.shape == (2, 2, *PLACE.shape)
+    np.testing.assert_array_equal(stack.data[0], data[2] * clear[2])
+    np.testing.assert_array_equal(stack.data[1], first(data[:2], clear[:2])[0])
+
+
+def test_memory_does_not_grow_with_the_area(tmp_path):
+    """Ten dates of 900 x 900 and three bands: 75 MB of observations and their masks pass through half of that."""
+    import tracemalloc
+
+    place = Place(shape=(900, 900))
+    numbers = np.repeat(np.arange(900 * 900, dtype=np.uint16).reshape(1, 900, 900), 3, axis=0)
+    scene = make_scene(tmp_path, "one", place, data=numbers, bands=("blue", "green", "red"), blocksize=512)
+    scenes = [replace(scene, id=f"s{n}", when=f"2024-07-{n + 1:02}T10:00:00Z") for n in range(10)]
+    mosaic = mosaic_of(scenes, place, composite=Composite.MEDIAN)
+    with MosaicReader(mosaic, LocalOpener(), threads=1, cache_mb=4) as reader:
+        reader.read(Window(0, 0, 8, 8))
+        tracemalloc.start()
+        for row in range(0, 900, 100):
+            assert reader.read(Window(row, 0, 100, 900)).mask.all()
+        peak = tracemalloc.get_traced_memory()[1] / 2**20
+        tracemalloc.stop()
+    # 4 MiB kept; ten times three planes of 0.5 MiB and half as much of masks; a block, its parts and the stack.
+    assert peak < 4 + 30 * 0.75 + 20
