@@ -64,20 +64,34 @@ class Limits:
 LIMITS = Limits()
 
 
+@dataclass(frozen=True, slots=True)
+class Unpacking:
+    """What is done about archives among the inputs."""
+
+    room: Path | None = None
+    """Where their images go, each archive into a folder of its own; every worker must see it. None: a private one
+    below the system's folder for temporary files."""
+    limits: Limits = LIMITS
+    """What is taken."""
+
+
+AS_USUAL = Unpacking()
+"""For the user's own machine."""
+
+
 def is_archive(path: Path) -> bool:
     """Whether this is named like an archive that is taken."""
     return path.suffix.lower() == ".zip"
 
 
-def unpacked(archive: Path, room: Path | None = None, limits: Limits = LIMITS) -> Path:
+def unpacked(archive: Path, unpacking: Unpacking = AS_USUAL) -> Path:
     """The folder of an archive's images: unpacked once, all or nothing, and found again by the archive's content.
 
-    ``room``: where such folders lie; None: a private one below the system's folder for temporary files.
     Raises ImageryError (``archive.*``, ``image.*``); then nothing is left behind.
     """
     with _disk(archive):
-        room = room or _own_room()
-        _small_enough(archive, limits)
+        room = unpacking.room or _own_room()
+        _small_enough(archive, unpacking.limits)
         with archive.open("rb") as file:
             folder = room / hashlib.file_digest(file, "sha256").hexdigest()[:32]
         if folder.is_dir():
@@ -85,7 +99,7 @@ def unpacked(archive: Path, room: Path | None = None, limits: Limits = LIMITS) -
             return folder
         room.mkdir(parents=True, exist_ok=True)
         _sweep(room)
-    return unpack(archive, folder, limits)
+    return unpack(archive, folder, unpacking.limits)
 
 
 def unpack(archive: Path, folder: Path, limits: Limits = LIMITS) -> Path:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 
-from pipelines.archive import is_archive, unpacked
+from pipelines.archive import AS_USUAL, Unpacking, is_archive, unpacked
 from swathe.errors import ImageryError, InputError
 from swathe.imagery import REMOTE, is_remote, shown
 
@@ -26,7 +26,7 @@ class InputSpec:
     when: str | None
     """ISO date or date and time, or None."""
     href: str
-    """Path of a file or folder, or a URL."""
+    """Path of a file, a folder or a zip of images, or a URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Files:
     hrefs: tuple[str, ...]
     """Absolute paths and URLs."""
     listed: bool
-    """False where a folder was given, so that the files have no order of their own."""
+    """False where a folder or an archive was given, so that the files have no order of their own."""
 
 
 def parse_input(text: str) -> InputSpec:
@@ -69,11 +69,11 @@ def moment(when: str) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def by_date(inputs: Sequence[InputSpec], times: int) -> tuple[Files, ...]:
+def by_date(inputs: Sequence[InputSpec], times: int, unpacking: Unpacking = AS_USUAL) -> tuple[Files, ...]:
     """Sort inputs into ``times`` dates, oldest first; without dates, keep the order given.
 
     Raises InputError (``input.none``, ``input.dates``) where they are not as many as the model wants, ImageryError
-    where a path cannot be imagery at all.
+    where a path cannot be imagery at all, or an archive is refused.
     """
     if not inputs:
         raise InputError("no imagery was given", code="input.none", hint="say --input FILE", field=_FIELD)
@@ -86,7 +86,7 @@ def by_date(inputs: Sequence[InputSpec], times: int) -> tuple[Files, ...]:
         groups.setdefault(key, []).append(spec)
     if len(groups) != times:
         raise _wrong_count(len(groups), times, dated=bool(dated))
-    return tuple(_files(groups[key]) for key in (sorted(groups) if dated else groups))
+    return tuple(_files(groups[key], unpacking) for key in (sorted(groups) if dated else groups))
 
 
 def _wrong_count(found: int, times: int, *, dated: bool) -> InputError:
@@ -100,7 +100,7 @@ def _dates(detail: str, hint: str) -> InputError:
     return InputError(detail, code="input.dates", hint=hint, field=_FIELD)
 
 
-def _files(specs: list[InputSpec]) -> Files:
+def _files(specs: list[InputSpec], unpacking: Unpacking) -> Files:
     hrefs: list[str] = []
     listed = True
     for spec in specs:
@@ -110,7 +110,7 @@ def _files(specs: list[InputSpec]) -> Files:
             hrefs += _inside(path)
             listed = False
         elif is_archive(path):
-            hrefs += sorted(str(p) for p in unpacked(path).rglob("*") if p.is_file())
+            hrefs += sorted(str(p) for p in unpacked(path, unpacking).rglob("*") if p.is_file())
             listed = False
         else:
             hrefs.append(str(path))

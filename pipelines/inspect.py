@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from rasterio.crs import CRS
 
+from pipelines.archive import AS_USUAL, Unpacking
 from pipelines.gdal import Access
 from pipelines.header import Header, read_headers
 from pipelines.inputs import Files, InputSpec, by_date, parse_input
@@ -41,8 +42,9 @@ class Declared:
 
 
 def inspect(
-    inputs: Sequence[InputSpec], wanted: Input, declared: Declared | None = None, access: Access | None = None
-) -> Imagery:
+    inputs: Sequence[InputSpec], wanted: Input, declared: Declared | None = None, access: Access | None = None,
+    unpacking: Unpacking = AS_USUAL,
+) -> Imagery:  # fmt: skip
     """Look at the files and settle where every band of every date lies and what its numbers mean.
 
     ``wanted`` is a card's input: bands, times, and bands that may stand in for others. Raises InputError,
@@ -50,7 +52,7 @@ def inspect(
     """
     declared, access = declared or Declared(), access or Access()
     _check_names(declared.radiometry.bands)
-    dates = by_date(inputs, wanted.times)
+    dates = by_date(inputs, wanted.times, unpacking)
     profiles = _profile_per_date(declared.sensors, len(dates))
     usable = frozenset(wanted.bands).union(*wanted.alternatives.values())
     names: list[Names] = []

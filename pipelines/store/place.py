@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +18,8 @@ from swathe.errors import OutputError
 
 STATE = tuple(f".swathe/{name}" for name in ("events.jsonl", "plan.json", "cut.json", "scenes.json"))
 """A run's memory beside its receipts; brought here before it goes on."""
+_AT_ONCE = 4
+"""Files on their way to a store."""
 LAST = ("report.json", "item.json")
 """Products that say that all others stand."""
 
@@ -131,8 +134,8 @@ class StoredPlace(Place):
         if self._lease is not None:
             self._lease.check()
         there = [name for name in names if (self.out / name).is_file()]
-        for name in there:
-            self.store.put_file(name, self.out / name)
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(lambda name: self.store.put_file(name, self.out / name), there))
         self.store.delete(set(names) - set(there))
 
     def has(self, *names: str) -> bool:

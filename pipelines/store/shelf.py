@@ -164,13 +164,21 @@ class StoredShelf(Shelf):
         """Each file appears whole or not at all; nothing of them stays on the worker's disk."""
         paths = {name: self.room() / name for name in receipt.files}
         try:
-            for name, path in paths.items():
-                self.blobs.put_file(name, path)
+            self._send(paths)
             self.blobs.put(f"{receipt.chunk}.json", receipt.text())
         finally:
             for path in paths.values():
                 path.unlink(missing_ok=True)
-        self.blobs.delete(f"{receipt.chunk}.attempt-{n}" for n in range(1, MAX_ATTEMPTS + 1))
+        if (
+            not receipt.settled
+        ):  # it will be tried again, and its attempts counted anew; those of others go with the parts
+            self.blobs.delete(f"{receipt.chunk}.attempt-{n}" for n in range(1, MAX_ATTEMPTS + 1))
+
+    def _send(self, paths: Mapping[str, Path]) -> None:
+        """Side by side, as a far store takes long for each."""
+        if paths:
+            with ThreadPoolExecutor(len(paths)) as pool:
+                list(pool.map(self.blobs.put_file, paths.keys(), paths.values()))
 
     def tell(self, chunk: str, pixels: int) -> None:
         """Not told: a request per strip is too dear, and chunks settle soon enough."""

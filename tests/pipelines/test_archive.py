@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.transform import from_origin
 
-from pipelines.archive import LIMITS, Limits, check_image, is_archive, unpack, unpacked
+from pipelines.archive import LIMITS, Limits, Unpacking, check_image, is_archive, unpack, unpacked
 from swathe.errors import ImageryError
 
 MB = 1_000_000
@@ -85,25 +85,25 @@ def test_imagery_comes_out_and_nothing_else(pack, tif, tmp_path):
 def test_an_archive_is_unpacked_once_and_told_by_its_content(pack, tif, tmp_path):
     archive = pack({"a.tif": tif})
     room = tmp_path / "room"
-    first = unpacked(archive, room)
+    first = unpacked(archive, Unpacking(room))
     before = (first / "a.tif").stat().st_mtime_ns
     (first / "mark").touch()
     copy = tmp_path / "copy.zip"
     copy.write_bytes(archive.read_bytes())
-    assert unpacked(copy, room) == first
+    assert unpacked(copy, Unpacking(room)) == first
     assert (first / "mark").exists()
-    other = unpacked(pack({"a.tif": tif, "b.tif": tif}), room)
+    other = unpacked(pack({"a.tif": tif, "b.tif": tif}), Unpacking(room))
     assert other != first
     assert len(list(room.iterdir())) == 2
-    again = unpacked(copy, tmp_path / "elsewhere")
+    again = unpacked(copy, Unpacking(tmp_path / "elsewhere"))
     assert (again / "a.tif").stat().st_mtime_ns == before  # so that a run resumes with what was unpacked anew
 
 
 def test_what_was_not_used_for_long_goes(pack, tif, tmp_path):
     room = tmp_path / "room"
-    old = unpacked(pack({"a.tif": tif}), room)
+    old = unpacked(pack({"a.tif": tif}), Unpacking(room))
     os.utime(old, (1, 1))
-    unpacked(pack({"b.tif": tif}), room)
+    unpacked(pack({"b.tif": tif}), Unpacking(room))
     assert not old.exists()
 
 
@@ -345,7 +345,7 @@ def test_a_full_disk_leaves_nothing(pack, tmp_path):
 
 def test_a_locked_disk_is_told(pack, tif):
     with pytest.raises(ImageryError) as caught:
-        unpacked(pack({"a.tif": tif}), Path("/proc/no/room"))
+        unpacked(pack({"a.tif": tif}), Unpacking(Path("/proc/no/room")))
     assert caught.value.problem.code == "archive.failed"
 
 
