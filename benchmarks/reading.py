@@ -24,15 +24,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
-from pipelines.remote.fetch import Fetcher
 from rasterio.transform import from_origin
 from rasterio.windows import Window as RasterioWindow
 
 from benchmarks.rounds import Spread, shuffled
 from pipelines.blocks.open import Opener
+from pipelines.remote.fetch import Fetcher
 from pipelines.remote.network import Network
 from pipelines.remote.secrets import Secrets
 from swathe.scene import Asset
@@ -92,7 +93,7 @@ class Place:
     hrefs: tuple[str, ...]
     fetcher: Fetcher
     auth: Auth
-    store: object
+    store: Any
     """obstore's, for async-geotiff."""
     paths: tuple[str, ...]
     """Of the files in that store."""
@@ -134,7 +135,7 @@ def rasterio_threads(place: Place, turn: int) -> list[np.ndarray]:
     def one(number: int) -> np.ndarray:
         w = window_of(number)
         with rasterio.Env(**_gdal(place)), rasterio.open(_anew(place.hrefs[number], turn)) as file:
-            return file.read(1, window=RasterioWindow(w.col, w.row, w.width, w.height))
+            return file.read(1, window=RasterioWindow(w.col, w.row, w.width, w.height))  # type: ignore[call-arg]
 
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(one, range(FILES)))
@@ -158,7 +159,7 @@ def odc_stac(place: Place, turn: int) -> list[np.ndarray]:
         return list(pool.map(one, range(FILES)))
 
 
-def _gdal(place: Place) -> dict[str, object]:
+def _gdal(place: Place) -> dict[str, Any]:
     return {
         "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
         "GDAL_HTTP_MULTIPLEX": "YES",
@@ -174,7 +175,7 @@ def _anew(href: str, turn: int) -> str:
     return f"{href}?round={turn}" if href.startswith("http") else href
 
 
-def _item(href: str) -> object:
+def _item(href: str) -> Any:
     from datetime import UTC, datetime
 
     import pystac

@@ -266,5 +266,5 @@ def open_tiff(href: str, shared: Shared, size: int, head: bytes) -> TiffFile | N
     large = main.block[0] * main.block[1] * main.pixel_bytes > shared.limits.block_mb * MIB
     if large or not main.bits or not main.tags.keys() & {tiff.STRIP_COUNTS, tiff.TILE_COUNTS}:
         return None
-    facts = shared.lanes.decode.submit(describe, main).result()
+    facts = describe(main)
     return None if facts is None else TiffFile(href, shared, found, facts)

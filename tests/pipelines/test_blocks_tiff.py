@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import rasterio
-from pipelines.remote.fetch import Fetcher
 from rasterio.enums import Resampling
 from rasterio.windows import Window as RasterioWindow
 
@@ -15,6 +14,7 @@ from pipelines.blocks.gdal import GdalSource
 from pipelines.blocks.limits import Limits
 from pipelines.blocks.open import Opener
 from pipelines.gdal import Retry
+from pipelines.remote.fetch import Fetcher
 from pipelines.remote.network import Network
 from swathe.errors import BandError, GridError, InputError, ReadError, SwatheError
 from swathe.scene import Asset, AssetGrid
