@@ -2,8 +2,9 @@
 
 So every codec, predictor, byte order and bit depth that GDAL knows is read exactly as GDAL reads it, a block cannot
 unpack to more than it says, only the wanted bands of a file are fetched, and the lock of Python is free meanwhile.
-Measured beside async-tiff 0.7.2: the same for ZSTD, half the time for DEFLATE and LZW, a quarter of the cost of
-opening; and its ``decode_sync`` holds the lock.
+async-tiff 0.7.2, which was tried first, takes a little less time for ZSTD, twice as much for DEFLATE and LZW
+(``benchmarks/reading.py`` shows what is left of that), holds the lock in ``decode_sync``, fetches every band of a
+planar file, and does not survive some headers that a stranger may write.
 """
 
 from __future__ import annotations
