@@ -52,7 +52,8 @@ class Tests:
     def match(self, test: Test) -> str:
         """Add one on documents; the same."""
         self.matches.append(test)
-        return f"{MATCHES}({self.number}, {len(self.matches) - 1}, properties, document)"
+        document = "(SELECT document FROM stac_documents AS d WHERE d.key = stac_items.key)"
+        return f"{MATCHES}({self.number}, {len(self.matches) - 1}, properties, {document})"
 
 
 def equip(connection: sqlite3.Connection) -> None:

@@ -20,7 +20,7 @@ INFERRED = frozenset({"self", "root", "parent", "collection", "item", "items", "
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A row of ``stac_items``, and its boxes."""
+    """A row of ``stac_items``, its boxes, and the rest of its document."""
 
     collection: str
     """Id of its collection."""
@@ -47,7 +47,7 @@ class Entry:
         moment = self.start if self.instant is None else self.instant
         box = bbox_of(self.boxes) if self.boxes else (None,) * 4
         times = (self.instant, moment, self.start, self.end)
-        return (self.collection, self.id, *times, *box, self.geometry, self.properties, self.document)
+        return (self.collection, self.id, *times, *box, self.geometry, self.properties)
 
 
 def entry_of(item: dict[str, Any]) -> Entry:

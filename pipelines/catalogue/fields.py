@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-_ALWAYS = frozenset({"type", "stac_version", "id", "collection", "links"})
-"""An item without these could neither be read nor found again."""
+_ALWAYS = frozenset({"type", "stac_version", "id", "collection"})
+"""An item without these could neither be recognised nor found again."""
 
 
 def pick(item: dict[str, Any], include: Iterable[str], exclude: Iterable[str]) -> dict[str, Any]:
-    """What was asked for: of ``include`` (nothing: everything) without ``exclude``; names may have dots.
+    """What was asked for: ``include`` (nothing: everything) without ``exclude``; names may have dots.
 
-    What is needed to recognise an item stays, unless it is excluded by name.
+    Where both name a field, or one a part of what the other names, the more exact name counts, and at last ``include``.
+    What is needed to recognise an item stays unless it is excluded by name.
     """
     wanted, unwanted = tuple(include), tuple(exclude)
     found = item if not wanted else {k: v for k, v in item.items() if k in _ALWAYS}
-    if wanted:
-        for name in wanted:
-            found = _added(found, item, name.split("."))
+    for name in wanted:
+        found = _added(found, item, name.split("."))
     for name in unwanted:
-        found = _without(found, name.split("."))
+        if not any(kept == name or kept.startswith(f"{name}.") for kept in wanted):
+            found = _without(found, name.split("."))
     return found
 
 

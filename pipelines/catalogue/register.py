@@ -119,7 +119,7 @@ def _first_seen(catalogue: Catalogue, model: str) -> datetime:
 
 def _collections(catalogue: Catalogue, items: Iterable[Json], given: Mapping[str, Json], wish: Wish) -> list[Json]:
     """Those that came along, and those that items need and nobody has described yet."""
-    known = {c["id"] for c in catalogue.collections()}
+    known = catalogue.titles()
     found = dict(given) if wish.collection is None else {}
     for item in items:
         id_, model = item["collection"], _model_of(item)

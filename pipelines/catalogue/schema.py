@@ -21,7 +21,6 @@ _TABLES = (
         id TEXT PRIMARY KEY, document TEXT NOT NULL,
         version INTEGER NOT NULL DEFAULT 0, summary TEXT, summary_version INTEGER
     )""",
-    # Small columns first: a scan that asks for them does not touch the pages that hold the rest of the document.
     # Times are microseconds since 1970 UTC. `moment` is what items are sorted by: the instant, else the start.
     # west > east where the antimeridian is crossed.
     """CREATE TABLE stac_items (
@@ -30,14 +29,17 @@ _TABLES = (
         id TEXT NOT NULL,
         instant INTEGER, moment INTEGER NOT NULL, start INTEGER NOT NULL, "end" INTEGER NOT NULL,
         west REAL, south REAL, east REAL, north REAL,
-        geometry BLOB, properties TEXT NOT NULL, document TEXT NOT NULL,
+        geometry BLOB, properties TEXT NOT NULL,
         UNIQUE (collection, id)
     )""",
+    # Everything but the properties, apart: it is most of the file, and a search has no need to pass over it.
+    """CREATE TABLE stac_documents (key INTEGER PRIMARY KEY, document TEXT NOT NULL)""",
     """CREATE INDEX stac_items_moment ON stac_items (moment DESC, collection, id)""",
     """CREATE INDEX stac_items_collection ON stac_items (collection, moment DESC, id)""",
     """CREATE INDEX stac_items_id ON stac_items (id)""",
     """CREATE VIRTUAL TABLE stac_boxes USING rtree (key, west, east, south, north, +item INTEGER)""",
     """CREATE TRIGGER stac_items_gone AFTER DELETE ON stac_items BEGIN
+        DELETE FROM stac_documents WHERE key = old.key;
         DELETE FROM stac_boxes WHERE key IN (2 * old.key, 2 * old.key + 1);
     END""",
 )

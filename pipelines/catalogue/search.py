@@ -114,7 +114,8 @@ def _rows(connection: sqlite3.Connection, where: Sql, keys: Sequence[SortKey], c
     sql = (
         f"WITH page AS (SELECT key AS row, {values} FROM stac_items WHERE {where[0]}"  # noqa: S608  our own words; all values are bound
         f" ORDER BY {ordered(keys)} LIMIT ?)"
-        f" SELECT properties, document, {names} FROM page JOIN stac_items ON key = row ORDER BY {ordered(keys)}"
+        f" SELECT properties, document, {names} FROM page JOIN stac_items AS i ON i.key = row"
+        f" JOIN stac_documents AS d ON d.key = row ORDER BY {ordered(keys)}"
     )
     return connection.execute(sql, (*paths, *where[1], count)).fetchall()
 

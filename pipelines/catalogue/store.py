@@ -18,9 +18,9 @@ from pipelines.catalogue.summary import summarise
 from swathe.errors import InputError, OutputError
 
 _WAIT_S = 30.0
-_COLUMNS = 'collection, id, instant, moment, start, "end", west, south, east, north, geometry, properties, document'
+_COLUMNS = 'collection, id, instant, moment, start, "end", west, south, east, north, geometry, properties'
 _UPSERT = (
-    f"INSERT INTO stac_items ({_COLUMNS}) VALUES ({', '.join('?' * 13)}) ON CONFLICT (collection, id) DO UPDATE SET "  # noqa: S608  no value in it
+    f"INSERT INTO stac_items ({_COLUMNS}) VALUES ({', '.join('?' * 12)}) ON CONFLICT (collection, id) DO UPDATE SET "  # noqa: S608  no value in it
     + ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS.split(", ")[2:])
     + " RETURNING key"
 )
@@ -86,6 +86,18 @@ class Catalogue:
             rows = connection.execute(f"{_COLLECTION} ORDER BY id").fetchall()
             return [self._described(connection, row) for row in rows]
 
+    def titles(self) -> dict[str, str]:
+        """Title of every collection by its id: quick, because nothing about its items is looked at."""
+        with self._reading() as connection:
+            sql = "SELECT id, coalesce(json_extract(document, '$.title'), id) FROM stac_collections ORDER BY id"
+            return dict(connection.execute(sql).fetchall())
+
+    def check_collection(self, id_: str) -> None:
+        """InputError ``catalogue.unknown`` where there is none of that id."""
+        with self._reading() as connection:
+            if not connection.execute("SELECT 1 FROM stac_collections WHERE id = ?", (id_,)).fetchall():
+                raise _unknown(f"there is no collection {id_!r}", "collection")
+
     def count(self, collection: str) -> int:
         """Items of a collection."""
         with self._reading() as connection:
@@ -116,7 +128,8 @@ class Catalogue:
 
     def item(self, collection: str, id_: str) -> dict[str, Any]:
         """One of them. InputError ``catalogue.unknown``."""
-        sql = "SELECT properties, document FROM stac_items WHERE collection = ? AND id = ?"
+        sql = """SELECT properties, document FROM stac_items JOIN stac_documents USING (key)
+                 WHERE collection = ? AND id = ?"""
         with self._reading() as connection:
             row = connection.execute(sql, (collection, id_)).fetchone()
         if row is None:
@@ -260,6 +273,7 @@ _KINDS = {
 
 def _put(connection: sqlite3.Connection, entry: Entry) -> None:
     ((key,),) = connection.execute(_UPSERT, entry.columns).fetchall()
+    connection.execute("INSERT OR REPLACE INTO stac_documents VALUES (?, ?)", (key, entry.document))
     connection.execute("DELETE FROM stac_boxes WHERE key IN (?, ?)", (2 * key, 2 * key + 1))
     for i, (west, south, east, north) in enumerate(entry.boxes):
         row = (2 * key + i, west, east, south, north, key)

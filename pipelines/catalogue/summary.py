@@ -45,24 +45,25 @@ def _bbox(connection: sqlite3.Connection, collection: str) -> list[float]:
 
 
 def _summaries(connection: sqlite3.Connection, collection: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name in _VALUES:
-        values = [v for (v,) in connection.execute(_DISTINCT, (_path(name), collection, _MOST_VALUES + 1))]
-        if values and len(values) <= _MOST_VALUES:
-            found[name.replace(".id", "")] = sorted(values)
-    for name in _RANGES:
-        low, high = connection.execute(_SPAN, (_path(name), collection)).fetchone()
-        if low is not None:
-            found[name] = {"minimum": low, "maximum": high}
-    return found
+    """In one pass over the properties."""
+    values: dict[str, set[str]] = {name: set() for name in _VALUES}
+    spans: dict[str, list[float]] = {}
+    for (text,) in connection.execute("SELECT properties FROM stac_items WHERE collection = ?", (collection,)):
+        properties = json.loads(text)
+        for name, seen in values.items():
+            value = _value(properties, name)
+            if isinstance(value, str) and len(seen) <= _MOST_VALUES:
+                seen.add(value)
+        for name in _RANGES:
+            number = properties.get(name)
+            if isinstance(number, int | float) and not isinstance(number, bool):
+                low, high = spans.get(name, (number, number))
+                spans[name] = [min(low, number), max(high, number)]
+    listed = {name.removesuffix(".id"): sorted(seen) for name, seen in values.items() if 0 < len(seen) <= _MOST_VALUES}
+    return listed | {name: {"minimum": low, "maximum": high} for name, (low, high) in spans.items()}
 
 
-_DISTINCT = """SELECT DISTINCT v FROM
-    (SELECT json_extract(properties, ?) AS v FROM stac_items WHERE collection = ?) WHERE typeof(v) = 'text' LIMIT ?"""
-_SPAN = """SELECT min(v), max(v) FROM
-    (SELECT json_extract(properties, ?) AS v FROM stac_items WHERE collection = ?)
-    WHERE typeof(v) IN ('integer', 'real')"""
-
-
-def _path(name: str) -> str:
-    return "$." + ".".join(json.dumps(part) for part in name.split("."))
+def _value(properties: dict[str, Any], name: str) -> Any:
+    name, _, inner = name.partition(".")
+    value = properties.get(name)
+    return value.get(inner) if inner and isinstance(value, dict) else value

@@ -34,8 +34,8 @@ class Endpoints(BaseCoreClient):
         """GET /."""
         root = address(given["request"])
         children = [
-            link("child", f"{root}/collections/{quote(c['id'], safe='')}", title=c.get("title") or c["id"])
-            for c in self.catalogue.collections()
+            link("child", f"{root}/collections/{quote(id_, safe='')}", title=title)
+            for id_, title in self.catalogue.titles().items()
         ]
         links = [
             link("self", f"{root}/"),
@@ -82,7 +82,7 @@ class Endpoints(BaseCoreClient):
 
     def item_collection(self, collection_id: str, **given: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  all come by name
         """GET /collections/ID/items."""
-        self.catalogue.collection(collection_id)
+        self.catalogue.check_collection(collection_id)
         request = given.pop("request")
         return self._page(request, from_get({**given, "collections": [collection_id]}), None)
 
@@ -140,7 +140,7 @@ class Queryables(BaseFiltersClient):
         """GET /queryables, GET /collections/ID/queryables."""
         request: Request = given["request"]
         if collection_id is not None:
-            self.catalogue.collection(collection_id)
+            self.catalogue.check_collection(collection_id)
         part = f"/collections/{quote(collection_id, safe='')}" if collection_id else ""
         core = {name: {"type": "string"} for name in ("id", "collection")}
         core["geometry"] = {"$ref": "https://geojson.org/schema/Geometry.json"}

@@ -81,7 +81,7 @@ def list_items(
             rows = [_collection_row(c, catalogue.count(c["id"])) for c in catalogue.collections()]
             _show_table(rows, ("id", "items", "first", "last", "title"), as_json)
         else:
-            catalogue.collection(collection)
+            catalogue.check_collection(collection)
             _show_table(_item_rows(catalogue, collection, limit), ("id", "datetime", "bbox", "title"), as_json)
 
 

@@ -157,6 +157,31 @@ def test_fields(client, method):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ("id", {"type", "stac_version", "id", "collection"}),
+        ("-assets,-links,-geometry,-bbox,-properties", {"type", "stac_version", "id", "collection"}),
+        ("bbox,-bbox", {"type", "stac_version", "id", "collection", "bbox"}),
+        ("properties.platform,-properties", {"type", "stac_version", "id", "collection", "properties"}),
+        ("+nope,-id", {"type", "stac_version", "collection"}),
+    ],
+)
+def test_which_fields_come(root, fields, expected):
+    answer = requests.get(f"{root}/search", params={"ids": "i05", "fields": fields}, timeout=10).json()
+    assert set(answer["features"][0]) == expected
+
+
+def test_parts_of_properties(root):
+    def properties(fields):
+        answer = requests.get(f"{root}/search", params={"ids": "i05", "fields": fields}, timeout=10).json()
+        return set(answer["features"][0]["properties"])
+
+    assert properties("properties,-properties.platform") == {"datetime", "eo:cloud_cover", "odd"}
+    assert properties("properties.platform,-properties") == {"platform"}
+    assert properties("-properties.odd") == {"datetime", "eo:cloud_cover", "platform"}
+
+
 def test_everything_served_is_valid_stac(client):
     from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
