@@ -174,15 +174,20 @@ def _stops_noted(ledger: Ledger, observer: Observer) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, Interrupted):
         _note_stop(ledger, observer, State.INTERRUPTED, reason="stopped by the user")
-        raise Interrupted(
-            f"stopped; {len(ledger.receipts())} chunks are done", hint="run the same command again to continue"
-        ) from None
+        raise Interrupted(f"stopped; {_done(ledger)}", hint="run the same command again to continue") from None
     except SwatheError as error:
         _note_stop(ledger, observer, State.FAILED, problem=error.problem.as_dict())
         raise
     except Exception as error:
         _note_stop(ledger, observer, State.FAILED, problem={"code": "internal", "detail": repr(error)})
         raise
+
+
+def _done(ledger: Ledger) -> str:
+    try:
+        return f"{len(ledger.receipts())} chunks are done"
+    except OutputError:  # the store is out of reach
+        return "what is done is kept"
 
 
 def _note_stop(ledger: Ledger, observer: Observer, state: State, **facts: Any) -> None:

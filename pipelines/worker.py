@@ -110,7 +110,7 @@ class ChunkWorker:
             receipt = self._failed(chunk, error.problem.line())
         except Exception as error:  # noqa: BLE001  the chunk is lost, the run goes on and lists it
             receipt = self._failed(chunk, f"internal: {type(error).__name__}: {error}")
-        self.shelf.keep(receipt)
+        self.shelf.keep(receipt, self.room)
         give_back()
         return asdict(receipt)
 

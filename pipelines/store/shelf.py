@@ -38,10 +38,10 @@ class Shelf(Protocol):
         ...
 
     def room(self) -> Path:
-        """A folder of this machine in which a worker makes part files."""
+        """A folder of this machine in which one worker makes part files."""
         ...
 
-    def keep(self, receipt: Receipt) -> None:
+    def keep(self, receipt: Receipt, room: Path) -> None:
         """The files that a receipt names, from the room, and then the receipt."""
         ...
 
@@ -91,7 +91,7 @@ class FolderShelf(Shelf):
         """The folder itself."""
         return self.folder
 
-    def keep(self, receipt: Receipt) -> None:
+    def keep(self, receipt: Receipt, room: Path) -> None:  # noqa: ARG002  the folder itself
         """Only the receipt is still to be written."""
         write_whole(self.folder / f"{receipt.chunk}.json", receipt.text())
         for path in self.folder.glob(f"{receipt.chunk}.attempt-*"):
@@ -157,12 +157,12 @@ class StoredShelf(Shelf):
         return MAX_ATTEMPTS + 1
 
     def room(self) -> Path:
-        """Goes with the process."""
-        return own_scratch()
+        """A new one: workers of two runs in one process have chunks of the same names. It goes with the process."""
+        return _new_folder()
 
-    def keep(self, receipt: Receipt) -> None:
+    def keep(self, receipt: Receipt, room: Path) -> None:
         """Each file appears whole or not at all; nothing of them stays on the worker's disk."""
-        paths = {name: self.room() / name for name in receipt.files}
+        paths = {name: room / name for name in receipt.files}
         try:
             self._send(paths)
             self.blobs.put(f"{receipt.chunk}.json", receipt.text())
@@ -206,9 +206,7 @@ class StoredShelf(Shelf):
     @contextmanager
     def brought(self, names: Iterable[str]) -> Iterator[Path]:
         """Fetched, and removed when done with: the disk holds the parts of one product at a time."""
-        room = self.room()
-        with refusals(room):
-            folder = Path(tempfile.mkdtemp(prefix="parts-", dir=room))
+        folder = _new_folder()
         try:
             with ThreadPoolExecutor(_FETCHED_AT_ONCE) as pool:
                 list(pool.map(self._fetch, names, itertools.repeat(folder)))
@@ -230,6 +228,12 @@ class StoredShelf(Shelf):
     def drop(self) -> None:
         """Keep what ends in .json."""
         self.blobs.delete([blob.name for blob in self.blobs.list() if not blob.name.endswith(".json")])
+
+
+def _new_folder() -> Path:
+    own = own_scratch()
+    with refusals(own):
+        return Path(tempfile.mkdtemp(prefix="parts-", dir=own))
 
 
 class _Sizes(Mapping[str, int]):

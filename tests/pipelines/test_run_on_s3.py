@@ -16,7 +16,7 @@ import pytest
 from pipelines.ledger import Ledger
 from pipelines.runner import Loop
 from pipelines.store.blobs import StoreSettings, open_blobs
-from pipelines.store.scratch import scratch
+from pipelines.store.scratch import own_scratch, scratch
 from swathe.errors import Interrupted, OutputError
 from swathe.state import State
 from tests.pipelines.s3_server import running_s3  # noqa: F401  the fixture s3_server
@@ -184,6 +184,44 @@ def test_of_two_drivers_one_runs(run_there, looped, stored):
     assert caught.value.problem.code == "output.busy"
     assert ended == {"first": State.DONE}
     assert_same_bytes(looped, stored)
+
+
+def test_two_runs_of_one_process_do_not_mix(go, run_there, ndwi, write_scene, s3_server, tmp_path):
+    """Their chunks have the same names."""
+    own_scratch()  # of the process, as an earlier run would have left it
+    scenes = [write_scene(tmp_path / f"{n}.tif", (700, 900), seed=n) for n in range(2)]
+    stores = [open_blobs(s3_server.prefix(), settings_of(s3_server)) for _ in scenes]
+    together = threading.Barrier(2)
+
+    class Together(Loop):
+        def map(self, hire, order, chunks):
+            def hired(order):
+                worker = hire(order)
+                keep = worker.shelf.keep
+
+                def kept(self, receipt, room):
+                    together.wait(30)
+                    keep(receipt, room)
+
+                worker.shelf = type(
+                    "Shelf", (), {"begin": worker.shelf.begin, "tell": worker.shelf.tell, "keep": kept}
+                )()
+                return worker
+
+            yield from super().map(hired, order, chunks)
+
+    threads = [
+        threading.Thread(target=run_there, args=(store, Together()), kwargs={"card": ndwi, "inputs": (str(scene),)})
+        for store, scene in zip(stores, scenes, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number, (store, scene) in enumerate(zip(stores, scenes, strict=True)):
+        whole = tmp_path / f"whole{number}"
+        go(whole, card=ndwi, inputs=(str(scene),), chunk=512)
+        assert_same_bytes(whole, store, ("result.tif", "features.parquet"))
 
 
 def test_who_was_taken_over_stops_and_publishes_nothing(run_there, stored):
