@@ -7,7 +7,9 @@ files finer than the frame.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ from swathe.scene import AssetGrid
 from swathe.window import Window
 
 Numbers = NDArray[np.float64]
+Weights = Sequence[NDArray[Any]]
 _NODES = 9
 """Chebyshev nodes along a block: between two UTM zones they leave less than 1e-6 pixels of error."""
 _CHECKS = 5
@@ -26,18 +29,16 @@ _EXACT = 1e-3
 
 
 def sought(grid: AssetGrid, frame: Frame, window: Window) -> tuple[Numbers, Numbers]:
-    """(h, w) row and column in a file of the centre of each pixel of a window; its first pixel's centre is 0.5.
+    """Row and column in a file of the centre of each pixel of a window; its first pixel's centre is 0.5.
 
-    The window lies in one anchored block, and a pixel's answer does not depend on which part of it is asked for. NaN
-    where a place does not exist in the file's CRS.
+    (h, 1) and (1, w) where the two share a CRS, else (h, w) both; NaN where a place does not exist in the file's CRS.
+    The window lies in one anchored block, and a pixel's answer does not depend on which part of it is asked for.
     """
     a, _, c, _, e, f = grid.transform
     crs = named(grid.crs)
     if crs == frame.crs:
         x, y = _centres(frame, window)
-        cols, rows = (x - c) / a, (y - f) / e
-        shape = (window.height, window.width)
-        return np.broadcast_to(rows[:, None], shape), np.broadcast_to(cols[None], shape)
+        return ((y - f) / e)[:, None], ((x - c) / a)[None]
     block = next(frame.blocks(window))
     x, y = _bent(frame, block, crs, abs(a))
     inner = window.within(block)
@@ -99,14 +100,18 @@ def _basis() -> Numbers:
 
 def needed(rows: Numbers, cols: Numbers, reach: int, shape: tuple[int, int]) -> Window | None:
     """The pixels of a file of this shape that ``sample`` will look at; None where there are none."""
-    with np.errstate(invalid="ignore"):
-        inside = (rows >= 0) & (rows < shape[0]) & (cols >= 0) & (cols < shape[1])
+    inside = _inside(rows, shape[0]) & _inside(cols, shape[1])
     if not inside.any():
         return None
-    r, c = rows[inside], cols[inside]
+    r, c = (np.broadcast_to(v, inside.shape)[inside] for v in (rows, cols))
     top, left = int(r.min()) - reach, int(c.min()) - reach
     asked = Window(top, left, int(r.max()) + 1 + reach - top, int(c.max()) + 1 + reach - left)
     return asked.intersection(Window(0, 0, *shape))
+
+
+def _inside(places: Numbers, length: int) -> NDArray[np.bool_]:
+    with np.errstate(invalid="ignore"):
+        return (places >= 0) & (places < length)
 
 
 def sample(
@@ -116,59 +121,100 @@ def sample(
 
     A place is valid where the pixel that holds it is; its number is made of valid pixels only.
     """
-    height, width = valid.shape
-    with np.errstate(invalid="ignore"):
-        row, col = np.floor(rows), np.floor(cols)
-        ok = (row >= 0) & (row < height) & (col >= 0) & (col < width)
-    at = row[ok].astype(np.intp) * width + col[ok].astype(np.intp)
-    seen = valid.ravel()[at]
-    ok[ok] = seen
+    ok = _inside(rows, valid.shape[0]) & _inside(cols, valid.shape[1])
     out = np.zeros((data.shape[0], *ok.shape), data.dtype)
-    if how == "nearest":
-        at = at[seen]
-        for band, into in zip(data, out, strict=True):
-            into[ok] = band.ravel()[at]
-    elif seen.any():
-        wide = np.float64 if data.dtype.itemsize > 2 and data.dtype != np.float32 else np.float32  # noqa: PLR2004  bytes
-        for band, into in zip(_between(data, valid, (rows[ok], cols[ok]), how, wide), out, strict=True):
-            into[ok] = restored(band, data.dtype)
+    if not ok.any():
+        return out, ok
+    if rows.shape == ok.shape:
+        taps: _Lines | _Points = _Points(rows[ok], cols[ok])
+        where: tuple[NDArray[np.bool_], ...] | tuple[slice, slice] = (ok,)
+    else:
+        down, across = _inside(rows[:, 0], valid.shape[0]), _inside(cols[0], valid.shape[1])
+        taps = _Lines(rows[down, 0], cols[0, across])
+        where = _span(down), _span(across)
+    seen = taps.hold(valid)
+    found = [taps.hold(band) for band in data] if how == "nearest" else _between(data, valid, taps, how)
+    for band, into in zip(found, out, strict=True):
+        into[where] = np.where(seen, restored(band, data.dtype), data.dtype.type(0))
+    ok[where] = seen
     return out, ok
 
 
+def _span(found: NDArray[np.bool_]) -> slice:
+    at = np.flatnonzero(found)
+    return slice(int(at[0]), int(at[-1]) + 1)
+
+
+class _Points:
+    """Places one by one."""
+
+    def __init__(self, rows: Numbers, cols: Numbers) -> None:
+        self._held = rows.astype(np.intp), cols.astype(np.intp)
+        self.corner = _corner(rows), _corner(cols)
+        self.parts = rows - 0.5 - self.corner[0], cols - 0.5 - self.corner[1]
+
+    def hold(self, pixels: NDArray[np.generic]) -> NDArray[np.generic]:
+        """The pixels that hold the places."""
+        return pixels.ravel().take(self._held[0] * pixels.shape[1] + self._held[1])
+
+    def weigh(self, padded: NDArray[np.generic], down: Weights, across: Weights) -> NDArray[np.floating]:
+        """Weighed sum of the pixels around the places, in pixels with a margin of two."""
+        first, width = 3 - len(down) // 2, padded.shape[1]
+        corner = (self.corner[0] + first) * width + self.corner[1] + first
+        total: NDArray[np.floating] = np.zeros_like(down[0])
+        for r, y in enumerate(down):
+            for c, x in enumerate(across):
+                total += y * x * padded.ravel().take(corner + (r * width + c)).astype(total.dtype, copy=False)
+        return total
+
+
+class _Lines:
+    """Places where rows and columns cross: summed along columns first, then along rows."""
+
+    def __init__(self, rows: Numbers, cols: Numbers) -> None:
+        self._held = rows.astype(np.intp), cols.astype(np.intp)
+        self.corner = _corner(rows), _corner(cols)
+        self.parts = rows - 0.5 - self.corner[0], cols - 0.5 - self.corner[1]
+
+    def hold(self, pixels: NDArray[np.generic]) -> NDArray[np.generic]:
+        """As ``_Points.hold``."""
+        return pixels.take(self._held[0], axis=0).take(self._held[1], axis=1)
+
+    def weigh(self, padded: NDArray[np.generic], down: Weights, across: Weights) -> NDArray[np.floating]:
+        """As ``_Points.weigh``."""
+        first = 3 - len(down) // 2
+        pixels = padded.astype(down[0].dtype, copy=False)
+        tall: NDArray[np.floating] = np.zeros((len(down[0]), padded.shape[1]), down[0].dtype)
+        for k, weight in enumerate(down):
+            tall += pixels.take(self.corner[0] + (first + k), axis=0) * weight[:, None]
+        total: NDArray[np.floating] = np.zeros((len(down[0]), len(across[0])), tall.dtype)
+        for k, weight in enumerate(across):
+            total += tall.take(self.corner[1] + (first + k), axis=1) * weight
+        return total
+
+
+def _corner(places: Numbers) -> NDArray[np.intp]:
+    return np.floor(places - 0.5).astype(np.intp)
+
+
 def _between(
-    data: NDArray[np.generic], valid: NDArray[np.bool_], at: tuple[Numbers, Numbers], how: str, wide: type
-) -> list[NDArray[np.floating]]:
-    """(n, k) interpolated numbers at k places. A margin of two invalid pixels spares questions about edges."""
-    places = [np.floor(v - 0.5).astype(np.intp) for v in at]
-    parts = [(v - 0.5 - p).astype(wide) for v, p in zip(at, places, strict=True)]
-    good = np.pad(valid, 2)
-    width = good.shape[1]
-    origin = (places[0] + 2) * width + places[1] + 2
-    bands = [np.pad(band, 2).ravel() for band in data]
-    near = _weighed([1 - parts[0], parts[0]], [1 - parts[1], parts[1]], origin, width)
-    share = _gathered(good.ravel(), near) if not valid.all() or _at_edge(places, valid.shape) else None
-    found: list[NDArray[np.floating]] = [_gathered(band, near) for band in bands]
-    if share is not None:
-        found = [np.divide(band, share, out=band) for band in found]
-    return found if how == "bilinear" else _cubic(found, bands, good, (origin, parts))
-
-
-def _cubic(
-    bilinear: list[NDArray[np.floating]],
-    bands: list[NDArray[np.generic]],
-    good: NDArray[np.bool_],
-    place: tuple[NDArray[np.intp], list[NDArray[np.floating]]],
-) -> list[NDArray[np.floating]]:
-    """Catmull-Rom where all sixteen pixels are valid, bilinear elsewhere."""
-    origin, parts = place
-    width = good.shape[1]
-    corner = origin - width - 1
-    whole = np.logical_and.reduce([good.ravel()[corner + r * width + c] for r in range(4) for c in range(4)])
-    weights = [_catmull_rom(p[whole]) for p in parts]
-    around = _weighed(weights[0], weights[1], corner[whole], width)
-    for band, into in zip(bands, bilinear, strict=True):
-        into[whole] = _gathered(band, around)
-    return bilinear
+    data: NDArray[np.generic], valid: NDArray[np.bool_], taps: _Lines | _Points, how: str
+) -> list[NDArray[Any]]:
+    """Interpolated numbers at each place. A margin of two invalid pixels spares questions about edges."""
+    wide = np.float64 if data.dtype.itemsize > 2 and data.dtype != np.float32 else np.float32  # noqa: PLR2004  bytes
+    y, x = (part.astype(wide) for part in taps.parts)
+    near = [1 - y, y], [1 - x, x]
+    good, bands = np.pad(valid, 2), [np.pad(band, 2) for band in data]
+    found: list[NDArray[Any]] = [taps.weigh(band, *near) for band in bands]
+    if not valid.all() or _at_edge(taps, valid.shape):
+        share = taps.weigh(good, *near)
+        share[share == 0] = 1
+        found = [band / share for band in found]
+    if how == "cubic":
+        whole = taps.weigh(good, *([np.ones_like(v)] * 4 for v in (y, x))) == 16  # noqa: PLR2004  pixels
+        wider = _catmull_rom(y), _catmull_rom(x)
+        found = [np.where(whole, taps.weigh(pixels, *wider), band) for pixels, band in zip(bands, found, strict=True)]
+    return found
 
 
 def _catmull_rom(t: NDArray[np.floating]) -> list[NDArray[np.floating]]:
@@ -181,28 +227,13 @@ def _catmull_rom(t: NDArray[np.floating]) -> list[NDArray[np.floating]]:
     ]
 
 
-def _weighed(
-    down: list[NDArray[np.floating]], across: list[NDArray[np.floating]], corner: NDArray[np.intp], width: int
-) -> list[tuple[NDArray[np.intp], NDArray[np.floating]]]:
-    return [(corner + r * width + c, y * x) for r, y in enumerate(down) for c, x in enumerate(across)]
+def _at_edge(taps: _Lines | _Points, shape: tuple[int, ...]) -> bool:
+    return any(bool(p.min() < 0 or p.max() + 1 >= n) for p, n in zip(taps.corner, shape, strict=True))
 
 
-def _gathered(
-    pixels: NDArray[np.generic], near: list[tuple[NDArray[np.intp], NDArray[np.floating]]]
-) -> NDArray[np.floating]:
-    total: NDArray[np.floating] = np.zeros_like(near[0][1])
-    for at, weight in near:
-        total += weight * pixels.take(at).astype(weight.dtype, copy=False)
-    return total
-
-
-def _at_edge(places: list[NDArray[np.intp]], shape: tuple[int, ...]) -> bool:
-    return any(bool(p.min() < 0 or p.max() + 1 >= n) for p, n in zip(places, shape, strict=True))
-
-
-def restored(numbers: NDArray[np.floating], dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
+def restored(numbers: NDArray[Any], dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
     """As stored, rounded as GDAL rounds; what a cubic overshoots is cut."""
-    if dtype.kind == "f":
+    if dtype.kind == "f" or numbers.dtype == dtype:
         return numbers.astype(dtype, copy=False)
     limits = np.iinfo(dtype.name)
     return np.clip(np.floor(numbers + 0.5), limits.min, limits.max).astype(dtype)

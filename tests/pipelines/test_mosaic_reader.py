@@ -25,11 +25,15 @@ from scenes import (
     painted,
 )
 
+from pipelines.blocks.open import Opener
+from pipelines.gdal import Retry
 from pipelines.mosaic.observe import CAP
 from pipelines.mosaic.reader import MosaicReader
+from pipelines.remote.fetch import Fetcher
+from pipelines.remote.network import Network
 from swathe.errors import ImageryError, ReadError
 from swathe.mosaic import Composite
-from swathe.source import MaskRule, SourceMask
+from swathe.source import Auth, MaskRule, SourceMask
 from swathe.window import Window
 
 PLACE = Place(shape=(400, 500))
@@ -377,3 +381,46 @@ def test_memory_does_not_grow_with_the_area(tmp_path):
         tracemalloc.stop()
     # 4 MiB kept; ten times three planes of 0.5 MiB and half as much of masks; a block, its parts and the stack.
     assert peak < 4 + 30 * 0.75 + 20
+
+
+# --- the real door --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def door():
+    """The opener of a run, with its fetcher, over local files."""
+    fetcher = Fetcher(Network(retry=Retry(attempts=2, base_s=0.01)))
+    with Opener(fetcher, Auth()) as opener:
+        yield opener
+    fetcher.close()
+
+
+@pytest.mark.parametrize("kind", list(Composite))
+def test_through_the_real_door_come_the_same_pixels(world, door, kind):
+    scenes, *_ = world
+    mosaic = mosaic_of(scenes, PLACE, composite=kind, mask=SCL)
+    with MosaicReader(mosaic, door) as reader:
+        reader.ahead([Window(0, 0, *PLACE.shape)])
+        stack = reader.read(Window(0, 0, *PLACE.shape))
+    plain = read(mosaic)
+    np.testing.assert_array_equal(stack.data, plain.data)
+    np.testing.assert_array_equal(stack.mask, plain.mask)
+
+
+def test_files_that_are_gone_or_broken_are_losses_of_the_real_door_too(tmp_path, door):
+    place = Place(shape=(300, 300))
+    scenes = [make_scene(tmp_path, f"s{n}", place, when=when) for n, when in enumerate(DATES)]
+    Path(scenes[0].bands[0].href).unlink()
+    broken = Path(scenes[1].bands[1].href)
+    broken.write_bytes(broken.read_bytes()[:-20_000])
+    mosaic = mosaic_of(scenes, place, composite=Composite.LATEST)
+    with MosaicReader(mosaic, door) as reader, pytest.raises(ReadError):
+        reader.read(Window(0, 0, *place.shape))
+    with MosaicReader(replace(mosaic, max_loss=0.7), door) as reader:
+        stack = reader.read(Window(0, 0, *place.shape))
+        assert {(loss.scene, loss.asset) for loss in reader.losses} == {("s0", "red"), ("s1", "nir")}
+        index, count = reader.label(Window(0, 0, *place.shape))
+    wanted = np.stack([painted(place.crs, place.transform, place.shape, b) for b in range(2)])
+    np.testing.assert_array_equal(stack.data[0], wanted)
+    assert (index == 1).all()  # the oldest
+    assert (count == 1).all()
