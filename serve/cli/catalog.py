@@ -15,6 +15,7 @@ from swathe.errors import InputError
 # Cards are pydantic, tables are rich, geometry is shapely: `swathe --help` wants none of them.
 if TYPE_CHECKING:
     from pipelines.catalogue.store import Catalogue
+    from pipelines.remote.network import Network
     from swathe.card import ModelCard
 
 app = typer.Typer(help="The catalogue: results and registered imagery, for any STAC client.", no_args_is_help=True)
@@ -33,6 +34,11 @@ class Settings(Protocol):
         ...
 
     @property
+    def network(self) -> Network:
+        """How STAC documents at an address are fetched."""
+        ...
+
+    @property
     def card_folders(self) -> tuple[Path, ...]:
         """Where model cards lie."""
         ...
@@ -41,18 +47,20 @@ class Settings(Protocol):
 @app.command()
 def add(
     context: typer.Context,
-    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Result folder, STAC file, image, or folder.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Result, STAC file or address, image, folder.")],
     collection: Collection = None,
     when: Annotated[str | None, typer.Option("--datetime", help="Time of images that have no STAC Item.")] = None,
     as_json: Json = False,
 ) -> None:
     """Register results, STAC Items and images; nothing is copied. Adding something again renews it."""
     from pipelines.catalogue.register import Wish, register
+    from pipelines.remote.fetch import Fetcher
 
-    wish = Wish(collection, when, _cards(context.obj))
+    settings: Settings = context.obj
     items: list[tuple[str, str]] = []
     collections: list[str] = []
-    with _opened(context) as catalogue:
+    with _opened(context) as catalogue, Fetcher(settings.network) as fetcher:
+        wish = Wish(collection, when, _cards(settings), fetcher.json)
         for path in paths:
             done = register(catalogue, path, wish)
             items += done.items

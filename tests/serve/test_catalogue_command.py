@@ -6,7 +6,10 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +26,7 @@ from typer.testing import CliRunner
 from pipelines.products.cog import assemble
 from pipelines.products.item import ItemFacts, ModelFacts, Source, write_item
 from pipelines.products.layer import Kind, LayerSpec, RasterSpec, Resampling
+from pipelines.remote.network import Network
 from serve.cli import catalog
 from swathe.card import ClassLabel
 from swathe.errors import InputError
@@ -60,13 +64,20 @@ def result(tmp_path):
 
 
 @pytest.fixture
-def run(tmp_path):
+def allowed():
+    """Whether addresses of this machine may be fetched."""
+    return SimpleNamespace(open=False)
+
+
+@pytest.fixture
+def run(tmp_path, allowed):
     app = typer.Typer()
     app.add_typer(catalog.app, name="catalog")
 
     @app.callback()
     def settings(context: typer.Context):
-        context.obj = SimpleNamespace(data_dir=tmp_path / "data", card_folders=(ROOT / "configs" / "models",))
+        folders, network = (ROOT / "configs" / "models",), Network(allow_private=allowed.open)
+        context.obj = SimpleNamespace(data_dir=tmp_path / "data", card_folders=folders, network=network)
 
     def go(*words, fails=None):
         answer = CliRunner().invoke(app, ["catalog", *map(str, words)])
@@ -112,6 +123,21 @@ def test_what_is_wrong_is_said(run, tmp_path):
     run("show", "nope", fails="catalogue.unknown")
     run("list", "nope", fails="catalogue.unknown")
     run("remove", "nope", fails="catalogue.unknown")
+
+
+def test_items_at_an_address(run, allowed, tmp_path, real_data):
+    """Through the one door to the network: a private address is refused unless the settings open it."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(real_data / "stac_with_local_assets"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        root = f"http://127.0.0.1:{server.server_port}"
+        href = f"{root}/sub-folder/openEO_2023-06-04Z.tif.json"
+        run("add", href, fails="url.private")
+        allowed.open = True
+        run("add", href)
+        item = json.loads(run("show", "imagery/openEO_2023-06-04Z.tif"))
+        assert [a["href"] for a in item["assets"].values()] == [f"{root}/sub-folder/openEO_2023-06-04Z.tif"]
+        server.shutdown()
 
 
 SERVE = """
