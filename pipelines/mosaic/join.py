@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from pipelines.mosaic.observe import Sight
 from swathe.mosaic import Composite
 from swathe.scene import Asset, Scene
 
-PLANES_MB = 32
+PLANES_MB = 16
 """Observations of a median that are held at once; one band of all scenes at least."""
 _MIB = 1 << 20
 Joined = tuple[NDArray[np.generic], NDArray[np.bool_], NDArray[np.uint16], NDArray[np.uint16]]
@@ -65,7 +66,7 @@ def _filled(seat: Seat, scenes: Sequence[Scene], bands: int) -> Joined:
     canvas = _canvas(seat, bands)
     _, mask, _, count = canvas
     seat.expect_masks(scenes[:1])
-    for scene, following in zip(scenes, [*scenes[1:], None], strict=True):
+    for scene, following in zip_longest(scenes, scenes[1:]):
         sight = seat.sight(scene)
         if sight is None:
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,9 +13,7 @@ import typer
 from swathe.errors import InputError
 
 if TYPE_CHECKING:
-    from pipelines.remote.network import Network
     from pipelines.search.query import Found, Query
-    from serve.settings import Settings
     from swathe.scene import Asset, Scene
     from swathe.source import SourceCard
 
@@ -52,21 +50,18 @@ def search(  # noqa: PLR0913, PLR0917  options of a command
 ) -> None:
     """List the scenes of a source over a place in a time. Exits 2 where there is none, and says which are nearest."""
     from pipelines.remote.fetch import Fetcher
-
     from pipelines.search.discover import source_of
     from pipelines.search.find import find
     from pipelines.search.places import read_place
     from pipelines.search.query import Query
-    from pipelines.search.sources import load_sources
     from swathe.when import parse_dates
 
     now = datetime.now(UTC)
     names = tuple(name.strip() for name in (bands or "").split(",") if name.strip())
     query = Query(read_place(aoi), parse_dates(dates, now), _percent(max_cloud), names)
-    cards = load_sources(context.obj.source_folders)
-    fetcher = Fetcher(network_of(context.obj, cards.values()))
+    fetcher = Fetcher(context.obj.network)
     try:
-        card = source_of(source, cards, fetcher, collection)
+        card = source_of(source, context.obj.sources, fetcher, collection)
         found = find(card, query, fetcher, now)
     finally:
         fetcher.close()
@@ -74,20 +69,6 @@ def search(  # noqa: PLR0913, PLR0917  options of a command
         sys.stdout.write(json.dumps(as_dict(card, query, found), indent=1) + "\n")
     else:
         _show(card, query, found)
-
-
-def network_of(settings: Settings, cards: Iterable[SourceCard]) -> Network:
-    """How these settings use the network, with the secrets that the cards name."""
-    import os
-
-    from pipelines.remote.network import Network
-    from pipelines.remote.secrets import Secrets
-
-    names = [auth.secret for card in cards for auth in (card.auth, card.search_auth) if auth.secret]
-    return Network(
-        allow_private=settings.allow_private_urls, secrets=Secrets.read(os.environ, names),
-        s3_endpoint=settings.s3_endpoint,
-    )  # fmt: skip
 
 
 def _percent(max_cloud: float | None) -> float | None:

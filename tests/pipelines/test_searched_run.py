@@ -1,0 +1,284 @@
+"""Whole runs on searched imagery: the same promises as on files, and those that only scenes can break."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.warp import Resampling, reproject
+
+from pipelines import searched
+from pipelines.begin import begin
+from pipelines.demo import catalogue
+from pipelines.gdal import Retry
+from pipelines.remote.network import Network
+from pipelines.run import Request, kept_scenes, run
+from pipelines.runner import Loop
+from pipelines.search.sources import load_sources
+from swathe.errors import ImageryError, InputError, OutputError
+from swathe.recipe import Recipe, Search
+from swathe.state import State
+from tests.pipelines.fault_server import Every, FaultServer, Reset, Status
+from tests.pipelines.s3_server import running_s3  # noqa: F401  the fixture s3_server
+from tests.pipelines.stac_server import StacServer
+
+SIDE = 512
+LATE = "2024-08-20_2024-09-10"
+
+
+@pytest.fixture(scope="session")
+def coast(tmp_path_factory):
+    return catalogue.write(tmp_path_factory.mktemp("coast"), size=SIDE, seed=5)
+
+
+@pytest.fixture(scope="session")
+def sources(pytestconfig):
+    return load_sources([pytestconfig.rootpath / "configs" / "sources"])
+
+
+@pytest.fixture(scope="session")
+def water(pytestconfig):
+    from models.registry import load_cards
+
+    return load_cards((pytestconfig.rootpath / "configs" / "models",))["water-mndwi"]
+
+
+@pytest.fixture(scope="session")
+def searched_run(coast, sources, water, home):
+    """``searched_run(out, aoi=…, dates=…, card=…, …)`` gives (outcome, mosaic)."""
+
+    class Silent:
+        def event(self, event):
+            pass
+
+        def progress(self, done, total):
+            pass
+
+    def go(out, card=water, aoi=None, source=None, network=None, mosaic=None, **search):  # noqa: PLR0917  a fixture
+        search.setdefault("dates", (LATE,))
+        recipe = Recipe(card.id, search=Search(str(source or coast.catalog), **search), aoi=aoi or coast.aoi, chunk=512)
+        network = network or Network(retry=Retry(attempts=2, base_s=0.02))
+        archive = searched.Archive(sources, network)
+        mosaic = mosaic or kept_scenes(out, None, recipe) or searched.look(recipe, card, archive)
+        made = begin(recipe, card, mosaic, actors=1)
+        request = Request(out, home, network=network)
+        return run(made, request, Loop(), Silent()), mosaic
+
+    return go
+
+
+def bands_of(path):
+    with rasterio.open(path) as file:
+        return file.read(), file.transform, file.crs
+
+
+def on(path, transform, crs, shape):
+    """A raster, nearest neighbour, on another grid."""
+    found = np.zeros(shape, np.uint8)
+    with rasterio.open(path) as file:
+        reproject(rasterio.band(file, 1), found, dst_transform=transform, dst_crs=crs, resampling=Resampling.nearest)
+    return found
+
+
+def test_a_place_and_a_time_give_all_products(searched_run, coast, tmp_path):
+    outcome, mosaic = searched_run(tmp_path)
+    assert outcome.state is State.DONE
+    (classes,), transform, crs = bands_of(tmp_path / "result.tif")
+    truth = on(coast.water, transform, crs, classes.shape)
+    valid = classes != 255
+    assert valid.mean() > 0.5
+    water, told = (classes == 1) & valid, (truth == 1) & valid
+    assert (water & told).sum() / (water | told).sum() > 0.8
+    item = json.loads((tmp_path / "item.json").read_text())
+    derived = {link["href"] for link in item["links"] if link["rel"] == "derived_from"}
+    assert len(derived) == len(mosaic.scenes) == 4
+    assert item["properties"]["start_datetime"].startswith("2024-08-28")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["observations"]["lost"] == 0
+    assert {s["number"] for s in report["imagery"]["dates"][0]["scenes"]} == {1, 2, 3, 4}
+
+
+def test_the_label_tells_which_scene_made_each_pixel(searched_run, tmp_path):
+    searched_run(tmp_path, composite=None)
+    (number, clear), *_ = bands_of(tmp_path / "observations.tif")
+    (classes,), *_ = bands_of(tmp_path / "result.tif")
+    assert set(np.unique(number)) <= {0, 1, 2, 3, 4}
+    assert len(np.unique(number)) >= 4
+    assert ((number > 0) == (classes != 255)).all()
+    assert ((clear > 0) == (number > 0)).all()
+    assert clear.max() > 1
+
+
+def test_values_do_not_depend_on_the_area_drawn(searched_run, card, coast, tmp_path):
+    """With a network that sees its neighbours: two areas, another corner, the same pixels where they overlap."""
+    wider = replace_bands(card)
+    west, south, east, north = map(float, coast.aoi.split(","))
+    third = (east - west) / 3
+    searched_run(tmp_path / "whole", card=wider, crs="EPSG:32633")
+    aoi = f"{west + third},{south},{east - 0.0007},{north - 0.0011}"
+    searched_run(tmp_path / "part", card=wider, aoi=aoi, crs="EPSG:32633")
+    whole, whole_at, crs = bands_of(tmp_path / "whole" / "result.tif")
+    part, part_at, same_crs = bands_of(tmp_path / "part" / "result.tif")
+    assert crs == same_crs
+    col, row = round((part_at.c - whole_at.c) / 10), round((whole_at.f - part_at.f) / 10)
+    assert col > 0
+    shared = whole[0, row : row + part.shape[1], col : col + part.shape[2]]
+    both = (shared != 255) & (part[0] != 255)
+    assert both.sum() > 20_000
+    assert (shared[both] == part[0][both]).all()
+    scores = [bands_of(tmp_path / name / "score.tif")[0][0] for name in ("whole", "part")]
+    assert (scores[0][row : row + part.shape[1], col : col + part.shape[2]][both] == scores[1][both]).all()
+
+
+def replace_bands(card):
+    """The test network looks at four bands; here they come from the demo's coast."""
+    return card.model_copy(update={"input": card.input.model_copy(update={"bands": ("blue", "green", "red", "nir08")})})
+
+
+def test_one_scene_gives_what_its_files_give(searched_run, go, sensors, water, coast, tmp_path):
+    """The same pixels through another door: a searched scene, and its own two files."""
+    _, mosaic = searched_run(tmp_path / "scene", dates=("2024-07-04",), composite=None)
+    scene = max(mosaic.scenes, key=lambda s: s.clear or 0)
+    single = replace(mosaic, slots=(replace(mosaic.slots[0], scenes=(scene,)),), mask=None)
+    searched_run(tmp_path / "single", dates=("2024-07-04",), mosaic=single)
+    files = tuple(band.href for band in scene.bands)
+    go(tmp_path / "files", card=water, inputs=files, aoi=coast.aoi, sensor="sentinel-2-l2a")
+    one, at, _ = bands_of(tmp_path / "single" / "result.tif")
+    two, there, _ = bands_of(tmp_path / "files" / "result.tif")
+    col, row = round((there.c - at.c) / 10), round((at.f - there.f) / 10)
+    shared = one[0, row : row + two.shape[1], col : col + two.shape[2]]
+    assert (shared == two[0]).mean() > 0.99999
+    assert (two[0] != 255).sum() > 20_000
+
+
+def test_a_resumed_run_reads_the_scenes_it_began_with(searched_run, coast, tmp_path):
+    copy = tmp_path / "catalogue"
+    shutil.copytree(coast.folder, copy)
+    out = tmp_path / "out"
+    lost = next(copy.rglob("*2024-09-02_33/green.tif"))
+    aside = lost.rename(tmp_path / "aside.tif")
+    outcome, mosaic = searched_run(out, source=copy / "catalog.json")
+    assert outcome.state is State.INCOMPLETE
+    aside.rename(lost)
+    gone = next(copy.rglob("*2024-08-28_34.json"))
+    gone.unlink()  # the archive changes: without its memory, the run would now find another list
+    outcome, again = searched_run(out, source=copy / "catalog.json")
+    assert outcome.state is State.DONE
+    assert again.scenes == mosaic.scenes
+
+
+def test_a_lost_asset_fails_the_run_unless_losses_are_allowed(searched_run, coast, tmp_path):
+    copy = tmp_path / "catalogue"
+    shutil.copytree(coast.folder, copy)
+    next(copy.rglob("*2024-09-02_33/green.tif")).unlink()
+    outcome, _ = searched_run(tmp_path / "strict", source=copy / "catalog.json")
+    assert outcome.state is State.INCOMPLETE
+    assert "green" in json.dumps(outcome.report["failed"])
+    outcome, _ = searched_run(tmp_path / "lenient", source=copy / "catalog.json", max_loss=0.9)
+    assert outcome.state is State.DONE
+    lost = outcome.report["observations"]["lost_assets"]
+    assert [(one["scene"], one["asset"]) for one in lost] == [("swathe-demo_2024-09-02_33", "green")]
+    item = json.loads((tmp_path / "lenient" / "item.json").read_text())
+    assert item["properties"]["swathe:lost_assets"]
+
+
+def test_nothing_found_names_the_nearest_dates(searched_run, tmp_path):
+    with pytest.raises(ImageryError) as caught:
+        searched_run(tmp_path, dates=("2024-07-20_2024-07-25",))
+    assert caught.value.problem.code == "search.nothing"
+    assert "2024-07-14" in caught.value.hint
+    assert "2024-08-28" in caught.value.hint
+
+
+def test_a_model_of_two_dates_wants_two(searched_run, water, home, pytestconfig, tmp_path):
+    from models.registry import load_cards
+
+    burn = load_cards((pytestconfig.rootpath / "configs" / "models",))["burn-dnbr"]
+    with pytest.raises(InputError) as caught:
+        searched_run(tmp_path, card=burn, dates=("2024-07",))
+    assert caught.value.problem.code == "when.count"
+    outcome, mosaic = searched_run(tmp_path, card=burn, dates=("2024-07", "2024-08_2024-09"))
+    assert outcome.state is State.DONE
+    assert mosaic.slots[0].when < mosaic.slots[1].when
+    assert rasterio.open(tmp_path / "observations.tif").descriptions == ("scene 1", "clear 1", "scene 2", "clear 2")
+
+
+def test_a_folder_with_another_run_is_not_written_into(searched_run, tmp_path):
+    searched_run(tmp_path, composite=None)
+    with pytest.raises(OutputError):
+        searched_run(tmp_path, dates=("2024-07",))
+
+
+def items_at(coast, root):
+    """The catalogue's items, with assets below another address."""
+    found = []
+    for path in coast.folder.rglob("*.json"):
+        item = json.loads(path.read_text())
+        if item.get("type") != "Feature":
+            continue
+        for asset in item["assets"].values():
+            asset["href"] = f"{root}/{(path.parent / asset['href']).resolve().relative_to(coast.folder.resolve())}"
+        found.append(item)
+    return found
+
+
+@pytest.fixture
+def served(coast):
+    """A STAC API with the catalogue's items, and a server of byte ranges with their files."""
+    with FaultServer(coast.folder) as files, StacServer(items_at(coast, files.url("").rstrip("/"))) as api:
+        yield api, files
+
+
+OPEN = Network(allow_private=True, retry=Retry(attempts=4, base_s=0.02))
+
+
+def test_an_api_over_http_gives_the_same_bytes(searched_run, served, tmp_path):
+    api, files = served
+    searched_run(tmp_path / "disk")
+    files.faults = Every(7, Status(503))
+    outcome, _ = searched_run(tmp_path / "http", source=api.url, collection="swathe-demo", network=OPEN)
+    assert outcome.state is State.DONE
+    for name in ("result.tif", "observations.tif"):
+        assert (tmp_path / "http" / name).read_bytes() == (tmp_path / "disk" / name).read_bytes(), name
+    told = outcome.report["observations"]
+    assert told["fetched_mb"] > 0
+    assert told["requests"] > 8
+    assert told["retried"] > 0
+
+
+def test_a_server_that_breaks_off_loses_nothing_silently(searched_run, served, tmp_path):
+    api, files = served
+    outcome, _ = searched_run(tmp_path / "good", source=api.url, collection="swathe-demo", network=OPEN)
+    assert outcome.state is State.DONE
+    files.faults = lambda request: Reset(10) if "2024-09-02_33/green" in request.name else None
+    outcome, _ = searched_run(tmp_path / "bad", source=api.url, collection="swathe-demo", network=OPEN)
+    assert outcome.state is State.INCOMPLETE
+    assert "green" in json.dumps(outcome.report["failed"])
+    files.faults = lambda request: None
+    outcome, _ = searched_run(tmp_path / "bad", source=api.url, collection="swathe-demo", network=OPEN)
+    assert outcome.state is State.DONE
+    assert (tmp_path / "bad" / "result.tif").read_bytes() == (tmp_path / "good" / "result.tif").read_bytes()
+
+
+def test_private_addresses_are_refused_unless_allowed(searched_run, served, tmp_path):
+    with pytest.raises(ImageryError) as caught:
+        searched_run(tmp_path, source=served[0].url, collection="swathe-demo")
+    assert caught.value.problem.code == "url.private"
+    assert "SWATHE_ALLOW_PRIVATE_URLS" in caught.value.hint
+
+
+def test_assets_on_s3_give_the_same_bytes(searched_run, coast, s3_server, monkeypatch, tmp_path):
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    prefix, client = s3_server.prefix(), s3_server.client()
+    for path in coast.folder.rglob("*.tif"):
+        key = f"{prefix.split('/', 3)[3]}/{path.relative_to(coast.folder)}"
+        client.put_object(Bucket=s3_server.bucket, Key=key, Body=path.read_bytes())
+    network = replace(OPEN, s3_endpoint=s3_server.endpoint)
+    searched_run(tmp_path / "disk")
+    with StacServer(items_at(coast, prefix)) as api:
+        outcome, _ = searched_run(tmp_path / "s3", source=api.url, collection="swathe-demo", network=network)
+    assert outcome.state is State.DONE
+    assert (tmp_path / "s3" / "result.tif").read_bytes() == (tmp_path / "disk" / "result.tif").read_bytes()
