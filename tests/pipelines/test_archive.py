@@ -8,6 +8,7 @@ import struct
 import tempfile
 import zipfile
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -296,8 +297,7 @@ def test_what_is_no_zip(tmp_path, tif):
 
 @given(st.data())
 def test_damage_is_told_or_harmless(data):
-    content = Path(_shared()).read_bytes()
-    raw = bytearray(content)
+    raw = bytearray(small_archive())
     for _ in range(data.draw(st.integers(1, 3))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     raw = raw[: data.draw(st.integers(0, len(raw)))] if data.draw(st.booleans()) else raw
@@ -311,20 +311,14 @@ def test_damage_is_told_or_harmless(data):
         assert {p.name for p in Path(folder).iterdir()} <= {"x.zip", "out"}
 
 
-_made: list[str] = []
-
-
-def _shared():
-    if not _made:
-        folder = tempfile.mkdtemp()
-        tif = image(Path(folder) / "a.tif", (8, 8)).read_bytes()
-        packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
-            file.writestr("a.tif", tif)
-            file.writestr("b/c.tif", tif)
-        Path(folder, "a.zip").write_bytes(packed.getvalue())
-        _made.append(f"{folder}/a.zip")
-    return _made[0]
+@cache
+def small_archive():
+    packed = io.BytesIO()
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
+        content = image(Path(folder, "a.tif"), (8, 8)).read_bytes()
+        file.writestr("a.tif", content)
+        file.writestr("b/c.tif", content)
+    return packed.getvalue()
 
 
 def test_a_damaged_image_in_a_sound_archive(pack, tif, tmp_path):
