@@ -34,7 +34,7 @@ class MosaicReader:
     """Reads windows of one :class:`Mosaic`. Blocks are made by a few threads and kept up to a bound.
 
     Memory: ``cache_mb`` for finished blocks, of which those read ahead take half at most, and per thread one block in
-    the making. For a median of N scenes that is max(32 MiB, N x 512 x 512 numbers), half as much again for what is
+    the making. For a median of N scenes that is max(16 MiB, N x 512 x 512 numbers), half as much again for what is
     clear where, and N masks of a block with its margin; for the other composites a few bands of one scene.
     It holds threads, so it is never sent anywhere: send the mosaic and make a reader there.
     """

@@ -343,9 +343,10 @@ def _windows(grid: AssetGrid, frame: Frame, window: Window, reach: float) -> Ite
 def _points(grid: AssetGrid, frame: Frame, window: Window) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Places all over a window of the frame, in the file's CRS; those that have none there are left out."""
     a, _, c, _, e, f = frame.transform(window)
-    cols, rows = np.meshgrid(np.linspace(0, window.width, _POINTS), np.linspace(0, window.height, _POINTS))
-    x, y = c + a * cols.ravel(), f + e * rows.ravel()
     crs = named(grid.crs)
+    steps = np.linspace(0, 1, _POINTS if crs != frame.crs else 2)
+    cols, rows = np.meshgrid(steps * window.width, steps * window.height)
+    x, y = c + a * cols.ravel(), f + e * rows.ravel()
     if crs != frame.crs:
         x, y = transformer(frame.crs, crs).transform(x, y)
         if is_geographic(crs):
