@@ -1,8 +1,6 @@
 """The output grid of an area over scenes."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyproj import Transformer
 
-sys.path.insert(0, str(Path(__file__).parent))
-from scenes import Place, outline
-
 from pipelines.mosaic.frame import Frame, named
 from pipelines.mosaic.grid import Wish, output_grid
 from swathe.aoi import AOI
@@ -21,6 +16,7 @@ from swathe.errors import AreaError, GridError
 from swathe.mosaic import Composite, Mosaic, Slot
 from swathe.scene import Asset, AssetGrid, Scene
 from swathe.window import Window
+from tests.pipelines.scenes import Place, outline
 
 TILE_32 = Place("EPSG:32632", 600_000, 4_700_040, 10, (10_980, 10_980))
 TILE_33 = Place("EPSG:32633", 199_980, 4_700_040, 10, (10_980, 10_980))

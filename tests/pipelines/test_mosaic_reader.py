@@ -1,6 +1,5 @@
 """Windows of mosaics against the plainest joining of whole arrays."""
 
-import sys
 import threading
 import warnings
 from dataclasses import replace
@@ -10,20 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parent))
-from scenes import (
-    CLOUD,
-    NO_DATA,
-    SCL,
-    VEGETATION,
-    LocalOpener,
-    Place,
-    cropped,
-    make_scene,
-    mosaic_of,
-    painted,
-)
 
 from pipelines.blocks.open import Opener
 from pipelines.gdal import Retry
@@ -35,6 +20,18 @@ from swathe.errors import ImageryError, ReadError
 from swathe.mosaic import Composite
 from swathe.source import Auth, MaskRule, SourceMask
 from swathe.window import Window
+from tests.pipelines.scenes import (
+    CLOUD,
+    NO_DATA,
+    SCL,
+    VEGETATION,
+    LocalOpener,
+    Place,
+    cropped,
+    make_scene,
+    mosaic_of,
+    painted,
+)
 
 PLACE = Place(shape=(400, 500))
 """Of four anchored blocks: they meet at its row 224 and column 176."""

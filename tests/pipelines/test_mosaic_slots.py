@@ -1,16 +1,11 @@
 """Which scenes belong to a date, which comes first, and how much of the area each shows."""
 
-import sys
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from pathlib import Path
 
 import numpy as np
 import pytest
 import shapely
-
-sys.path.insert(0, str(Path(__file__).parent))
-from scenes import CLOUD, NO_DATA, SCL, VEGETATION, LocalOpener, Place, make_scene
 
 from pipelines.mosaic.grid import output_grid
 from pipelines.mosaic.measure import measure
@@ -20,6 +15,7 @@ from swathe.errors import InputError
 from swathe.mosaic import Composite
 from swathe.scene import Scene
 from swathe.when import parse_dates
+from tests.pipelines.scenes import CLOUD, NO_DATA, SCL, VEGETATION, LocalOpener, Place, make_scene
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 

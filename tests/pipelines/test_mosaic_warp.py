@@ -1,8 +1,6 @@
 """Files on the frame against rasterio and odc-stac, and against the field that the pixels were painted from."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,14 +9,12 @@ from affine import Affine
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import Resampling
 
-sys.path.insert(0, str(Path(__file__).parent))
-from scenes import LocalOpener, Place, centres, field_at, make_scene, mosaic_of, painted, write
-
 from pipelines.mosaic.frame import Frame
 from pipelines.mosaic.reader import MosaicReader
 from pipelines.mosaic.warp import View, covers, level_for, nesting, offset, places, read_onto
 from swathe.scene import AssetGrid
 from swathe.window import Window
+from tests.pipelines.scenes import LocalOpener, Place, centres, field_at, make_scene, mosaic_of, painted, write
 
 HERE, BESIDE = "EPSG:32632", "EPSG:32633"
 WEST = Place(HERE, 719_500, 4_602_000, 10, (500, 450))
