@@ -160,7 +160,7 @@ class Courier:
                 if target != signed.target and request.method == "GET":
                     self._remember(request, signed, target)
                 return found
-            target = web(urljoin(target.url, found.location), allow_private=self._network.allow_private)
+            target = redirected(target, found.location, allow_private=self._network.allow_private)
         hint = "give the address that it leads to"
         raise ImageryError(f"{shown(request.href)} redirects without end", code="url.redirects", hint=hint)
 
@@ -217,7 +217,8 @@ class Courier:
         """For the signer: a small JSON document."""
         place = web(url, allow_private=self._network.allow_private)
         if headers and place.origin[0] != "https" and not self._network.allow_private:
-            raise ImageryError(f"{place.origin[1]} is addressed without encryption", code="url.insecure")
+            hint = "correct sas_url in the source's card"
+            raise ImageryError(f"{place.origin[1]} is addressed without encryption", code="url.insecure", hint=hint)
 
         async def take(answer: Answer) -> Any:
             try:
@@ -248,6 +249,18 @@ class _Refused(Exception):  # noqa: N818  may turn out well
 @dataclass(frozen=True, slots=True)
 class _Elsewhere:
     location: str
+
+
+def redirected(target: Web, location: str, *, allow_private: bool) -> Web:
+    """Where a redirect leads: checked as any address, and never from https to what anyone could read or change.
+
+    Raises ImageryError (``url.*``).
+    """
+    found = web(urljoin(target.url, location), allow_private=allow_private)
+    if target.origin[0] == "https" and found.origin[0] != "https" and not allow_private:
+        hint = "ask the provider for an https address"
+        raise ImageryError(f"{target.origin[1]} redirects to what is not encrypted", code="url.insecure", hint=hint)
+    return found
 
 
 def _session(resolver: AbstractResolver | None, *, allow_private: bool) -> aiohttp.ClientSession:

@@ -92,6 +92,7 @@ class Fetcher:
         self._background = Background("fetch")
         self.loop: asyncio.AbstractEventLoop = self._background.loop
         self._courier = self._background.run(_courier(network, sleep, resolver))
+        self._background.at_end(self._courier.close)
         self._kept = Kept(network.cache_dir, network.cache_mb) if network.cache_dir and network.cache_mb else None
         self._versions: OrderedDict[tuple[str, Auth], Version] = OrderedDict()
         self._lock = threading.Lock()
@@ -107,9 +108,7 @@ class Fetcher:
 
     def close(self) -> None:
         """End all requests and the thread; keep what was fetched. May be called again."""
-        if not self.loop.is_closed():
-            self._background.run(self._courier.close())
-            self._background.close()
+        self._background.close()
         if self._kept is not None:
             self._kept.close()
 

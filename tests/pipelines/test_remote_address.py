@@ -9,6 +9,7 @@ import pytest
 
 from pipelines.gdal import Retry
 from pipelines.remote.address import Local, Stored, Web, look_at, reach_of
+from pipelines.remote.courier import redirected
 from pipelines.remote.fetch import Fetcher
 from pipelines.remote.gate import CheckedResolver, CheckedSockets
 from pipelines.remote.network import Network
@@ -313,6 +314,16 @@ def test_a_target_that_expires_is_asked_for_again():
         fetcher.ranges(server.url("a.tif"), [(0, 50)])
         good.clear()  # expired
         assert fetcher.ranges(server.url("a.tif"), [(50, 100)]) == [DATA[50:100]]
+
+
+def test_redirects_do_not_lead_out_of_https():
+    secure = look_at("https://h.example/a", CLOSED)
+    assert redirected(secure, "//other.example/b", allow_private=False).url == "https://other.example/b"
+    with pytest.raises(ImageryError) as caught:
+        redirected(secure, "http://h.example/b", allow_private=False)
+    assert caught.value.problem.code == "url.insecure"
+    plain = look_at("http://h.example/a", CLOSED)
+    assert redirected(plain, "b", allow_private=False).url == "http://h.example/b"
 
 
 def test_circles_end():

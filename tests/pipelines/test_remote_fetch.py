@@ -6,10 +6,13 @@ import gzip
 import json
 import os
 import pickle
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import format_datetime
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +25,7 @@ from swathe.errors import ImageryError, ReadError, SwatheError
 from tests.pipelines.fault_server import Always, Every, FaultServer, First, NoRange, Reset, Short, Status, Truncate
 from tests.pipelines.remote_server import Reply, Server, part
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 DATA = os.urandom(3_000_000)
 QUICK = Network(allow_private=True, retry=Retry(attempts=3, base_s=0.01, timeout_s=10))
 
@@ -444,6 +448,22 @@ def test_a_closed_fetcher_says_so_and_may_be_closed_again(folder):
     assert not any(t.name == "fetch" for t in threading.enumerate())
 
 
+@pytest.mark.parametrize(
+    "end", ["del f; gc.collect(); assert not [t for t in threading.enumerate() if t.name == 'fetch']", ""]
+)
+def test_a_forgotten_fetcher_goes_quietly(end, folder):
+    program = (
+        "import gc, sys, threading; sys.path.insert(0, sys.argv[2])\n"
+        "from pipelines.remote.fetch import Fetcher; from pipelines.remote.network import Network\n"
+        f"f = Fetcher(Network(True)); f.facts(sys.argv[1]); {end}"
+    )
+    with FaultServer(folder) as server:
+        command = [sys.executable, "-X", "dev", "-c", program, server.url("a.tif"), ROOT]
+        answer = subprocess.run(command, capture_output=True, timeout=60, check=True, text=True)
+    assert "aiohttp" not in answer.stderr
+    assert "fetch" not in answer.stderr
+
+
 def test_waiting_inside_the_loop_is_an_error_and_no_deadlock(folder, fetcher):
     async def wrong():
         fetcher.ranges("http://127.0.0.1:1/a.tif", [(0, 9)])
@@ -468,6 +488,8 @@ def test_a_child_of_a_fork_fetches_for_itself(folder):
         child = os.fork()
         if child == 0:
             try:
+                with pytest.raises(RuntimeError):  # the parent's thread is not here
+                    fetcher.facts(server.url("a.tif"))
                 with Fetcher(fetcher.network) as own:
                     os._exit(0 if own.ranges(server.url("a.tif"), [(5, 9)]) == [DATA[5:9]] else 1)
             finally:
