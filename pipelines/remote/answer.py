@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import ssl
 import time
 from collections.abc import Mapping
@@ -155,14 +156,17 @@ FAILURES = (aiohttp.ClientError, OSError, ValueError)
 """What aiohttp raises where an exchange fails; TimeoutError is an OSError."""
 
 
-def broken(href: str, error: Exception, timeout_s: float) -> Exception:
+def broken(href: str, error: Exception, timeout_s: float, *, known: bool) -> Exception:
     """One of ``FAILURES`` in our words: Passing, or ReadError where asking again is useless.
 
-    The words of libraries are not passed on: addresses with signatures stand in some of them.
+    ``known``: the server has answered before, so that its name exists, whatever name servers say now. The words of
+    libraries are not passed on: addresses with signatures stand in some of them.
     """
     if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
         hint = "check the address; a certificate of one's own has to be known to this machine"
         return ReadError(f"the certificate of {shown(href)} is not valid", code="read.lost", hint=hint)
+    if isinstance(error, aiohttp.ClientConnectorDNSError) and error.os_error.errno == socket.EAI_NONAME and not known:
+        return ReadError(f"there is no server of the name in {shown(href)}", code="read.lost", hint="check the address")
     return Passing(next((why for kind, why in _WHY if isinstance(error, kind)), "") or _stall(timeout_s))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
@@ -73,12 +74,14 @@ class _Host:
     def __init__(self, room: int) -> None:
         self.room = asyncio.Semaphore(room)
         self.calm_until = 0.0
+        self.known = False
+        """Whether it ever answered."""
 
     async def calm(self, sleep: Sleep) -> None:
-        """Wait as long as it asked for."""
+        """Wait as long as it asked for, and a little longer, so that not all come back at once."""
         left = self.calm_until - time.monotonic()
         if left > 0:
-            await sleep(left)
+            await sleep(left * (1 + 0.1 * random.random()))  # noqa: S311  jitter, no secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +190,11 @@ class Courier:
                         allow_redirects=False,
                     ) as response,
                 ):  # fmt: skip
+                    host.known = True
                     answer = Answer(response, clock, timeout_s)
                     return await self._judge(request, signed, answer, take)
             except FAILURES as error:
-                raise broken(request.href, error, timeout_s) from None
+                raise broken(request.href, error, timeout_s, known=host.known) from None
             except Passing as error:
                 if error.retry_after is not None:
                     host.calm_until = time.monotonic() + error.retry_after

@@ -19,7 +19,7 @@ from pipelines.remote.secrets import Secrets
 from swathe.errors import ReadError
 from swathe.source import Auth
 
-_PLACE = re.compile(r"https?://([a-z0-9]{3,24})\.blob\.core\.windows\.net(?::\d+)?/([^/?]+)/")
+_PLACE = re.compile(r"https?://([a-z0-9]{3,24})\.blob\.core\.windows\.net(?::\d+)?/([a-z0-9$-]{3,63})/")
 _SIGNED = re.compile(r"[?&]sig=")
 EARLY_S = 60.0
 """A token is asked for anew so long before it expires."""

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import pickle
+import socket
 import subprocess
 import sys
 import threading
@@ -23,7 +24,7 @@ from pipelines.remote.network import Network
 from pipelines.remote.secrets import Secrets
 from swathe.errors import ImageryError, ReadError, SwatheError
 from tests.pipelines.fault_server import Always, Every, FaultServer, First, NoRange, Reset, Short, Status, Truncate
-from tests.pipelines.remote_server import Reply, Server, part
+from tests.pipelines.remote_server import Names, Reply, Server, part
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DATA = os.urandom(3_000_000)
@@ -168,8 +169,26 @@ def test_nobody_there(fetcher):
     with pytest.raises(ReadError, match="no connection to the server") as caught:
         fetcher.ranges(href, [(0, 9)])
     assert code(caught) == "read.lost"
-    with pytest.raises(ReadError, match="name of the server is not known"):
-        fetcher.ranges("https://nowhere.invalid/a.tif", [(0, 9)])
+
+
+@pytest.mark.parametrize(
+    ("number", "why", "times"),
+    [
+        (socket.EAI_NONAME, "no server of the name in https://nowhere.example/a.tif", 1),
+        (socket.EAI_AGAIN, "name of the server is not known", 3),
+    ],
+)
+def test_a_name_that_does_not_exist_is_looked_up_once(number, why, times):
+    class Nowhere(Names):
+        async def resolve(self, host, port=0, family=socket.AF_UNSPEC):
+            self.looked_up.append(host)
+            raise socket.gaierror(number, "said by the system")
+
+    names = Nowhere({})
+    with Fetcher(QUICK, resolver=names) as fetcher, pytest.raises(ReadError, match=why) as caught:
+        fetcher.ranges("https://nowhere.example/a.tif?sig=hunter2", [(0, 9)])
+    assert code(caught) == "read.lost"
+    assert len(names.looked_up) == times
 
 
 @pytest.mark.parametrize(
@@ -257,12 +276,12 @@ def test_pauses_grow_and_are_not_all_alike():
 
 def test_the_server_says_how_long_to_wait():
     slept, _ = waits(faulty(Reply(429, {"Retry-After": "7"}), Reply(503, {"Retry-After": "0"})))
-    assert slept == [pytest.approx(7, abs=0.5)]
+    assert slept == [pytest.approx(7, abs=0.8)]
     then = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=30)
     slept, _ = waits(faulty(Reply(503, {"Retry-After": format_datetime(then, usegmt=True)})))
-    assert slept == [pytest.approx(30, abs=2)]
+    assert slept == [pytest.approx(30, abs=4)]
     slept, _ = waits(faulty(Reply(429, {"Retry-After": "86400"})))
-    assert slept == [pytest.approx(PATIENCE_S, abs=1)]
+    assert slept == [pytest.approx(PATIENCE_S, rel=0.11)]
 
 
 @pytest.mark.parametrize(
@@ -393,8 +412,6 @@ def test_a_document_that_unpacks_to_too_much_is_refused(fetcher):
 
 
 def test_garbage_instead_of_http(fetcher):
-    import socket
-
     def speak(listener):
         for _ in range(3):
             peer, _ = listener.accept()
