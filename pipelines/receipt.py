@@ -48,7 +48,7 @@ class Receipt:
     files: dict[str, int] = field(default_factory=dict)
     """Part files and their bytes."""
     reading: dict[str, Any] = field(default_factory=dict)
-    """Of searched imagery: bytes and requests, observations seen and lost, and which assets were lost."""
+    """Of searched imagery: bytes and requests, and which assets were lost."""
 
     @property
     def settled(self) -> bool:

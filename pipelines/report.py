@@ -111,7 +111,7 @@ def _observations(receipts: Sequence[Receipt]) -> dict[str, Any] | None:
     read = [r.reading for r in receipts if r.reading]
     if not read:
         return None
-    names = ("fetched_mb", "requests", "retried", "seen", "lost")
+    names = ("fetched_mb", "requests", "retried", "from_cache", "lost")
     total = {name: round(sum(r.get(name, 0) for r in read), 3) for name in names}
     lost = {(a["scene"], a["asset"]): a for r in read for a in r.get("lost_assets", ())}
     return total | {"lost_assets": [lost[key] for key in sorted(lost)]}

@@ -76,8 +76,16 @@ def _compared(
     found = (result.read(1, window=window) == positive) & (result.read_masks(1, window=window) > 0)
     real = truth.read(1, window=window)
     scored = (real != UNSCORED) & (clear.read(1, window=window) != 0)
-    code = 2 * found[scored] + (real[scored] == 1)
-    return np.bincount(code, minlength=4)[[3, 2, 1, 0]]
+    return _counted(found, real == 1, scored)
+
+
+def compare(found: NDArray[np.bool_], real: NDArray[np.bool_], scored: NDArray[np.bool_]) -> Score:
+    """Arrays on one grid, where ``scored``."""
+    return _score(*(int(n) for n in _counted(found, real, scored)))
+
+
+def _counted(found: NDArray[np.bool_], real: NDArray[np.bool_], scored: NDArray[np.bool_]) -> NDArray[np.int64]:
+    return np.bincount(2 * found[scored] + real[scored], minlength=4)[[3, 2, 1, 0]]
 
 
 def _score(both: int, only_found: int, only_real: int, neither: int) -> Score:

@@ -14,6 +14,8 @@ from swathe.errors import InputError
 
 # Cards are pydantic, tables are rich, geometry is shapely: `swathe --help` wants none of them.
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from pipelines.catalogue.store import Catalogue
     from pipelines.remote.network import Network
     from swathe.card import ModelCard
@@ -135,6 +137,7 @@ def serve(
         str, typer.Option(help="Address to listen at; others than loopback have no protection.")
     ] = "127.0.0.1",
     root_path: Annotated[str, typer.Option(help="Path under which a proxy shows it.")] = "",
+    files: Annotated[bool, typer.Option(help="Also serve the local files of items, with byte ranges.")] = True,
 ) -> None:
     """Serve the catalogue as a STAC API until Ctrl-C."""
     import socket
@@ -154,10 +157,20 @@ def serve(
                 f"{host}:{port} cannot be had: {error.strerror}", code="catalogue.port", hint=hint
             ) from None
         typer.echo(f"http://{host}:{bound.getsockname()[1]}{root_path}/")
-        config = uvicorn.Config(
-            catalogue_app(catalogue), log_level="warning", root_path=root_path, timeout_graceful_shutdown=3
-        )
+        app = _app(catalogue, context.obj.data_dir, root_path) if files else catalogue_app(catalogue)
+        config = uvicorn.Config(app, log_level="warning", root_path=root_path, timeout_graceful_shutdown=3)
         uvicorn.Server(config).run([bound])
+
+
+def _app(catalogue: Catalogue, data_dir: Path, root_path: str) -> FastAPI:
+    """The catalogue's API, with the files that its items name."""
+    from serve.catalogue.app import catalogue_app
+    from serve.catalogue.files import Signs, key_in, serve_files
+
+    signs = Signs(key_in(data_dir / "catalogue.key"), root_path)
+    app = catalogue_app(catalogue, signs.publish)
+    serve_files(app, signs)
+    return app
 
 
 @contextmanager

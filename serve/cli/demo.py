@@ -48,6 +48,9 @@ def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for scene and products.")] = Path("demo"),
     size: Annotated[int, typer.Option(min=512, help="Pixels along a side; what is promised holds from 4096.")] = 4096,
     seed: Annotated[int, typer.Option(help="Of the scene.")] = 2024,
+    catalogue: Annotated[
+        bool, typer.Option("--catalogue", help="Instead: search a STAC API of four dates, and map what it finds.")
+    ] = False,
     local: Annotated[bool, typer.Option("--local", help="Without Ray.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
 ) -> None:
@@ -55,6 +58,10 @@ def demo(
 
     Exits 0 where both are as good as promised, 1 where not.
     """
+    if catalogue:
+        from serve.cli.coast import coast
+
+        coast(out, seed, context.obj, local=local, as_json=as_json)
     started = time.perf_counter()
     scene = _scene(out / "scene", size, seed, as_json=as_json)
     scores: dict[str, Score] = {}

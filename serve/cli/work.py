@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from swathe.errors import INCOMPLETE, InputError
 from swathe.composite import Composite
+from swathe.errors import INCOMPLETE, InputError
 from swathe.recipe import ProductSettings, Radiometry, Recipe, Search
 
 if TYPE_CHECKING:
