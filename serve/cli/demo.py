@@ -43,7 +43,7 @@ MAPPINGS = (
 )
 
 
-def demo(
+def demo(  # noqa: PLR0913, PLR0917  options of a command
     context: typer.Context,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for scene and products.")] = Path("demo"),
     size: Annotated[int, typer.Option(min=512, help="Pixels along a side; what is promised holds from 4096.")] = 4096,
