@@ -217,7 +217,8 @@ def test_other_bytes_than_asked_for_are_not_taken(said, fetcher):
 def test_more_or_less_body_than_announced_is_not_taken(fetcher):
     long = lambda asked: part(DATA, asked, body=DATA[:200])  # noqa: E731
     short = lambda asked: part(DATA, asked, body=DATA[:50], announced=False)  # noqa: E731
-    for answers in (long, short):
+    late = lambda asked: part(DATA, asked, headers={"Content-Range": "bytes 5-99/3000000"}, announced=False)  # noqa: E731
+    for answers in (long, short, late):
         with Server(answers) as server, pytest.raises(ReadError) as caught:
             fetcher.ranges(server.url("a.tif"), [(0, 100)])
         assert code(caught) == "read.lost"

@@ -132,6 +132,11 @@ def test_nobody_reads_from_it_what_he_may_not_read(tmp_path):
     with Server(guard) as server, Fetcher(network(tmp_path)) as fetcher:
         fetcher.facts(server.url("a.tif?Signature=good"))
         fetcher.ranges(server.url("a.tif?Signature=good"), SPANS)
+        end = time.monotonic() + 10
+        while sum(p.is_file() for p in tmp_path.glob("*/[!.]*")) < len(SPANS) and time.monotonic() < end:
+            time.sleep(0.01)
+        assert fetcher.ranges(server.url("a.tif?Signature=good"), SPANS) == TRUTH
+        assert fetcher.counts.from_cache == 1_000_000
         for href, auth in ((server.url("a.tif?Signature=bad"), Auth()), (server.url("a.tif"), Auth())):
             for ask in (lambda h, a: fetcher.ranges(h, SPANS, a), fetcher.whole, fetcher.facts):
                 with pytest.raises(ReadError) as caught:

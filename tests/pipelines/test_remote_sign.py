@@ -331,13 +331,16 @@ def test_a_bucket_says_where_it_lies():
     )
 
 
-def test_one_signature_serves_all_ranges_of_an_object():
+def test_one_signature_serves_all_ranges_of_an_object(monkeypatch):
+    made, sign = [], Bucketeer._signed
+    monkeypatch.setattr(Bucketeer, "_signed", lambda *args: made.append(args) or sign(*args))
     with Server(lambda asked: part(DATA, asked)) as server:
         network = Network(secrets=aws(), s3_endpoint=server.url(""))
         with Fetcher(network) as fetcher:
             for n in range(5):
                 fetcher.ranges("s3://bucket/key", [(n * 100, n * 100 + 50)], Auth(kind="s3"))
     assert len({a.headers["authorization"] for a in server.asked}) == 1
+    assert len(made) == 1
 
 
 # --- nothing shows ----------------------------------------------------------------------------------------------------
