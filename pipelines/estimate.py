@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pyproj import Transformer
 
 from pipelines.pace import PRODUCTS_S_PER_MPX, START_S, Pace
+from pipelines.readers import kept_mb
 from swathe.errors import SwatheError
 from swathe.imagery import Imagery, is_remote
 from swathe.plan import Cost, Plan, Work
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from pipelines.blocks.open import Opener
     from swathe.scene import Asset, AssetGrid, Scene
 
+LIBRARIES_MB = 230.0
+"""Of a worker before its first chunk: Python, numpy, GDAL, the engine."""
+NETWORK = 4.0
+"""Memory of a network at work, as a multiple of its weights."""
 SAMPLED = 48
 """Files whose headers are looked at; of more, these stand for all."""
 AT_ONCE = 16
@@ -42,8 +47,16 @@ class Means:
 
 def estimated(plan: Plan, pace: Pace, means: Means, opener: Opener | None = None) -> Plan:
     """The plan with bytes to fetch and seconds filled in."""
-    fetch = _fetch_mb(plan.work, opener)
-    return replace(plan, cost=_timed(replace(plan.cost, fetch_mb=fetch), len(plan.chunks), pace, means))
+    cost = replace(plan.cost, fetch_mb=_fetch_mb(plan.work, opener), worker_mb=_worker_mb(plan))
+    return replace(plan, cost=_timed(cost, len(plan.chunks), pace, means))
+
+
+def _worker_mb(plan: Plan) -> float:
+    """Libraries, strips, what the reader keeps, and a network with its working memory."""
+    work = plan.work
+    kept = kept_mb(work, min(plan.chunk_shape[1], work.shape[1]))
+    size = work.card.weights.size_mb if work.card.weights and work.card.weights.size_mb else 0.0
+    return round(LIBRARIES_MB + plan.cost.memory_mb + kept + NETWORK * size, 0)
 
 
 def _timed(cost: Cost, chunks: int, pace: Pace, means: Means) -> Cost:
@@ -107,6 +120,6 @@ def _window(work: Work, grid: AssetGrid) -> Window | None:
 def seen(cost: Cost, took: dict[str, float | None]) -> dict[str, dict[str, float | None]]:
     """Estimate and truth side by side, for the report."""
     expected: dict[str, float | None] = {
-        "seconds": cost.seconds, "fetched_mb": cost.fetch_mb, "tiles": cost.tiles, "memory_mb": cost.memory_mb,
+        "seconds": cost.seconds, "fetched_mb": cost.fetch_mb, "tiles": cost.tiles, "memory_mb": cost.worker_mb,
     }  # fmt: skip
     return {name: {"estimate": expected.get(name), "took": value} for name, value in took.items()}

@@ -24,7 +24,7 @@ from pipelines.products.preview import Wording, write_preview
 from pipelines.products.shapes import ShapeRules
 from pipelines.remote.network import Network
 from pipelines.store.shelf import Shelf
-from swathe.imagery import Imagery
+from swathe.imagery import Imagery, shown
 from swathe.lattice import Chunk
 from swathe.mosaic import Mosaic
 from swathe.plan import Plan
@@ -92,6 +92,13 @@ def _times(imagery: Imagery | Mosaic) -> list[datetime]:
     return sorted(moment(a.when) for a in imagery.dates if a.when)
 
 
+def _sources(imagery: Imagery | Mosaic) -> tuple[Source, ...]:
+    """Items of scenes, where there are items; else files."""
+    if isinstance(imagery, Mosaic) and all(s.href for s in imagery.scenes):
+        return tuple(Source(shown(s.href), s.id, "application/geo+json") for s in imagery.scenes)
+    return tuple(Source(href) for href in imagery.files)
+
+
 def _observed(imagery: Imagery | Mosaic) -> int:
     """Dates of which observations.tif tells; 0: there is none."""
     return len(imagery.slots) if isinstance(imagery, Mosaic) else 0
@@ -128,7 +135,7 @@ def item_facts(plan: Plan, layer: LayerSpec, facts: dict[str, Any]) -> ItemFacts
         created=datetime.now(UTC).replace(microsecond=0),
         start=times[0] if times else None,
         end=times[-1] if times else None,
-        sources=tuple(Source(href) for href in imagery.files),
+        sources=_sources(imagery),
         software=facts["versions"],
         lineage=f"{card.title} over {imagery.sensor} imagery, tile by tile, blended",
         counts={int(value): pixels for value, pixels in facts["classes"].items()},

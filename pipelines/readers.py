@@ -134,6 +134,14 @@ def reader_of(work: Work, access: Access, network: Network | None, widest: int) 
     return FileReader(work.imagery, replace(access, cache_mb=cache))
 
 
+def kept_mb(work: Work, widest: int) -> int:
+    """What a worker's reader keeps in memory, at most."""
+    width = widest * work.stride
+    if isinstance(work.imagery, Mosaic):
+        return SOURCES_MB + shelf_mb(work.imagery, width, work.card.input.chip)
+    return strip_cache_mb(work.imagery, width, work.card.input.chip)
+
+
 def shelf_mb(mosaic: Mosaic, width: int, chip: int) -> int:
     """Finished blocks in MiB: two rows of them under a chunk, and as many read ahead."""
     across = math.ceil((width + 2 * chip) / BLOCK) + 1

@@ -35,6 +35,8 @@ class Settings(BaseSettings):
     """A folder of one's own source cards, beside the shipped ones."""
     allow_private_urls: bool = False
     """Whether loopback and private addresses may be read: one's own network."""
+    catalogue: bool = True
+    """Whether results are put into the catalogue of this machine (``swathe catalog``)."""
     cache_mb: int = 512
     """Of imagery fetched over a network, kept on each node; 0: none."""
     mirror_dir: Path | None = None

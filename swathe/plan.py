@@ -101,7 +101,9 @@ class Cost:
     read_mb: float
     """Uncompressed pixels to read."""
     memory_mb: float
-    """Peak of one actor's strips; the model comes on top."""
+    """Peak of one actor's strips."""
+    worker_mb: float | None = None
+    """Peak of one actor in all: strips, caches, model, libraries; None: not estimated."""
     scenes: int = 0
     """Scenes that are joined; 0: files were given."""
     fetch_mb: float | None = None

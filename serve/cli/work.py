@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from swathe.composite import Composite
-from swathe.errors import INCOMPLETE, InputError
+from swathe.errors import INCOMPLETE, InputError, SwatheError
 from swathe.recipe import ProductSettings, Radiometry, Recipe, Search
 
 if TYPE_CHECKING:
@@ -202,7 +202,28 @@ def _execute(recipe: Recipe, settings: Settings, way: Way, where: tuple[Path, Bl
             context={"command": sys.argv[1:], "cluster": facts},
         )  # fmt: skip
         with watching(as_json=way.as_json, title=card.id) as observer:
-            return run(made, request, runner, observer)
+            outcome = run(made, request, runner, observer)
+    if store is None:
+        _catalogue(out, settings, way)
+    return outcome
+
+
+def _catalogue(out: Path, settings: Settings, way: Way) -> None:
+    """Into the catalogue of this machine. The result stands by itself, so trouble here is told and no failure."""
+    if not settings.catalogue:
+        return
+    import sqlite3
+
+    from models.registry import load_cards
+    from pipelines.catalogue.register import Wish, register
+    from pipelines.catalogue.store import Catalogue
+
+    try:
+        with Catalogue(settings.data_dir / "catalogue.sqlite") as catalogue:
+            register(catalogue, str(out), Wish(cards=load_cards(settings.card_folders)))
+    except (SwatheError, sqlite3.Error, OSError) as error:
+        if not way.as_json:
+            sys.stderr.write(f"  note: the result is not in the catalogue: {error}\n")
 
 
 def _estimated(made: Plan, settings: Settings, means: Means) -> Plan:
@@ -395,7 +416,7 @@ def _show_plan(found: Plan) -> None:
         ("chunks", f"{len(found.chunks)} of up to {found.chunk_shape[1]} x {found.chunk_shape[0]} px"),
         ("tiles", f"{cost.tiles:,} at most, {cost.repeated:.1%} of them done twice"),
         ("to read", f"{cost.read_mb:,.0f} MB uncompressed{_fetched(cost)}"),
-        ("memory", f"{cost.memory_mb:,.0f} MB an actor, and the model"),
+        ("memory", f"{cost.worker_mb:,.0f} MB an actor at most"),
         ("time", _time(cost)),
         ("key", found.key[:16]),
     ):
