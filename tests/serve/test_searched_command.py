@@ -1,0 +1,85 @@
+"""``run`` and ``plan`` on searched imagery, as typed: files left behind, and one clear problem for each mistake."""
+
+import json
+
+import pytest
+
+from pipelines.demo import catalogue
+from tests.serve.test_command import refused, swathe  # noqa: F401  the fixture that runs the command
+
+DATES = "2024-08-20_2024-09-10"
+
+
+@pytest.fixture(scope="session")
+def coast(tmp_path_factory):
+    return catalogue.write(tmp_path_factory.mktemp("coast"), size=512, seed=5)
+
+
+@pytest.fixture
+def search(coast):
+    return ["--source", coast.catalog, "--aoi", coast.aoi, "--dates", DATES]
+
+
+def test_a_run_leaves_the_files_that_others_rely_on_and_is_in_the_catalogue(swathe, search, tmp_path):  # noqa: F811
+    out = tmp_path / "out"
+    status, text, err = swathe("run", "--model", "water-mndwi", *search, "--local", "--json", "--out", out)
+    assert status == 0, err
+    assert json.loads(text.splitlines()[-1])["state"] == "done"
+    names = ("result.tif", "observations.tif", "features.parquet", "features.geojson", "item.json", "preview.png",
+             "report.json")  # fmt: skip
+    assert all((out / name).is_file() for name in names)
+    assets = json.loads((out / "item.json").read_text())["assets"]
+    assert assets["observations"]["href"] == "./observations.tif"
+    status, text, _ = swathe("catalog", "list", "results-water-mndwi", "--json")
+    assert status == 0
+    assert "water-mndwi-" in text
+    status, text, err = swathe("run", "--model", "water-mndwi", *search, "--local", "--json", "--out", out)
+    assert status == 0, err
+    assert json.loads(text.splitlines()[-1])["already"]
+
+
+def test_a_plan_tells_scenes_bytes_seconds_and_memory(swathe, search):  # noqa: F811
+    status, text, err = swathe("plan", "--model", "water-mndwi", *search, "--json")
+    assert status == 0, err
+    plan = json.loads(text)
+    assert len(plan["scenes"]) == 4
+    assert all(0 <= scene["clear"] <= 1 for scene in plan["scenes"])
+    cost = plan["cost"]
+    assert cost["scenes"] == 4
+    assert cost["fetch_mb"] == 0  # files on this machine
+    assert cost["seconds"] > 0
+    assert cost["seconds_from"] == "guess"
+    assert cost["worker_mb"] > cost["memory_mb"] > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"--source": "no-such-source"}, "source.unknown"),
+        ({"--dates": None}, "when.none"),
+        ({"--dates": "2024-09-10_2024-08-20"}, "when.reversed"),
+        ({"--dates": "2031-01"}, "when.future"),
+        ({"--dates": "2024-07-20_2024-07-25"}, "search.nothing"),
+        ({"--aoi": None}, "area.none"),
+        ({"--aoi": "17.9,38.4,17.8,38.2"}, "area.reversed"),
+        ({"--aoi": "38.28,17.85,38.35,17.94"}, "search.nothing"),
+        ({"--aoi": "1,1,1,1"}, "area.empty"),
+        ({"--composite": "mean"}, "search.composite"),
+        ({"--crs": "EPSG:999999"}, "grid.crs"),
+        ({"--res": "-10"}, "grid.res"),
+        ({"--res": "0.00001"}, "grid.too_large"),
+        ({"--model": "burn-dnbr"}, "when.count"),
+        ({"--model": "snow-ndsi", "--source": "pc-naip"}, "band.missing"),
+        ({"--input": "a.tif"}, "input.both"),
+        ({"--source": "http://127.0.0.1:9/stac"}, "url.private"),
+        ({"--source": "http://169.254.169.254/latest"}, "url.private"),
+        ({"--source": "ftp://example.com/stac"}, "source.unknown"),
+        ({"--source": None}, "search.source"),
+    ],
+    ids=str,
+)
+def test_mistakes_are_one_line_with_a_hint(swathe, search, tmp_path, change, code):  # noqa: F811
+    given = dict(zip(search[::2], search[1::2], strict=True)) | {"--model": "water-mndwi"} | change
+    arguments = [part for name, value in given.items() if value is not None for part in (name, value)]
+    out = tmp_path / "out"
+    refused(swathe("run", *arguments, "--local", "--out", out), out, code)
