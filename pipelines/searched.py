@@ -26,6 +26,7 @@ from swathe.mosaic import Mosaic, Slot
 from swathe.recipe import Recipe, Search
 from swathe.scene import Asset, AssetGrid
 from swathe.source import Auth, SourceCard, TileService
+from swathe.unit import Conversion, settle
 from swathe.when import Interval, parse_dates
 from swathe.window import Window
 
@@ -60,6 +61,7 @@ def look(recipe: Recipe, card: ModelCard, archive: Archive) -> Mosaic:
         # A tile service has one picture of no date.
         dates = (Interval(None, None),) if source.tiles else parse_dates(search.dates, now)
         query = Query(aoi, dates, search.max_cloud, _bands(card, source))
+        settle(card.input, source.radiometry.unit)  # here, as what cannot be used need not be searched
         found = find(source, query, fetcher, now)
         with opening(fetcher, source.auth, source.tiles, HEADERS_MB) as opener:
             return _mosaic(found, query, _Wanted(card, source, search), opener)
@@ -85,6 +87,7 @@ def _mosaic(found: Found, query: Query, wanted: _Wanted, opener: Opener) -> Mosa
     asked = Asked(query.intervals, search.composite, card.input.times, middle)
     chosen = choose(measured.scenes, asked, measured.together)
     window = _padded(grid.window, card)
+    conversion = settle(card.input, source.radiometry.unit)
     return Mosaic(
         slots=chosen.slots,
         bands=query.bands,
@@ -93,13 +96,20 @@ def _mosaic(found: Found, query: Query, wanted: _Wanted, opener: Opener) -> Mosa
         transform=grid.frame.transform(window),
         shape=(window.height, window.width),
         corner=(window.row, window.col),
-        unit=source.radiometry.unit,
+        unit=conversion.unit if conversion else source.radiometry.unit,
+        conversion=conversion,
         sensor=source.id,
         mask=source.mask,
         auth=source.auth,
         tiles=source.tiles,
         max_loss=search.max_loss,
-        notes=(*_said(found), *chosen.notes, *_unmeasured(measured), *_uncovered(chosen.slots, query.aoi)),
+        notes=(
+            *_said(found),
+            *_converted(source, conversion),
+            *chosen.notes,
+            *_unmeasured(measured),
+            *_uncovered(chosen.slots, query.aoi),
+        ),
     )
 
 
@@ -148,6 +158,11 @@ def place_in(mosaic: Mosaic, recipe: Recipe, card: ModelCard) -> Place:
 
 def _said(found: Found) -> tuple[str, ...]:
     return (*found.notes, *(f"{one.id} was left out: {one.reason}" for one in found.left_out))
+
+
+def _converted(source: SourceCard, conversion: Conversion | None) -> tuple[str, ...]:
+    unit = source.radiometry.unit
+    return (f"{unit} was converted to {conversion.unit}: {conversion.value}",) if conversion else ()
 
 
 def _unmeasured(measured: Measured) -> tuple[str, ...]:

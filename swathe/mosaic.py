@@ -15,6 +15,7 @@ from swathe.composite import Composite
 from swathe.imagery import shown
 from swathe.scene import Affine6, Scene
 from swathe.source import Auth, SourceMask, TileService
+from swathe.unit import Conversion
 
 BLOCK = 512
 """Side of the blocks of the output grid in which mosaics are made, counted from the grid's anchor: never from the
@@ -51,7 +52,7 @@ class Mosaic:
     """(row, col) of the output grid's first pixel, counted from the anchor: the origin of the CRS at this resolution,
     shifted by the scenes' own phase where all share one (Landsat's pixel corners lie half a pixel off)."""
     unit: str
-    """Physical unit: reflectance, dB, …"""
+    """Physical unit of what is given out: reflectance, dB, …"""
     sensor: str
     """Id of the source."""
     mask: SourceMask | None = None
@@ -62,6 +63,8 @@ class Mosaic:
     """Where the imagery is a tile service."""
     max_loss: float = 0.0
     """Share of observations (pixel x scene) that may be lost before a chunk counts as failed."""
+    conversion: Conversion | None = None
+    """How the scenes' physical unit becomes ``unit``, after scenes were joined; None: it is theirs."""
     notes: tuple[str, ...] = ()
     """What the user should know."""
 
@@ -96,6 +99,7 @@ class Mosaic:
         slots = [[(s.id, [_facts_of(b) for b in s.bands], _facts_of(s.mask)) for s in slot.scenes]
                  for slot in self.slots]  # fmt: skip
         return {
+            **({"conversion": self.conversion.value} if self.conversion else {}),
             "slots": slots,
             "composite": self.composite.value,
             "grid": (self.crs, tuple(map(float, self.transform)), self.shape, self.corner),

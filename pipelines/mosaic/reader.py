@@ -17,6 +17,7 @@ from pipelines.mosaic.frame import Frame
 from pipelines.mosaic.join import counted, join
 from pipelines.mosaic.observe import Observer
 from pipelines.mosaic.shelf import Key, Shelf
+from pipelines.power import converted
 from swathe.errors import ImageryError, ReadError, SwatheError
 from swathe.mosaic import BLOCK, Composite, Mosaic
 from swathe.raster import Stack
@@ -68,7 +69,7 @@ class MosaicReader:
     @property
     def dtype(self) -> np.dtype[np.generic]:
         """Type of the numbers given out. Reads headers the first time. Raises ReadError where none can be had."""
-        return self._manner.dtype
+        return self._manner.dtype if self._mosaic.conversion is None else np.dtype(np.float32)
 
     @property
     def losses(self) -> list[Loss]:
@@ -79,9 +80,10 @@ class MosaicReader:
     def read(self, window: Window) -> Stack:
         """The pixels of a window of the output grid, which it may overhang: there, numbers are 0 and the mask False.
 
-        data: (T, C, h, w) in the files' type where all scenes share type, scale and offset and the composite is no
-        median; else float32 in physical units, with scale 1 and offset 0. Raises ReadError: for any lost file where
-        the mosaic tolerates no loss, else where the lost share of observations exceeds it (``read.max_loss``).
+        data: (T, C, h, w) in the files' type where all scenes share type, scale and offset, the composite is no
+        median and no unit is converted; else float32 in physical units, with scale 1 and offset 0. Raises ReadError:
+        for any lost file where the mosaic tolerates no loss, else where the lost share of observations exceeds it
+        (``read.max_loss``).
         """
         slots = self._mosaic.slots
         shape = (window.height, window.width)
@@ -147,7 +149,16 @@ class MosaicReader:
         whole = Window(row * BLOCK, col * BLOCK, BLOCK, BLOCK)
         part = whole.intersection(self._extent)
         assert part is not None
-        return join(self._seat(part), self._mosaic.slots[slot].scenes)
+        return self._in_unit(join(self._seat(part), self._mosaic.slots[slot].scenes))
+
+    def _in_unit(self, block: Block) -> Block:
+        """The block in the mosaic's unit."""
+        if self._mosaic.conversion is None:
+            return block
+        scale, offset = (v[:, None, None] for v in self._stored_units)
+        physical = block.data.astype(np.float64) * scale + offset
+        data, mask = converted(physical, block.mask, self._mosaic.conversion)
+        return replace(block, data=data, mask=mask, index=np.where(mask, block.index, np.uint16(0)))
 
     def _seat(self, window: Window) -> Seat:
         return Seat(self._observer, self._manner, window)
@@ -198,6 +209,14 @@ class MosaicReader:
 
     @cached_property
     def _units(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(C,) scale and offset of what is given out."""
+        if self._mosaic.conversion is None:
+            return self._stored_units
+        return np.ones(len(self._mosaic.bands)), np.zeros(len(self._mosaic.bands))
+
+    @cached_property
+    def _stored_units(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(C,) scale and offset of joined scenes."""
         bands = self._mosaic.scenes[0].bands
         if self._physical or self._mosaic.composite is Composite.MEDIAN:
             return np.ones(len(bands)), np.zeros(len(bands))
