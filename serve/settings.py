@@ -79,6 +79,7 @@ class Settings(BaseSettings):
         return Network(
             allow_private=self.allow_private_urls, cache_dir=self.data_dir / "fetched", cache_mb=self.cache_mb,
             secrets=Secrets.read(os.environ, (*sorted(named), *AWS)), s3_endpoint=self.s3_endpoint,
+            s3_anonymous=self.s3_anonymous,
         )  # fmt: skip
 
     @cached_property

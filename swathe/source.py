@@ -11,7 +11,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from swathe.bands import BandName
-from swathe.card import Frozen
+from swathe.card import Frozen, Weights
 
 
 class SourceKind(StrEnum):
@@ -50,7 +50,7 @@ class MaskRule(StrEnum):
     VALID = "valid"
     """0 is masked, anything else is clear (UDM2 band 1, data masks)."""
     OMNICLOUDMASK = "omnicloudmask"
-    """No asset: the model OmniCloudMask looks at red, green and nir."""
+    """No asset: the networks of OmniCloudMask look at red, green and nir (``pipelines/mosaic/omnicloudmask.py``)."""
 
 
 class AuthKind(StrEnum):
@@ -80,6 +80,11 @@ class Auth(Frozen):
     """Name of the environment variable that holds the secret, or whose value with ``_FILE`` appended names a file."""
     name: str = ""
     """Of the header or query parameter."""
+    hosts: tuple[str, ...] = ()
+    """Hosts that the secret may be sent to, and those below them: an item may name any host, and a secret is not for
+    all of them. Empty: any, by https."""
+    endpoint: str = ""
+    """S3: of a provider that is not Amazon, and not the one of ``AWS_ENDPOINT_URL``."""
     sas_url: str = ""
     """planetary-computer: where tokens are given out."""
     requester_pays: bool = False
@@ -135,6 +140,9 @@ class SourceMask(Frozen):
     """Words of the rule: nodata, defective, cloud, shadow, cirrus, snow, water, unclassified, adjacent."""
     buffer_m: Annotated[float, Field(ge=0)] = 0.0
     """Everything this near to a dropped cloud or shadow pixel is dropped as well."""
+    networks: tuple[Weights, ...] = ()
+    """omnicloudmask: ONNX files on this machine, (1, 3, 1024, 1024) -> (1, 4, 1024, 1024) logits, which are averaged;
+    paths count from the card's own folder."""
 
 
 class TileService(Frozen):
@@ -193,6 +201,14 @@ class SourceCard(Frozen):
     """What a map made of it has to say."""
     documentation: str = ""
     """Where the provider says all this."""
+
+    @property
+    def looks(self) -> tuple[str, ...]:
+        """Bands that the mask is made from, as this source names them; empty where the mask is a file."""
+        if self.mask is None or self.mask.rule is not MaskRule.OMNICLOUDMASK:
+            return ()
+        wanted = (("red",), ("green",), ("nir", "nir08"))
+        return tuple(found for names in wanted if (found := next((n for n in names if n in self.bands), "")))
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

@@ -92,9 +92,14 @@ def _scratch(target: Path) -> Iterator[Path]:
 
 
 def _gdal(effort: Effort) -> rasterio.Env:
-    # rasterio takes the cache in bytes. Beside a part or a mosaic there is nothing to be looked for.
+    # rasterio takes the cache in bytes. Beside a part or a mosaic there is nothing to be looked for. A virtual raster
+    # keeps up to 450 of its parts open, a megabyte each.
     return rasterio.Env(
-        GDAL_CACHEMAX=effort.cache_mb << 20, GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_PAM_ENABLED="NO"
+        GDAL_CACHEMAX=effort.cache_mb << 20,
+        GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR",
+        GDAL_PAM_ENABLED="NO",
+        GDAL_MAX_DATASET_POOL_SIZE=16,
+        VRT_NUM_THREADS=1,
     )
 
 

@@ -27,5 +27,7 @@ class Network:
     """By name, as ``swathe.source.Auth`` names them."""
     s3_endpoint: str = ""
     """Of an S3 other than Amazon's. Whoever configures it trusts it: it may be private."""
+    s3_anonymous: bool = False
+    """Ask S3 without a signature (``AWS_NO_SIGN_REQUEST``)."""
     local_root: Path | None = None
     """Local files are read below it only; None: anywhere."""

@@ -44,7 +44,8 @@ class Signer:
         """Raises InputError (``secret.missing``), ImageryError (``url.insecure``, ``url.credentials``), ReadError."""
         if isinstance(place, Stored):
             url, headers = await self._buckets.sign(place, auth)
-            trusted = bool(self._network.s3_endpoint)
+            # The endpoint of a card is anybody's; that of the environment is one's own.
+            trusted = bool(self._network.s3_endpoint) and not auth.endpoint
             target = web(url, allow_private=self._network.allow_private or trusted)
             return Signed(target, headers, trusted)
         if auth.kind in (AuthKind.NONE, AuthKind.S3):
@@ -57,6 +58,12 @@ class Signer:
         return self._plain(place, auth)
 
     def _plain(self, place: Web, auth: Auth) -> Signed:
+        if not _meant_for(place.origin[1], auth.hosts):
+            raise ImageryError(
+                f"the credential of this source is not sent to {place.origin[1]}",
+                code="url.credentials",
+                hint="if it belongs there, add the host to auth.hosts of the source's card",
+            )
         secret = self._network.secrets.need(auth.secret)
         if auth.kind is AuthKind.BEARER:
             return Signed(place, {"Authorization": f"Bearer {secret}"})
@@ -74,3 +81,8 @@ class Signer:
         if auth.kind is AuthKind.PLANETARY_COMPUTER:
             return self._tokens.drop(place, auth, used.target)
         return False
+
+
+def _meant_for(host: str, hosts: tuple[str, ...]) -> bool:
+    """Whether a host, or one that it lies below, is named; all are, where none is."""
+    return not hosts or any(host == name or host.endswith(f".{name}") for name in hosts)

@@ -57,7 +57,7 @@ class Bucketeer:
         now = time.monotonic()
         found = self._ready.get((place, auth))
         if found is None or found.until < now:
-            if not auth.anonymous and now - self._looked > _LOOK_S:
+            if not (auth.anonymous or self._network.s3_anonymous) and now - self._looked > _LOOK_S:
                 await self._look()
             url, headers = self._signed(place, auth)
             found = self._ready[place, auth] = _Ready(url, headers, now + _GOOD_S)
@@ -71,7 +71,8 @@ class Bucketeer:
         if found is not None and found.headers is used:
             del self._ready[place, auth]
         region = answer.get(REGION, "")
-        if _REGION.fullmatch(region) and not self._network.s3_endpoint and region != self._region(place, auth):
+        amazon = not (auth.endpoint or self._network.s3_endpoint)
+        if amazon and _REGION.fullmatch(region) and region != self._region(place, auth):
             self._regions[place.bucket] = region
             return True
         before = self._credentials
@@ -108,10 +109,10 @@ class Bucketeer:
 
     def _signed(self, place: Stored, auth: Auth) -> tuple[str, Mapping[str, str]]:
         region = self._region(place, auth)
-        url = self._url(place, region)
+        url = self._url(place, region, auth.endpoint)
         headers = {"x-amz-request-payer": "requester"} if auth.requester_pays else {}
         now = self._credentials
-        if auth.anonymous or (now is None and auth.kind is not AuthKind.S3):
+        if auth.anonymous or self._network.s3_anonymous or (now is None and auth.kind is not AuthKind.S3):
             return url, headers
         if now is None:
             raise ImageryError(
@@ -134,11 +135,11 @@ class Bucketeer:
             raise ImageryError("the region of a bucket is no region", code="url.host", hint="us-west-2, for example")
         return found
 
-    def _url(self, place: Stored, region: str) -> str:
+    def _url(self, place: Stored, region: str, endpoint: str) -> str:
         """Amazon's own by the bucket's name, others by the path, which every S3 understands."""
         key = quote(place.key, safe="/-._~")
-        if self._network.s3_endpoint:
-            return f"{self._network.s3_endpoint.rstrip('/')}/{place.bucket}/{key}"
+        if other := endpoint or self._network.s3_endpoint:
+            return f"{other.rstrip('/')}/{place.bucket}/{key}"
         host = f"s3.{region}.amazonaws.com" + (".cn" if region.startswith("cn-") else "")
         if "." in place.bucket or not place.bucket.islower():  # no certificate, or no host, has such a name
             return f"https://{host}/{place.bucket}/{key}"

@@ -18,6 +18,8 @@ from swathe.bands import NAMES
 from swathe.errors import InputError
 from swathe.imagery import is_remote, shown
 from swathe.source import (
+    Auth,
+    AuthKind,
     MaskRule,
     RadiometryRule,
     SourceBand,
@@ -130,9 +132,15 @@ def _fitted(bare: SourceCard, cards: Mapping[str, SourceCard], item: Json) -> So
     alike = [c for c in cards.values() if c.collection == collection and collection and _has(item, c)]
     best = [c for c in alike if len(c.bands) == max(len(a.bands) for a in alike)]
     if best and all(c.radiometry == best[0].radiometry for c in best):
-        taken = best[0]
-        return taken.model_copy(update={"url": bare.url, "kind": bare.kind, "collection": bare.collection})
+        moved = {"url": bare.url, "kind": bare.kind, "collection": bare.collection}
+        # What its numbers mean is the collection's; its secrets are its own provider's, and go to nobody else.
+        public = {"auth": _without_secret(best[0].auth), "search_auth": Auth()}
+        return best[0].model_copy(update=moved | public)
     return _made(bare, item)
+
+
+def _without_secret(auth: Auth) -> Auth:
+    return auth if not auth.secret or auth.kind is AuthKind.PLANETARY_COMPUTER else Auth()
 
 
 def _has(item: Json, card: SourceCard) -> bool:

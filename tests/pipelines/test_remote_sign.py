@@ -379,3 +379,20 @@ def test_no_message_holds_a_secret(auth, status, caplog):
                 assert "hunter2" not in str(error.problem)
             assert "hunter2" not in repr(fetcher.network) + repr(vars(fetcher._courier))
     assert "hunter2" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("hosts", "host", "sent"),
+    [
+        ((), "anywhere.example", True),
+        (("example.com",), "example.com", True),
+        (("example.com",), "data.example.com", True),
+        (("example.com",), "notexample.com", False),
+        (("example.com",), "example.com.evil.test", False),
+        (("data.example.com",), "example.com", False),
+    ],
+)
+def test_a_secret_goes_to_the_hosts_that_are_named(hosts, host, sent):
+    from pipelines.remote.sign import _meant_for
+
+    assert _meant_for(host, hosts) is sent
