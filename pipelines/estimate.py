@@ -83,7 +83,8 @@ def _fetch_mb(work: Work, opener: Opener | None) -> float | None:
 
 
 def _assets(scene: Scene) -> Sequence[Asset]:
-    return scene.bands if scene.mask is None else (*scene.bands, scene.mask)
+    looks = (asset for asset in scene.looks if asset not in scene.bands)
+    return (*scene.bands, *looks) if scene.mask is None else (*scene.bands, scene.mask)
 
 
 def _of_files(imagery: Imagery, work: Work) -> float | None:

@@ -13,6 +13,7 @@ import shapely
 from pipelines.mosaic.frame import Frame
 from pipelines.mosaic.grid import Wish, onto, output_grid
 from pipelines.mosaic.measure import Measured, measure
+from pipelines.mosaic.omnicloudmask import settled
 from pipelines.mosaic.slots import Asked, choose
 from pipelines.planning import Place
 from pipelines.search.discover import source_of
@@ -25,7 +26,7 @@ from swathe.errors import InputError, ReadError
 from swathe.mosaic import Mosaic, Slot
 from swathe.recipe import Recipe, Search
 from swathe.scene import Asset, AssetGrid
-from swathe.source import Auth, SourceCard, TileService
+from swathe.source import Auth, MaskRule, SourceCard, TileService
 from swathe.unit import Conversion, settle
 from swathe.when import Interval, parse_dates
 from swathe.window import Window
@@ -56,7 +57,7 @@ def look(recipe: Recipe, card: ModelCard, archive: Archive) -> Mosaic:
     """
     search, aoi = _search(recipe), _area(recipe)
     with fetching(archive.network) as fetcher:
-        source = source_of(search.source, archive.sources, fetcher, search.collection)
+        source = _ready(source_of(search.source, archive.sources, fetcher, search.collection))
         now = datetime.now(UTC)
         # A tile service has one picture of no date.
         dates = (Interval(None, None),) if source.tiles else parse_dates(search.dates, now)
@@ -111,6 +112,13 @@ def _mosaic(found: Found, query: Query, wanted: _Wanted, opener: Opener) -> Mosa
             *_uncovered(chosen.slots, query.aoi),
         ),
     )
+
+
+def _ready(source: SourceCard) -> SourceCard:
+    """With what its mask needs on this machine, looked for before anything is searched."""
+    if source.mask is None or source.mask.rule is not MaskRule.OMNICLOUDMASK:
+        return source
+    return source.model_copy(update={"mask": settled(source.mask)})
 
 
 def _search(recipe: Recipe) -> Search:

@@ -96,14 +96,15 @@ class Mosaic:
 
     def facts(self) -> dict[str, Any]:
         """What decides the pixels, as plain values. Hrefs are unsigned, so that a new token is no new run."""
-        slots = [[(s.id, [_facts_of(b) for b in s.bands], _facts_of(s.mask)) for s in slot.scenes]
-                 for slot in self.slots]  # fmt: skip
+        slots = [[(s.id, [_facts_of(b) for b in s.bands], _facts_of(s.mask), [_facts_of(b) for b in s.looks])
+                  for s in slot.scenes] for slot in self.slots]  # fmt: skip
+        by_hash = {"networks": {"__all__": {"uri"}}}
         return {
             **({"conversion": self.conversion.value} if self.conversion else {}),
             "slots": slots,
             "composite": self.composite.value,
             "grid": (self.crs, tuple(map(float, self.transform)), self.shape, self.corner),
-            "mask": None if self.mask is None else self.mask.model_dump(mode="json"),
+            "mask": None if self.mask is None else self.mask.model_dump(mode="json", exclude=by_hash),
             "tiles": None if self.tiles is None else self.tiles.model_dump(mode="json"),
             "max_loss": float(self.max_loss),
         }

@@ -65,6 +65,8 @@ class Scene:
     """In the order in which they were asked for."""
     mask: Asset | None = None
     """What tells cloud from ground, where the source has it."""
+    looks: tuple[Asset, ...] = ()
+    """Where no file tells it but a network: the bands that it looks at (red, green, nir)."""
     cloud: float | None = None
     """Percent of the whole scene, as its catalogue says (0..100)."""
     clear: float | None = None
@@ -75,6 +77,11 @@ class Scene:
     """The radiometry rule that was used, in words."""
     platform: str = ""
     """Satellite."""
+
+    @property
+    def masked(self) -> bool:
+        """Whether anything tells cloud from ground."""
+        return self.mask is not None or bool(self.looks)
 
     @property
     def crs(self) -> str | None:

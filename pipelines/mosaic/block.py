@@ -95,7 +95,11 @@ class Seat:
 
     def sight(self, scene: Scene, *, far: bool = False) -> Sight | None:
         """Where a scene is clear; None where that is lost."""
-        return self._try(scene, scene.mask or scene.bands[0], lambda: self._observer.sight(scene, self.window, far=far))
+        return self._try(
+            scene,
+            scene.mask or (scene.looks or scene.bands)[0],
+            lambda: self._observer.sight(scene, self.window, far=far),
+        )
 
     def bands(
         self, scene: Scene, several: slice, dtype: np.dtype[np.generic]

@@ -39,7 +39,7 @@ def counted(seat: Seat, scenes: Sequence[Scene], block: Block) -> NDArray[np.uin
 
     By their masks: a gap in a scene that was not read is not known. Without any mask, what ``join`` came across.
     """
-    if seat.manner.kind in (Composite.BEST, Composite.MEDIAN) or all(s.mask is None for s in scenes):
+    if seat.manner.kind in (Composite.BEST, Composite.MEDIAN) or not any(s.masked for s in scenes):
         return block.count
     total = np.zeros_like(block.count)
     over = seat.over(scenes)

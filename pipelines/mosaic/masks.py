@@ -2,7 +2,7 @@
 
 SCL: Sentinel-2 L2A Product Definition Document, scene classification. Fmask: HLS Product User Guide v2.0, table 9
 (bits of the Fmask layer; 255 is fill). QA_PIXEL: Landsat 8-9 Collection 2 Level 2 Science Product Guide (LSDS-1619),
-table 6-3 (bits of the pixel quality assessment).
+table 6-3 (bits of the pixel quality assessment). OmniCloudMask: the package's classes, thin cloud being cirrus.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ CODES: dict[MaskRule, dict[str, tuple[int, ...]]] = {
     MaskRule.FMASK: {"nodata": (255,)},
     MaskRule.QA_PIXEL: {},
     MaskRule.VALID: {"nodata": (0,), "cloud": (0,)},
+    MaskRule.OMNICLOUDMASK: {"nodata": (255,), "cloud": (1,), "cirrus": (2,), "shadow": (3,)},
 }  # fmt: skip
 """Whole numbers."""
 BITS: dict[MaskRule, dict[str, int]] = {

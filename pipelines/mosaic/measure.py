@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from pipelines.area import inside
 from pipelines.mosaic import masks
-from pipelines.mosaic.frame import LONLAT, Frame, transformer
+from pipelines.mosaic.frame import LONLAT, Frame, transformer, unit_m
 from pipelines.mosaic.grid import OutputGrid
 from pipelines.mosaic.observe import Observer
+from pipelines.mosaic.omnicloudmask import RANGE_M, REFUSALS
 from swathe.errors import ImageryError, ReadError
 from swathe.scene import Scene
-from swathe.source import SourceMask
+from swathe.source import MaskRule, SourceMask
 from swathe.window import Window
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def measure(
 
     A scene without a mask counts as clear where its footprint lies. What cannot be read is told, and not measured.
     """
-    frame, window = _from_afar(grid, across)
+    frame, window = _from_afar(grid, across, _coarsest(grid.frame, mask))
     area = inside(grid.area, Affine(*frame.transform(Window(0, 0, 1, 1))), window)
     wanted = np.ones((window.height, window.width), bool) if area is None or not area.any() else area
     observer = Observer(opener, frame, mask)
@@ -81,6 +82,8 @@ def measure(
         try:
             return _seen(_states(scene, observer, frame, window), wanted)
         except (ReadError, ImageryError) as error:
+            if error.refined in REFUSALS:
+                raise
             return error.detail
 
     with ThreadPoolExecutor(THREADS, thread_name_prefix="measure") as pool:
@@ -91,9 +94,16 @@ def measure(
     return Measured(filled, seen, int(wanted.sum()), lost)
 
 
-def _from_afar(grid: OutputGrid, across: int) -> tuple[Frame, Window]:
+def _coarsest(frame: Frame, mask: SourceMask | None) -> float:
+    """How many times coarser than the grid a mask may be seen: a network only as far as it was made for."""
+    if mask is None or mask.rule is not MaskRule.OMNICLOUDMASK:
+        return math.inf
+    return RANGE_M[1] // (frame.res * unit_m(frame.crs))
+
+
+def _from_afar(grid: OutputGrid, across: int, coarsest: float) -> tuple[Frame, Window]:
     """The area in few pixels: of the grid itself where it is small."""
-    coarser = max(1, math.ceil(max(grid.shape) / across))
+    coarser = max(1, int(min(coarsest, math.ceil(max(grid.shape) / across))))
     frame = Frame(grid.frame.crs, grid.frame.res * coarser)
     x, y = grid.frame.phase
     top, left = (grid.window.row - y) / coarser, (grid.window.col + x) / coarser
@@ -103,9 +113,9 @@ def _from_afar(grid: OutputGrid, across: int) -> tuple[Frame, Window]:
 
 
 def _states(scene: Scene, observer: Observer, frame: Frame, window: Window) -> NDArray[np.uint8]:
-    if scene.mask is None or observer.mask is None:
+    if not scene.masked or observer.mask is None:
         return _footprint(scene, frame, window)
-    return observer.states(scene.mask, window)
+    return observer.states(scene, window)
 
 
 def _footprint(scene: Scene, frame: Frame, window: Window) -> NDArray[np.uint8]:

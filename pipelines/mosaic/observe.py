@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipelines.mosaic import masks
 from pipelines.mosaic.frame import Frame
+from pipelines.mosaic.omnicloudmask import Classifier, expect_resolution
 from pipelines.mosaic.warp import View, covers, prefetch, read_onto
 from swathe.errors import ImageryError
 from swathe.scene import Asset, AssetGrid, Scene
@@ -41,16 +42,12 @@ class Observer:
     """Reads scenes on one frame. Thread-safe as its opener is; holds nothing but what it was given."""
 
     def __init__(self, opener: Opener, frame: Frame, mask: SourceMask | None) -> None:
-        """Prepare to look; ``mask`` says how the scenes' masks are to be read. Raises ImageryError for no such rule."""
+        """Prepare to look; ``mask`` says how the scenes' masks are to be read. Raises ImageryError (``mask.…``)."""
         self._opener = opener
         self._frame = frame
         self.mask = mask
-        if mask is not None and mask.rule is MaskRule.OMNICLOUDMASK:
-            raise ImageryError(
-                "masks by OmniCloudMask cannot be made here yet: only those that come with the imagery are read",
-                code="mask.unavailable",
-                hint="choose a source with a mask asset, or one without a mask",
-            )
+        by_model = mask is not None and mask.rule is MaskRule.OMNICLOUDMASK
+        self._classifier = Classifier(mask) if mask is not None and by_model else None
         if mask is not None:
             masks.table(mask.rule, mask.drop)
 
@@ -70,8 +67,14 @@ class Observer:
 
     def expect_mask(self, scene: Scene, window: Window, *, far: bool) -> None:
         """Begin to fetch what ``sight`` will need."""
-        if scene.mask is not None and self.mask is not None:
-            prefetch(self._mask_view(scene.mask), self._frame, self._around(window, far=far)[0])
+        if not scene.masked or self.mask is None:
+            return
+        outer = self._around(window, far=far)[0]
+        if scene.mask is not None:
+            prefetch(self._mask_view(scene.mask), self._frame, outer)
+        elif self._classifier is not None:
+            for patch in self._classifier.missing(_name(scene), outer):
+                self.expect_bands(scene.looks, patch)
 
     def expect_bands(self, assets: Sequence[Asset], window: Window) -> None:
         """Begin to fetch what ``bands`` will need."""
@@ -85,10 +88,10 @@ class Observer:
         drawn, so that a cloud counts whatever side of a border it is on.
         """
         shape = (window.height, window.width)
-        if scene.mask is None or self.mask is None:
+        if not scene.masked or self.mask is None:
             return Sight(np.ones(shape, bool), None)
         outer, cap = self._around(window, far=far)
-        found = self.states(scene.mask, outer)
+        found = self.states(scene, outer)
         inner = window.within(outer)
         clear = found[inner] == masks.CLEAR
         if cap == 0:
@@ -98,13 +101,27 @@ class Observer:
             clear &= away > self.mask.buffer_m
         return Sight(clear, away if far else None)
 
-    def states(self, asset: Asset, window: Window) -> NDArray[np.uint8]:
+    def states(self, scene: Scene, window: Window) -> NDArray[np.uint8]:
         """(h, w) state of each pixel of a window, as a mask says it; see ``masks``. Raises ReadError, ImageryError."""
         assert self.mask is not None
-        read = read_onto(self._mask_view(asset), self._frame, window)
+        if scene.mask is None:
+            return self._classified(scene, window)
+        read = read_onto(self._mask_view(scene.mask), self._frame, window)
         if read is None:
             return np.zeros((window.height, window.width), np.uint8)
         return masks.states(read[0][0], read[1], self.mask)
+
+    def _classified(self, scene: Scene, window: Window) -> NDArray[np.uint8]:
+        """As ``states``, where a network makes the mask."""
+        assert self.mask is not None
+        assert self._classifier is not None
+
+        def looked_at(patch: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+            expect_resolution(self._frame.ground_m(patch))
+            return self.bands(scene.looks, patch, np.dtype(np.float32), physical=True)
+
+        codes = self._classifier.codes(_name(scene), window, looked_at)
+        return masks.states(codes, np.ones(codes.shape, bool), self.mask)
 
     def _mask_view(self, asset: Asset) -> View:
         """Masks are codes: between two of them lies nothing."""
@@ -143,6 +160,11 @@ class Observer:
                 data[place] = band.astype(np.float64) * asset.scale + asset.offset if physical else _fitted(band, dtype)
                 valid[place] = read[1]
         return data, valid
+
+
+def _name(scene: Scene) -> str:
+    """Two archives may use one id."""
+    return f"{scene.id} {scene.looks[0].href}"
 
 
 def together(assets: Sequence[Asset]) -> list[list[Asset]]:

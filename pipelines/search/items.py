@@ -57,6 +57,7 @@ def scene_of(item: Json, card: SourceCard, bands: Sequence[str], where: str = ""
     return Scene(
         id=str(item["id"]), collection=str(item.get("collection") or ""), when=timed(item).middle,
         footprint=shapely.to_wkb(outline), bands=tuple(asset for asset, _ in found), mask=_mask(item, card, home),
+        looks=tuple(_band(name, item, card, home)[0] for name in card.looks),
         cloud=cloud_of(item, card), href=shown(home), rule="; ".join(dict.fromkeys(rule for _, rule in found)),
         platform=str(item["properties"].get("platform") or ""),
     )  # fmt: skip

@@ -13,10 +13,11 @@ from pipelines.search.radiometry import PROVIDERS
 from pipelines.sensors import _Strict
 from swathe.errors import InputError
 from swathe.imagery import is_remote
-from swathe.source import Auth, AuthKind, MaskRule, RadiometryRule, SourceCard, SourceKind
+from swathe.source import Auth, AuthKind, MaskRule, RadiometryRule, SourceCard, SourceKind, SourceMask
 
 _FIELD = "--source"
 _NEEDS_NO_ASSET = (MaskRule.OMNICLOUDMASK,)
+_LOOKS = 3
 _SECRET = (AuthKind.BEARER, AuthKind.BASIC, AuthKind.HEADER, AuthKind.QUERY)
 _LOCAL = (SourceKind.STATIC, SourceKind.FOLDER)
 
@@ -57,10 +58,20 @@ def read_source(file: Path) -> SourceCard:
         raise _invalid(file, f"its id is {card.id!r}, not the file's name")
     if wrong := mistake(card):
         raise _invalid(file, wrong)
+    card = card.model_copy(update={"mask": _beside(card.mask, file)})
     if card.kind in _LOCAL and not is_remote(card.url):
         home = (file.parent / Path(card.url).expanduser()).resolve()
         return card.model_copy(update={"url": str(home)})
     return card
+
+
+def _beside(mask: SourceMask | None, file: Path) -> SourceMask | None:
+    """The mask with its networks where they are meant to lie."""
+    if mask is None or not mask.networks:
+        return mask
+    paths = [str((file.parent / Path(network.uri).expanduser()).resolve()) for network in mask.networks]
+    networks = tuple(n.model_copy(update={"uri": path}) for n, path in zip(mask.networks, paths, strict=True))
+    return mask.model_copy(update={"networks": networks})
 
 
 def mistake(card: SourceCard) -> str:
@@ -76,6 +87,10 @@ def _mistakes(card: SourceCard) -> Iterator[str]:
         yield "a scale of 0 makes every pixel the same"
     if mask and bool(mask.asset) == (mask.rule in _NEEDS_NO_ASSET):
         yield f"mask.asset: the rule {mask.rule.value} " + ("needs none" if mask.asset else "needs one")
+    if mask and mask.rule in _NEEDS_NO_ASSET and len(card.looks) < _LOOKS:
+        yield f"mask: the rule {mask.rule.value} looks at red, green and nir (or nir08): name them under bands"
+    if mask and mask.networks and mask.rule not in _NEEDS_NO_ASSET:
+        yield f"mask.networks: the rule {mask.rule.value} needs none"
     for name, auth in (("auth", card.auth), ("search_auth", card.search_auth)):
         yield from (f"{name}: {wrong}" for wrong in _mistakes_of(auth))
     if card.kind is SourceKind.STAC and not is_remote(card.url):

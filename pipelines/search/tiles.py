@@ -22,7 +22,7 @@ def scene_of_tiles(card: SourceCard, query: Query) -> Scene:
         id=card.id, collection=card.collection, footprint=shapely.to_wkb(query.aoi.geometry),
         when=_UNDATED if end is None else end.isoformat().replace("+00:00", "Z"),
         bands=tuple(_asset(name, card) for name in query.bands or card.bands),
-        rule="as the card says: pictures, no dates",
+        looks=tuple(_asset(name, card) for name in card.looks), rule="as the card says: pictures, no dates",
     )  # fmt: skip
 
 
