@@ -19,10 +19,12 @@ from pipelines.runner import Loop
 from pipelines.search.sources import load_sources
 from swathe.errors import ImageryError, InputError, OutputError
 from swathe.recipe import Recipe, Search
+from swathe.source import AuthKind
 from swathe.state import State
 from tests.pipelines.fault_server import Every, FaultServer, Reset, Status
 from tests.pipelines.s3_server import running_s3  # noqa: F401  the fixture s3_server
 from tests.pipelines.stac_server import StacServer
+from tests.pipelines.tile_server import TileServer
 
 SIDE = 512
 LATE = "2024-08-20_2024-09-10"
@@ -56,7 +58,7 @@ def searched_run(coast, sources, water, home):
         def progress(self, done, total):
             pass
 
-    def go(out, card=water, aoi=None, source=None, network=None, mosaic=None, **search):  # noqa: PLR0917  a fixture
+    def go(out, card=water, aoi=None, source=None, network=None, mosaic=None, **search):
         search.setdefault("dates", (LATE,))
         recipe = Recipe(card.id, search=Search(str(source or coast.catalog), **search), aoi=aoi or coast.aoi, chunk=512)
         network = network or Network(retry=Retry(attempts=2, base_s=0.02))
@@ -282,3 +284,32 @@ def test_assets_on_s3_give_the_same_bytes(searched_run, coast, s3_server, monkey
         outcome, _ = searched_run(tmp_path / "s3", source=api.url, collection="swathe-demo", network=network)
     assert outcome.state is State.DONE
     assert (tmp_path / "s3" / "result.tif").read_bytes() == (tmp_path / "disk" / "result.tif").read_bytes()
+
+
+def test_a_tile_service_is_imagery_as_well(searched_run, sources, card, tmp_path, monkeypatch):
+    """With a key, from its own picture: the pixels that the model got are the service's."""
+    from pipelines.remote.secrets import Secrets
+    from swathe.source import SourceBand
+
+    form = sources["private-tiles"]
+    with TileServer(key="open-sesame") as service:
+        bands = {
+            name: SourceBand(asset="tile", index=i) for name, i in (("red", 1), ("green", 2), ("blue", 3), ("nir08", 1))
+        }
+        auth = form.auth.model_copy(update={"kind": AuthKind.BEARER, "name": "", "hosts": ("127.0.0.1",)})
+        tiles = form.tiles.model_copy(update={"zoom": 15})
+        own = form.model_copy(update={"id": "own-tiles", "url": service.url("xyz/{z}/{x}/{y}"), "bands": bands,
+                                      "auth": auth, "tiles": tiles})  # fmt: skip
+        monkeypatch.setitem(sources, "own-tiles", own)
+        network = replace(OPEN, secrets=Secrets({"TILES_KEY": "open-sesame"}))
+        outcome, mosaic = searched_run(
+            tmp_path, card=replace_bands(card), source="own-tiles", aoi="10.000,50.000,10.012,50.008", dates=(),
+            network=network,
+        )  # fmt: skip
+    assert outcome.state is State.DONE
+    (classes,), transform, crs = bands_of(tmp_path / "result.tif")
+    assert crs.to_epsg() == 3857
+    assert transform.a == pytest.approx(156543.03392804097 / 2**15)
+    assert (classes != 255).mean() > 0.95
+    assert mosaic.unit == "DN"
+    assert "open-sesame" not in "".join(p.read_text(errors="replace") for p in tmp_path.rglob("*.json*"))
