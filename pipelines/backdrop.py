@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 
 from pipelines.gdal import FAILURES, Access
+from pipelines.header import opened
 from pipelines.mosaic.frame import Frame
+from pipelines.peek import glance
 from pipelines.readers import SceneReader
 from pipelines.remote.network import Network
 from swathe.errors import SwatheError
-from swathe.imagery import Acquisition, BandSource, Imagery
+from swathe.imagery import Acquisition, BandSource, Imagery, is_remote
 from swathe.mosaic import Mosaic
 from swathe.plan import Work
 from swathe.window import Window
+
+if TYPE_CHECKING:
+    from rasterio import DatasetReader
+
+    from pipelines.door import Door
 
 SIDE = 1024
 """Pixels of the longer side."""
@@ -30,16 +37,21 @@ def backdrop(work: Work, access: Access | None = None, network: Network | None =
     """(h, w, 3) of the last date under the output grid, stretched for the eye; None where it would cost too much."""
     if isinstance(work.imagery, Mosaic):
         return _of_scenes(work, work.imagery, network)
-    return _of_files(work, work.imagery, access or Access())
+    if not any(is_remote(source.href) for source in _sources(work.imagery.dates[-1])):
+        return _of_files(work, work.imagery, access or Access(), None)
+    from pipelines.door import Door
+
+    with Door(network, (access or Access()).retry) as door:
+        return _of_files(work, work.imagery, access or Access(), door)
 
 
-def _of_files(work: Work, imagery: Imagery, access: Access) -> NDArray[np.uint8] | None:
+def _of_files(work: Work, imagery: Imagery, access: Access, door: Door | None) -> NDArray[np.uint8] | None:
     window = work.pixels_of(Window(0, 0, *work.shape))
     shrink = max(1.0, max(window.height, window.width) / SIDE)
     shape = max(1, round(window.height / shrink)), max(1, round(window.width / shrink))
     try:
-        channels = [_channel(source, window, shape, access) for source in _sources(imagery.dates[-1])]
-    except FAILURES:
+        channels = [_channel(source, window, shape, access, door) for source in _sources(imagery.dates[-1])]
+    except (*FAILURES, SwatheError):
         return None
     drawn = [c for c in channels if c is not None]
     if len(drawn) < len(channels):
@@ -91,8 +103,11 @@ def _sources(date: Acquisition) -> tuple[BandSource, ...]:
     return date.bands[:1]
 
 
-def _channel(source: BandSource, window: Window, shape: tuple[int, int], access: Access) -> NDArray[np.uint8] | None:
-    with access.env(source.href), rasterio.open(source.href) as file:
+def _channel(
+    source: BandSource, window: Window, shape: tuple[int, int], access: Access, door: Door | None
+) -> NDArray[np.uint8] | None:
+    seen = glance(source.href, door)
+    with access.env(source.href), opened(source.href, seen, access, door) as file:
         shrink = window.height / shape[0]
         if window.area > CHEAP_PX and not any(f <= shrink * 2 for f in file.overviews(source.index)):
             return None
@@ -103,7 +118,7 @@ def _channel(source: BandSource, window: Window, shape: tuple[int, int], access:
     return _stretched(values)
 
 
-def _overhangs(window: Window, file: rasterio.DatasetReader) -> bool:
+def _overhangs(window: Window, file: DatasetReader) -> bool:
     return window.bottom > file.height or window.right > file.width
 
 

@@ -10,6 +10,7 @@ from pipelines.gdal import Access
 from pipelines.inputs import parse_input
 from pipelines.inspect import Declared, inspect
 from pipelines.planning import Place, plan
+from pipelines.remote.network import Network
 from pipelines.searched import place_in
 from pipelines.sensors import choose
 from swathe.card import ModelCard
@@ -26,13 +27,14 @@ HARDLY = 0.999
 
 
 def look(
-    recipe: Recipe, card: ModelCard, sensors: Mapping[str, SensorProfile], access: Access | None = None
-) -> Imagery:
-    """Open the files and settle what they hold. Raises InputError and its kin."""
+    recipe: Recipe, card: ModelCard, sensors: Mapping[str, SensorProfile], access: Access | None = None,
+    network: Network | None = None,
+) -> Imagery:  # fmt: skip
+    """Open the files and settle what they hold; ``network`` is for those at addresses. Raises InputError, its kin."""
     if not recipe.inputs:
         raise InputError("no imagery is named", code="input.none", field="--input", hint="add --input PATH_OR_URL")
     declared = Declared(choose(sensors, recipe.sensor), recipe.radiometry, sensors)
-    return inspect([parse_input(text) for text in recipe.inputs], card.input, declared, access)
+    return inspect([parse_input(text) for text in recipe.inputs], card.input, declared, access, network=network)
 
 
 def begin(recipe: Recipe, card: ModelCard, imagery: Imagery | Mosaic, actors: int) -> Plan:

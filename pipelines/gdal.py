@@ -1,4 +1,4 @@
-"""GDAL, tamed: its options as values, its messages in one line, and faults that pass told from those that stay."""
+"""GDAL, tamed: kept off the network, its options as values, its messages in one line."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 FAILURES = (RasterioError, OSError)
-"""What opening and reading raise; urllib's errors are OSErrors."""
+"""What opening and reading raise."""
 MIB = 1 << 20
-NO_RANGES = "Range downloading not supported"
-"""GDAL's words for a server that sends whole files only."""
-_CODE = re.compile(r"HTTP (?:response code|error)[: ]+(\d{3})", re.IGNORECASE)
-_PASSING = {408, 425, 429}
+OFFLINE = {"CPL_VSIL_CURL_ALLOWED_FILENAME": "none"}
+"""The one address that GDAL may ask by itself is none: whatever a file says or a caller forgets, bytes of the network
+come through ``pipelines.remote``, which checks where they come from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,32 +60,17 @@ class Access:
     """Threads that decompress blocks of one file."""
 
     def options(self) -> dict[str, Any]:
-        """GDAL configuration, for a ``rasterio.Env`` in the calling thread.
-
-        rasterio takes GDAL_CACHEMAX in bytes (GDAL itself in MB). NON_CACHED makes GDAL forget what it knows of a
-        URL when its dataset is closed: without it, one failed request is repeated from memory for ever.
-        """
-        seconds = max(1, round(self.retry.timeout_s))
-        return {
-            "GDAL_CACHEMAX": self.cache_mb * MIB,
-            "GDAL_HTTP_MULTIPLEX": True,
-            "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": True,
-            "GDAL_HTTP_LOW_SPEED_TIME": seconds,
-            "GDAL_HTTP_LOW_SPEED_LIMIT": 1000,
-            "GDAL_HTTP_CONNECTTIMEOUT": min(seconds, 15),
-            "GDAL_HTTP_MAX_RETRY": 1,
-            "GDAL_HTTP_RETRY_DELAY": self.retry.base_s,
-            "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/http:/vsis3/",
-        }
+        """GDAL configuration, for a ``rasterio.Env``; rasterio takes GDAL_CACHEMAX in bytes, GDAL itself in MB."""
+        return {"GDAL_CACHEMAX": self.cache_mb * MIB, **OFFLINE}
 
     def env(self, href: str) -> rasterio.Env:
         """The options in force. Side files (.aux.xml, .msk, world files) are looked for beside local files only."""
-        remote = is_remote(href)
-        listing = "EMPTY_DIR" if remote else "FALSE"
-        return rasterio.Env(**self.options(), GDAL_DISABLE_READDIR_ON_OPEN=listing, VSI_CACHE=remote)
+        if is_remote(href):
+            return rasterio.Env(**self.options(), GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_PAM_ENABLED="NO")
+        return rasterio.Env(**self.options(), GDAL_DISABLE_READDIR_ON_OPEN="FALSE")
 
     def open(self, href: str, driver: str) -> DatasetReader:
-        """Open with this driver and no other. To be called inside ``env``; raises one of ``FAILURES``."""
+        """Open a local file with this driver and no other. To be called inside ``env``; raises one of ``FAILURES``."""
         threads = {"num_threads": str(self.threads)} if driver == "GTiff" and self.threads > 1 else {}
         return rasterio.open(href, driver=driver, sharing=False, **threads)
 
@@ -100,25 +84,12 @@ def explain(error: BaseException) -> str:
         link = link.__cause__ or link.__context__
     telling = [text for text in chain if "previous exception" not in text]
     text = " ".join((telling or chain)[0].split())
-    text = re.sub(r"/vsi(?:curl|s3)/", "", text)
     return re.sub(r"([\w+.-]+://[^\s'\"?]+)\?[^\s'\"]*", r"\1", text)[:240].rstrip(".")
 
 
-def status_of(error: BaseException) -> int | None:
-    """HTTP status that an error tells of, or None."""
-    code = getattr(error, "code", None)
-    if isinstance(code, int):
-        return code
-    match = _CODE.search(explain(error))
-    return int(match[1]) if match else None
-
-
 def stays(error: BaseException) -> bool:
-    """Whether asking again is useless: the file is gone, forbidden, or the server cannot serve ranges."""
-    status = status_of(error)
-    if status is not None:
-        return 400 <= status < 500 and status not in _PASSING  # noqa: PLR2004  HTTP's classes
-    return isinstance(error, FileNotFoundError) or NO_RANGES in explain(error)
+    """Whether asking again is useless: the file is gone."""
+    return isinstance(error, FileNotFoundError)
 
 
 def retried(action: Callable[[], T], href: str, retry: Retry, sleep: Callable[[float], None]) -> T:

@@ -8,7 +8,8 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,13 +18,15 @@ from rasterio.enums import ColorInterp, Interleaving, MaskFlags
 from rasterio.errors import CRSError, NotGeoreferencedWarning
 from rasterio.windows import Window as RasterioWindow
 
-from pipelines.gdal import FAILURES, MIB, Access, retried, status_of, stays
+from pipelines.gdal import FAILURES, MIB, Access, retried
 from pipelines.peek import Peek, peek, refusal
-from swathe.errors import GridError, ImageryError
+from swathe.errors import GridError, ImageryError, ReadError
 from swathe.imagery import is_remote, shown
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
+
+    from pipelines.door import Door
 
 _PROBE_BYTES = 64 * MIB
 _FIELD = "--input"
@@ -36,7 +39,7 @@ class Header:
     """One file, open and found usable."""
 
     href: str
-    """As rasterio opens it."""
+    """Path or address."""
     dtypes: tuple[str, ...]
     """numpy type name per band."""
     nodata: tuple[float | None, ...]
@@ -77,45 +80,41 @@ class Header:
         return self.colours.index("alpha") + 1 if "alpha" in self.colours else None
 
 
-def read_headers(hrefs: Sequence[str], access: Access) -> list[Header]:
+def read_headers(hrefs: Sequence[str], access: Access, door: Door | None = None) -> list[Header]:
     """Open files and check them. Raises ImageryError or GridError whose code names what is wrong with one of them.
 
-    Over a network they are looked at side by side, because a look is mostly waiting.
+    Files at addresses are opened through ``door``, side by side, because a look is mostly waiting.
     """
     pool = ThreadPoolExecutor(_AT_ONCE if any(map(is_remote, hrefs)) else 1)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # refused by name below
-            return list(pool.map(lambda href: _look(href, access), hrefs))
+            return list(pool.map(lambda href: _look(href, access, door), hrefs))
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _look(href: str, access: Access) -> Header:
-    seen = peek(href, access.retry)
+def _look(href: str, access: Access, door: Door | None) -> Header:
+    seen = peek(href, access.retry, door)
     try:
-        retry = access.retry if seen.denied is None else replace(access.retry, attempts=1)
-        return retried(lambda: _open(href, seen, access), href, retry, time.sleep)
-    except FAILURES as error:
-        raise refusal(href, error, "unreadable", seen.denied) from None
+        if is_remote(href):  # the door is stubborn by itself
+            return _open(href, seen, access, door)
+        return retried(lambda: _open(href, seen, access, door), href, access.retry, time.sleep)
+    except (*FAILURES, ReadError) as error:
+        raise refusal(href, error) from None
 
 
-def _open(href: str, seen: Peek, access: Access) -> Header:
-    with access.env(href), _first(href, seen, access) as dataset:
+def _open(href: str, seen: Peek, access: Access, door: Door | None) -> Header:
+    with access.env(href), opened(href, seen, access, door) as dataset:
         _refuse(dataset, shown(href))
         return _header(dataset, href, seen.stamp, _probe(dataset))
 
 
-def _first(href: str, seen: Peek, access: Access) -> DatasetReader:
-    """The dataset, by the driver that the file's first bytes call for; where those are unknown, by trial."""
-    *others, last = seen.drivers
-    for driver in others:
-        try:
-            return access.open(href, driver)
-        except FAILURES as error:
-            if stays(error) or status_of(error) is not None:
-                raise
-    return access.open(href, last)
+def opened(href: str, seen: Peek, access: Access, door: Door | None) -> AbstractContextManager[DatasetReader]:
+    """The dataset, for a ``with`` block inside ``access.env``. Raises one of ``FAILURES``, or what ``door`` raises."""
+    if door is not None and is_remote(href):
+        return door.opened(href, seen.driver, seen.size)
+    return access.open(href, seen.driver)
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------

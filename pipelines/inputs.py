@@ -128,6 +128,7 @@ def _is_url(href: str) -> bool:
             field=_FIELD,
         )
     if is_remote(href):
+        _check_file(href)
         return True
     if _SCHEME.match(href):
         raise ImageryError(
@@ -137,6 +138,23 @@ def _is_url(href: str) -> bool:
             field=_FIELD,
         )
     return False
+
+
+def _check_file(href: str) -> None:
+    """Refuse addresses of what is no single file."""
+    path = shown(href).rpartition("://")[2]
+    if "?" not in href and (path.endswith("/") or "/" not in path):
+        what, hint = "a folder", "give the addresses of its files, one --input each"
+    elif path.lower().endswith((".zip", ".tar", ".tgz", ".gz", ".7z")):
+        what, hint = "an archive", "download it and give the path of the zip, or give the address of an image"
+    else:
+        return
+    raise ImageryError(
+        f"{shown(href)} is {what}; at an address, images alone are read",
+        code="imagery.address",
+        hint=hint,
+        field=_FIELD,
+    )
 
 
 def _local(href: str) -> Path:

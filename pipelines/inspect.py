@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rasterio.crs import CRS
@@ -19,9 +21,12 @@ from pipelines.radiometry import Units, nodata_of, units
 from swathe.bands import NAMES
 from swathe.card import Input
 from swathe.errors import BandError, GridError
-from swathe.imagery import Acquisition, BandSource, Imagery, shown
+from swathe.imagery import Acquisition, BandSource, Imagery, is_remote, shown
 from swathe.recipe import Radiometry
 from swathe.sensor import SensorProfile
+
+if TYPE_CHECKING:
+    from pipelines.remote.network import Network
 
 __all__ = ["Declared", "InputSpec", "inspect", "parse_input"]
 
@@ -43,12 +48,13 @@ class Declared:
 
 def inspect(
     inputs: Sequence[InputSpec], wanted: Input, declared: Declared | None = None, access: Access | None = None,
-    unpacking: Unpacking = AS_USUAL,
+    unpacking: Unpacking = AS_USUAL, network: Network | None = None,
 ) -> Imagery:  # fmt: skip
     """Look at the files and settle where every band of every date lies and what its numbers mean.
 
-    ``wanted`` is a card's input: bands, times, and bands that may stand in for others. Raises InputError,
-    ImageryError, GridError or BandError, each with a code (docs/imagery.md lists them) and a hint.
+    ``wanted`` is a card's input: bands, times, and bands that may stand in for others. ``network``: None for public
+    addresses alone. Raises InputError, ImageryError, GridError or BandError, each with a code (docs/imagery.md lists
+    them) and a hint.
     """
     declared, access = declared or Declared(), access or Access()
     _check_names(declared.radiometry.bands)
@@ -56,10 +62,16 @@ def inspect(
     profiles = _profile_per_date(declared.sensors, len(dates))
     usable = frozenset(wanted.bands).union(*wanted.alternatives.values())
     names: list[Names] = []
-    for files, profile in zip(dates, profiles, strict=True):
-        naming = Naming(declared.radiometry.bands, profile, declared.known, usable)
-        headers = read_headers(_relevant(files, naming), access)
-        names.append(match(headers, files.listed, naming))
+    with ExitStack() as stack:
+        door = None
+        if any(is_remote(href) for files in dates for href in files.hrefs):
+            from pipelines.door import Door
+
+            door = stack.enter_context(Door(network, access.retry))
+        for files, profile in zip(dates, profiles, strict=True):
+            naming = Naming(declared.radiometry.bands, profile, declared.known, usable)
+            headers = read_headers(_relevant(files, naming), access, door)
+            names.append(match(headers, files.listed, naming))
     chosen = _choose(wanted, names, dates)
     grid = _one_grid([n[band].header for n in names for band in chosen])
     found = [_acquisition(f, n, chosen, p, declared) for f, n, p in zip(dates, names, profiles, strict=True)]

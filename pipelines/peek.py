@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipelines.gdal import FAILURES, NO_RANGES, Retry, explain, retried, status_of, stays
-from swathe.errors import ImageryError
+from pipelines.gdal import FAILURES, Retry, explain, retried
+from swathe.errors import ImageryError, ReadError, SwatheError
 from swathe.imagery import is_remote, shown
 
-DRIVERS = ("GTiff", "JP2OpenJPEG", "PNG", "JPEG")
-"""Formats that are read. None of them can point at another file, as VRT and XML can."""
+if TYPE_CHECKING:
+    from pipelines.door import Door
+
+_FIELD = "--input"
 _MAGIC = {
     b"II*\0": "GTiff",
     b"MM\0*": "GTiff",
@@ -25,44 +25,48 @@ _MAGIC = {
     b"\x89PNG": "PNG",
     b"\xff\xd8\xff": "JPEG",
 }
+"""Formats that are read. None of them can point at another file, as VRT and XML can."""
 _LENGTH = 16
-_HINTS = {
-    "unreadable": "the file is damaged or incomplete: fetch it again, or check it with gdalinfo -checksum",
-    "unreachable": "check the address and the network, then run the same command again",
-}
+_DAMAGED = "the file is damaged or incomplete: fetch it again, or check it with gdalinfo -checksum"
+_PERMISSIONS = "check permissions and credentials; a signed link may have expired"
+_REMOTE = {"read.gone": "missing", "read.forbidden": "forbidden", "read.changed": "changed"}
+"""What the door to the network says -> what is said of an input; everything else is unreachable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peek:
     """What can be known without GDAL."""
 
-    drivers: tuple[str, ...]
-    """The one that fits, or all of them where the first bytes could not be had."""
+    driver: str
+    """GDAL's, by the first bytes."""
     stamp: str
-    """Size, and modification time or ETag; empty where the server does not tell."""
-    denied: int | None = None
-    """HTTP status with which a server refused to tell; GDAL may have credentials that let it in."""
+    """Size, and modification time or ETag."""
+    size: int
+    """Bytes."""
 
 
-def peek(href: str, retry: Retry) -> Peek:
-    """Look at a file's first bytes. Raises ImageryError (``imagery.unreadable``, ``.missing``, ``.unreachable``, …)."""
+def peek(href: str, retry: Retry, door: Door | None = None) -> Peek:
+    """Look at a file's first bytes. Raises ImageryError (``imagery.unreadable``, ``.missing``, ``url.*``, …)."""
     try:
-        return retried(lambda: glance(href, retry), href, retry, time.sleep)
-    except FAILURES as error:
-        raise refusal(href, error, "unreachable" if is_remote(href) else "unreadable") from None
+        return retried(lambda: glance(href, door), href, retry, time.sleep)
+    except (*FAILURES, SwatheError) as error:
+        raise refusal(href, error) from None
 
 
-def glance(href: str, retry: Retry) -> Peek:
-    """The same, once. Raises one of ``FAILURES``, or ImageryError where the bytes belong to no image."""
-    if href.lower().startswith("s3://"):
-        return Peek(DRIVERS, "")
-    try:
-        head, stamp = _look(href, retry)
-    except urllib.error.HTTPError as error:
-        if stays(error) and error.code not in (404, 416):
-            return Peek(DRIVERS, "", error.code)
-        raise
-    return Peek((_driver(href, head),), stamp)
+def glance(href: str, door: Door | None = None) -> Peek:
+    """The same, once. Raises one of ``FAILURES``, over a network ReadError and its kin; ImageryError for no image.
+
+    ``door`` is what a file at an address is looked at through.
+    """
+    if not is_remote(href):
+        path = Path(href)
+        facts = path.stat()
+        with path.open("rb") as file:
+            return Peek(_driver(href, file.read(_LENGTH)), f"{facts.st_size} {facts.st_mtime_ns}", facts.st_size)
+    if door is None:
+        raise ValueError(f"no door leads to {shown(href)}")
+    found = door.facts(href)
+    return Peek(_driver(href, found.head[:_LENGTH]), f"{found.size} {found.stamp}".strip(), found.size)
 
 
 def version_of(href: str, stamp: str) -> str:
@@ -70,29 +74,15 @@ def version_of(href: str, stamp: str) -> str:
     return stamp if is_remote(href) else stamp.split(" ", maxsplit=1)[0]
 
 
-def _look(href: str, retry: Retry) -> tuple[bytes, str]:
-    if is_remote(href):
-        return _look_at_url(href, retry)
-    path = Path(href)
-    facts = path.stat()
-    with path.open("rb") as file:
-        return file.read(_LENGTH), f"{facts.st_size} {facts.st_mtime_ns}"
+def same(href: str, expected: str, now: str) -> None:
+    """Raises ReadError (``read.changed``) where two versions are known and differ."""
+    if expected and now and expected != now:
+        raise changed(href, f"{shown(href)} was replaced since the run was planned ({expected}, now {now})")
 
 
-def _look_at_url(href: str, retry: Retry) -> tuple[bytes, str]:
-    """A ranged GET, because signed links often allow no HEAD."""
-    request = urllib.request.Request(href, headers={"Range": f"bytes=0-{_LENGTH - 1}"})  # noqa: S310  http(s) only
-    try:
-        with urllib.request.urlopen(request, timeout=retry.timeout_s) as answer:  # noqa: S310  checked by the caller
-            head, status, facts = answer.read(_LENGTH), answer.status, answer.headers
-    except HTTPException as error:
-        raise OSError(f"the answer broke off ({error!r})") from error
-    if status != 206:  # noqa: PLR2004  HTTP's number
-        raise OSError(NO_RANGES)
-    size = facts.get("Content-Range", "").rpartition("/")[2]
-    if len(head) < _LENGTH and size.isdigit() and int(size) > len(head):
-        raise OSError("the answer broke off")
-    return head, f"{size} {facts.get('ETag') or facts.get('Last-Modified') or ''}".strip()
+def changed(href: str, detail: str) -> ReadError:
+    """For a file that is another one now; to be raised."""
+    return ReadError(detail, code="read.changed", hint=f"start a new run with {shown(href)} as it is now")
 
 
 def driver_of(head: bytes) -> str | None:
@@ -106,25 +96,37 @@ def _driver(href: str, head: bytes) -> str:
         return found
     what = "is empty" if not head else f"is no image that is read here (it begins with {_printable(head)!r})"
     hint = "give GeoTIFF or JPEG 2000 (PNG and JPEG where they are georeferenced)"
-    raise ImageryError(f"{shown(href)} {what}", code="imagery.unreadable", hint=hint, field="--input")
+    if head.startswith(b"PK"):
+        hint = "download the archive and give its path"
+    raise ImageryError(f"{shown(href)} {what}", code="imagery.unreadable", hint=hint, field=_FIELD)
 
 
 def _printable(head: bytes) -> str:
     return "".join(chr(b) if 32 <= b < 127 else "." for b in head[:12])  # noqa: PLR2004  ASCII
 
 
-def refusal(href: str, error: BaseException, otherwise: str, denied: int | None = None) -> ImageryError:
-    """What a person is told about a file that cannot be had; ``otherwise`` is the code where nothing is known."""
-    name, status = shown(href), denied or status_of(error)
-    code, detail, hint = otherwise, f"{name} cannot be read: {explain(error)}", _HINTS[otherwise]
-    if status == 404 or isinstance(error, FileNotFoundError):  # noqa: PLR2004  HTTP's number
-        code, detail, hint = "missing", f"there is nothing at {name}", "check the name"
-    elif status == 416:  # noqa: PLR2004  HTTP's number
-        code, detail, hint = "unreadable", f"{name} is empty", _HINTS["unreadable"]
-    elif status in (401, 403) or isinstance(error, PermissionError):
-        hint = "check permissions and credentials; a signed link may have expired"
-        code, detail = "forbidden", f"{name} may not be read"
-    elif NO_RANGES in explain(error):
-        code, detail = "no_ranges", f"the server of {name} sends whole files only"
-        hint = "download the file and give its path"
-    return ImageryError(detail, code=f"imagery.{code}", hint=hint, field="--input")
+def refusal(href: str, error: Exception) -> ImageryError:
+    """What a person is told about a file that cannot be had."""
+    if isinstance(error, ReadError):
+        return _refused(href, error)
+    if isinstance(error, SwatheError):  # an address that is not read, or no image: said already
+        kind = type(error) if isinstance(error, ImageryError) else ImageryError
+        return kind(error.detail, code=error.problem.code, hint=error.hint, field=error.field or _FIELD)
+    name = shown(href)
+    if isinstance(error, FileNotFoundError):
+        return _problem("missing", f"there is nothing at {name}", "check the name")
+    if isinstance(error, PermissionError):
+        return _problem("forbidden", f"{name} may not be read", _PERMISSIONS)
+    return _problem("unreadable", f"{name} cannot be read: {explain(error)}", _DAMAGED)
+
+
+def _refused(href: str, error: ReadError) -> ImageryError:
+    code = _REMOTE.get(error.problem.code, "unreachable")
+    if code == "forbidden":
+        return _problem(code, f"{shown(href)} may not be read", _PERMISSIONS)
+    hint = "check the address and the network, then run the same command again"
+    return _problem(code, error.detail, hint if code == "unreachable" else error.hint)
+
+
+def _problem(code: str, detail: str, hint: str) -> ImageryError:
+    return ImageryError(detail, code=f"imagery.{code}", hint=hint, field=_FIELD)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -18,8 +19,8 @@ from rasterio.windows import Window as RasterioWindow
 
 from pipelines.gdal import FAILURES, MIB, Access, explain, retried, stays
 from pipelines.header import has_own_mask
-from pipelines.peek import glance, version_of
-from swathe.errors import ImageryError, ReadError
+from pipelines.peek import changed, glance, same, version_of
+from swathe.errors import ImageryError, ReadError, SwatheError
 from swathe.imagery import BandSource, Imagery, is_remote, shown
 from swathe.raster import Stack
 from swathe.window import Window
@@ -27,8 +28,14 @@ from swathe.window import Window
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
+    from pipelines.door import Sources
+    from pipelines.remote.fetch import Counts
+    from pipelines.remote.network import Network
+
 PIECE = 512
-"""Side of the pieces in which a window is read again after a fault, so that what has arrived need not come twice."""
+"""Side of the pieces in which a window of a local file is read again after a fault. Over a network, requests are what
+is repeated, each by itself."""
+_LATER = "run the same command again when the file can be read: what is finished is kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,23 +79,27 @@ class _File:
 class Reader:
     """Reads windows of one :class:`Imagery`. One per actor, used by one thread at a time; files open when needed.
 
-    It holds GDAL handles, so it is never sent anywhere: send the imagery and make a reader there.
+    Local files are GDAL's; those at addresses come block by block through the door to the network. It holds handles and
+    connections, so it is never sent anywhere: send the imagery and make a reader there.
     """
 
     def __init__(
-        self, imagery: Imagery, access: Access | None = None, sleep: Callable[[float], None] = time.sleep
-    ) -> None:
-        """Prepare to read; opens nothing yet."""
+        self, imagery: Imagery, access: Access | None = None, network: Network | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:  # fmt: skip
+        """Prepare to read; opens nothing yet. ``network`` None: public addresses alone."""
         self._imagery = imagery
         self._access = access or Access()
+        self._network = network
         self._sleep = sleep
         self._versions = dict(imagery.stamps)
         self._files: dict[str, _File] = {}
+        self._far: Sources | None = None
         self._lanes: dict[str, ThreadPoolExecutor] = {}
         self._pid = os.getpid()
         self._runs = tuple(_runs(imagery))
         remote = {run.href for run in self._runs if is_remote(run.href)}
-        self._side_by_side = len(remote) > 1
+        self._remote, self._side_by_side = bool(remote), len(remote) > 1
         self._physical = len({tuple((b.scale, b.offset) for b in a.bands) for a in imagery.dates}) > 1
         kinds = {run.dtype for run in self._runs}
         self.dtype = np.dtype(np.float32) if self._physical or len(kinds) > 1 else kinds.pop()
@@ -111,6 +122,9 @@ class Reader:
         self._lanes.clear()
         for href in list(self._files):
             self._forget(href)
+        if self._far is not None:
+            self._far.close()
+            self._far = None
 
     def read(self, window: Window) -> Stack:
         """The pixels of a window of the grid, which it may overhang: there, numbers are 0 and the mask is False.
@@ -121,7 +135,12 @@ class Reader:
         never gives zeros for what could not be read.
         """
         if self._pid != os.getpid():  # a fork has its parent's file offsets and none of its threads
-            self._files, self._lanes, self._pid = {}, {}, os.getpid()
+            self._files, self._lanes, self._far, self._pid = {}, {}, None, os.getpid()
+        if self._remote and self._far is None:
+            from pipelines.door import Door, Sources  # not for files of this machine: half a second
+
+            door = Door(self._network, self._access.retry, self._pause)
+            self._far = Sources(door, self._versions, self._access.cache_mb)
         dates, bands = len(self._imagery.dates), len(self._imagery.dates[0].bands)
         inner = window.intersection(Window(0, 0, *self._imagery.shape))
         make = np.empty if inner == window else np.zeros
@@ -156,7 +175,7 @@ class Reader:
             mask[run.date] &= own
 
     def _lane(self, href: str) -> ThreadPoolExecutor:
-        """One thread per file: a dataset is no good in two, and curl keeps its connections per thread."""
+        """One thread per file."""
         if href not in self._lanes:
             self._lanes[href] = ThreadPoolExecutor(1, thread_name_prefix="read")
         return self._lanes[href]
@@ -166,7 +185,8 @@ class Reader:
         direct = run.dtype == self.dtype and not self._physical
         data = out if direct else np.empty(out.shape, run.dtype)
         with self._access.env(run.href):
-            self._fetch(run, window, data, mask)
+            take = self._fetch if self._far is None or not is_remote(run.href) else self._ask
+            take(run, window, data, mask)
         for band, nodata in zip(data, run.nodata, strict=True):
             if nodata is not None:
                 mask &= band != nodata
@@ -182,7 +202,34 @@ class Reader:
         for band, into, source in zip(data, out, run.sources, strict=True):
             into[...] = band.astype(np.float64) * source.scale + source.offset
 
-    # --- stubbornness -------------------------------------------------------------------------------------------
+    # --- files at addresses -------------------------------------------------------------------------------------
+
+    @property
+    def counts(self) -> Counts | None:
+        """What was asked of the network since the files were opened; None where nothing was."""
+        return self._far.counts if self._far is not None else None
+
+    async def _pause(self, seconds: float) -> None:
+        await (asyncio.sleep(seconds) if self._sleep is time.sleep else asyncio.to_thread(self._sleep, seconds))
+
+    def _ask(self, run: Run, window: Window, data: NDArray[np.generic], mask: NDArray[np.bool_]) -> None:
+        """All bands of a window, with those that say what is valid, in one go."""
+        if self._far is None:
+            raise AssertionError(run.href)
+        masks = sorted({s.mask_index for s in run.sources if s.mask_index is not None})
+        try:
+            source = self._far.of(run.href)
+            found = source.read((*run.indexes, *masks), window)
+            own = source.valid(window)
+        except SwatheError as error:
+            raise _lost_far(run, window, error) from None
+        data[...] = found[: len(data)]
+        for band in found[len(data) :]:
+            mask &= band != 0
+        if own is not None:
+            mask &= own
+
+    # --- stubbornness of disks ----------------------------------------------------------------------------------
 
     def _fetch(self, run: Run, window: Window, data: NDArray[np.generic], mask: NDArray[np.bool_]) -> None:
         """In one go; if that fails, piece by piece, each as often as it takes."""
@@ -203,7 +250,7 @@ class Reader:
             raise _lost(run, piece, error) from None
 
     def _take(self, run: Run, window: Window, data: NDArray[np.generic], mask: NDArray[np.bool_]) -> None:
-        """One attempt. After a failure the file is closed, so that the next attempt asks the server anew."""
+        """One attempt. After a failure the file is closed, so that the next attempt begins anew."""
         place = RasterioWindow(window.col, window.row, window.width, window.height)  # type: ignore[call-arg]
         try:
             file = self._file(run.href)
@@ -226,14 +273,11 @@ class Reader:
     def _driver(self, href: str) -> str:
         """The format, after making sure that the file is still the one that was looked at."""
         try:
-            seen = glance(href, self._access.retry)
+            seen = glance(href)
         except ImageryError as error:
-            raise _changed(href, error.detail) from None
-        expected, now = self._versions.get(href, ""), version_of(href, seen.stamp)
-        if expected and now and expected != now:
-            raise _changed(href, f"{shown(href)} was replaced since the run was planned ({expected}, now {now})")
-        driver, *others = seen.drivers
-        return "JP2OpenJPEG" if others and shown(href).lower().endswith((".jp2", ".j2k")) else driver
+            raise changed(href, error.detail) from None
+        same(href, self._versions.get(href, ""), version_of(href, seen.stamp))
+        return seen.driver
 
     def _forget(self, href: str) -> None:
         file = self._files.pop(href, None)
@@ -268,21 +312,27 @@ def _sentinel(source: BandSource) -> np.generic | None:
 
 
 def _lost(run: Run, window: Window, error: BaseException) -> ReadError:
+    return _lost_because(run, window, explain(error), _LATER)
+
+
+def _lost_far(run: Run, window: Window, error: SwatheError) -> ReadError:
+    """What the door says, with the bands and pixels that are lost by it."""
+    if isinstance(error, ReadError) and error.problem.code == "read.changed":
+        return error
+    return _lost_because(run, window, error.detail.removeprefix(f"{shown(run.href)} "), error.hint or _LATER)
+
+
+def _lost_because(run: Run, window: Window, why: str, hint: str) -> ReadError:
     names = ", ".join(s.name for s in run.sources)
-    return ReadError(
+    detail = (
         f"{names} of {shown(run.href)}, rows {window.row} to {window.bottom - 1}, columns {window.col} to "
-        f"{window.right - 1}: {explain(error)}",
-        code="read.lost",
-        hint="run the same command again when the file can be read: what is finished is kept",
+        f"{window.right - 1}: {why}"
     )
-
-
-def _changed(href: str, detail: str) -> ReadError:
-    return ReadError(detail, code="read.changed", hint=f"start a new run with {shown(href)} as it is now")
+    return ReadError(detail, code="read.lost", hint=hint)
 
 
 def strip_cache_mb(imagery: Imagery, width: int, rows: int = 224) -> int:
-    """GDAL cache in MB that holds all blocks under a strip ``rows`` high and ``width`` wide, wherever it starts.
+    """Cache in MB that holds all blocks under a strip ``rows`` high and ``width`` wide, wherever it starts.
 
     Strips march down and overlap, so with one more row of blocks no block is decoded twice.
     """

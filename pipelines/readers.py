@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -44,7 +44,7 @@ class WindowReader(Protocol):
         ...
 
     def told(self) -> dict[str, Any]:
-        """What was fetched and lost since the last time; empty where files were given."""
+        """What was fetched and lost since the last time; empty where files of this machine were given."""
         ...
 
     def close(self) -> None:
@@ -55,11 +55,12 @@ class WindowReader(Protocol):
 class FileReader:
     """Files on one grid."""
 
-    def __init__(self, imagery: Imagery, access: Access) -> None:
+    def __init__(self, imagery: Imagery, access: Access, network: Network | None) -> None:
         """Prepare to read."""
-        self._reader = Reader(imagery, access)
+        self._reader = Reader(imagery, access, network)
         self.read = self._reader.read
         self.close = self._reader.close
+        self._before: dict[str, int] = {}
 
     def ahead(self, windows: Iterable[Window]) -> None:
         """One strip is read ahead by the heart's own thread, which for files is enough."""
@@ -69,8 +70,13 @@ class FileReader:
         _ = window
 
     def told(self) -> dict[str, Any]:
-        """Nothing."""
-        return {}
+        """What was fetched; empty where all files are this machine's own."""
+        counts = self._reader.counts
+        if counts is None:
+            return {}
+        now, before = asdict(counts), self._before
+        self._before = now
+        return _spent(now, before)
 
 
 class SceneReader:
@@ -99,26 +105,26 @@ class SceneReader:
         """See :class:`WindowReader`."""
         now, before = self._counted(), self._before
         self._before = now
-        spent = {name: now[name] - before[name] for name in now}
         news = [loss for loss in self._reader.losses if loss not in self._lost]
         self._lost.update(news)
         assets = {(loss.scene, loss.asset): {"scene": loss.scene, "asset": loss.asset, "reason": loss.reason}
                   for loss in news}  # fmt: skip
-        return {
-            "fetched_mb": round(spent.pop("bytes") / 1e6, 3), **spent,
-            "lost": len(news), "lost_assets": list(assets.values()),
-        }  # fmt: skip
+        return {**_spent(now, before), "lost": len(news), "lost_assets": list(assets.values())}
 
     def _counted(self) -> dict[str, int]:
-        counts = self._fetcher.counts
-        return {"bytes": counts.bytes, "requests": counts.requests, "retried": counts.retried,
-                "from_cache": counts.from_cache}  # fmt: skip
+        return asdict(self._fetcher.counts)
 
     def close(self) -> None:
         """See :class:`WindowReader`."""
         self._reader.close()
         self._opener.close()
         self._fetcher.close()
+
+
+def _spent(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, Any]:
+    """What was done between two counts of a door."""
+    spent: dict[str, Any] = {name: count - before.get(name, 0) for name, count in now.items()}
+    return {"fetched_mb": round(spent.pop("bytes") / 1e6, 3), **spent}
 
 
 def reader_of(work: Work, access: Access, network: Network | None, widest: int) -> WindowReader:
@@ -131,7 +137,7 @@ def reader_of(work: Work, access: Access, network: Network | None, widest: int) 
             network = Network()
         return SceneReader(work.imagery, network, shelf_mb(work.imagery, width, work.card.input.chip))
     cache = strip_cache_mb(work.imagery, width, work.card.input.chip)
-    return FileReader(work.imagery, replace(access, cache_mb=cache))
+    return FileReader(work.imagery, replace(access, cache_mb=cache), network)
 
 
 def kept_mb(work: Work, widest: int) -> int:

@@ -59,7 +59,7 @@ class Order:
     store: Blobs | None = None
     """Where results are kept, if not in a folder."""
     network: Network | None = None
-    """How searched imagery is fetched."""
+    """How imagery at addresses is fetched; None: from public ones alone."""
 
     @property
     def shelf(self) -> Shelf:

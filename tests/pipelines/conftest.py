@@ -144,11 +144,11 @@ def go(card, scene, home, sensors):
 
     def go(out, runner=None, **options):
         runner, watch = runner or Loop(), Watch()
-        request_options = {k: options.pop(k) for k in ("overwrite", "access", "store") if k in options}
+        request_options = {k: options.pop(k) for k in ("overwrite", "access", "store", "network") if k in options}
         chosen = options.pop("card", card)
         recipe = Recipe(chosen.id, tuple(options.pop("inputs", (str(scene),))), **options)
         access = request_options.setdefault("access", Access(Retry(attempts=3, base_s=0.02)))
-        imagery = look(recipe, chosen, sensors, access)
+        imagery = look(recipe, chosen, sensors, access, request_options.get("network"))
         made = begin(recipe, chosen, imagery, runner.actors)
         request = Request(Path(out), home, keep_cut=recipe.chunk is None, **request_options)
         return run(made, request, runner, watch), watch

@@ -2,7 +2,7 @@
 
 with FaultServer(folder) as server:
     server.faults = First(Status(503), count=1)
-    rasterio.open(server.url("a.tif"))
+    fetcher.facts(server.url("a.tif"))
 """
 
 from __future__ import annotations
@@ -63,7 +63,14 @@ class NoRange:
     """Ignore the range: 200 and the whole file, as simple servers do."""
 
 
-Fault = Status | Reset | Truncate | Short | Slow | NoRange
+@dataclass(frozen=True)
+class Redirect:
+    """Send elsewhere."""
+
+    location: str
+
+
+Fault = Redirect | Status | Reset | Truncate | Short | Slow | NoRange
 
 
 @dataclass(frozen=True)
@@ -196,7 +203,9 @@ class _Handler(BaseHTTPRequestHandler):
         fault = owner.faults(request)
         if isinstance(fault, Slow):
             time.sleep(fault.seconds)
-        if isinstance(fault, Status):
+        if isinstance(fault, Redirect):
+            self._send_elsewhere(fault)
+        elif isinstance(fault, Status):
             self._refuse(fault)
         elif not path.is_file():
             self._refuse(Status(404))
@@ -215,6 +224,12 @@ class _Handler(BaseHTTPRequestHandler):
             return 0, size, False
         stop = int(match[2]) + 1 if match[2] else size
         return int(match[1]), min(stop, size), True
+
+    def _send_elsewhere(self, fault: Redirect) -> None:
+        self.send_response(302)
+        self.send_header("Location", fault.location)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def _refuse(self, fault: Status) -> None:
         self.send_response(fault.code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,26 +16,27 @@ from rasterio.transform import Affine, from_origin
 from pipelines.gdal import Access, Retry
 from pipelines.inputs import InputSpec
 from pipelines.inspect import Declared, inspect, parse_input
+from pipelines.remote.network import Network
 from pipelines.sensors import load_sensors
 from swathe.card import Input
 from swathe.errors import ImageryError, InputError
 from swathe.imagery import shown
 from swathe.recipe import Radiometry
-from tests.pipelines.fault_server import Always, FaultServer, NoRange, Status
+from tests.pipelines.fault_server import Always, FaultServer, First, NoRange, Redirect, Status
 from tests.pipelines.tiffs import pixels, write_tif
 
 SENSORS = load_sensors(Path(__file__).resolve().parents[2] / "configs" / "sensors")
 SIX = ("blue", "green", "red", "nir08", "swir16", "swir22")
 QUICK = Access(Retry(attempts=2, base_s=0.01, timeout_s=5))
+LOOPBACK = Network(allow_private=True)
 
 
-def look(inputs, want=("red",), sensor=None, *, times=1, alternatives=None, access=QUICK, **said):
+def look(inputs, want=("red",), sensor=None, *, times=1, alternatives=None, network=LOOPBACK, **said):
     texts = [inputs] if isinstance(inputs, (str, Path)) else inputs
     wanted = Input(bands=want, times=times, alternatives=alternatives or {})
     profiles = tuple(SENSORS[s] for s in sensor.split(",")) if sensor else ()
-    return inspect(
-        [parse_input(str(t)) for t in texts], wanted, Declared(profiles, Radiometry(**said), SENSORS), access
-    )
+    typed, declared = [parse_input(str(t)) for t in texts], Declared(profiles, Radiometry(**said), SENSORS)
+    return inspect(typed, wanted, declared, QUICK, network=network)
 
 
 def refused(*args, **kwargs):
@@ -91,6 +93,13 @@ def test_a_date_that_does_not_exist(text):
         ("file:///a.tif", "imagery.scheme"),
         ("nowhere.tif", "imagery.missing"),
         ("GTIFF_DIR:1:a.tif", "imagery.missing"),
+        ("https://h/a.zip", "imagery.address"),
+        ("https://h/scenes/", "imagery.address"),
+        ("s3://bucket/prefix/", "imagery.address"),
+        ("s3://bucket", "imagery.address"),
+        ("https://me:secret@h/a.tif", "url.userinfo"),
+        ("http://127.1/a.tif", "url.host"),
+        ("http://169.254.169.254/latest.tif", "url.private"),
     ],
 )
 def test_addresses_that_lead_elsewhere_or_nowhere(href, code):
@@ -560,7 +569,6 @@ def test_the_fingerprint_of_a_url_knows_its_etag_but_not_its_signature(server):
         (Status(403), "imagery.forbidden"),
         (Status(401), "imagery.forbidden"),
         (Status(503), "imagery.unreachable"),
-        (NoRange(), "imagery.no_ranges"),
     ],
 )
 def test_servers_that_do_not_give_the_file(server, fault, code):
@@ -582,18 +590,57 @@ def test_a_page_instead_of_an_image(server, tmp_path):
     assert refused(server.url("none.tif"), bands=("red",), scale=1).code == "imagery.missing"
 
 
-def test_s3_addresses_are_read_like_any_other(server, monkeypatch):
+def test_a_server_that_sends_whole_files_only(server, tmp_path):
+    """Bearable for a small file, refused for others."""
+    server.faults = Always(NoRange())
+    assert look(server.url("B04.tif"), sensor="sentinel-2-l2a").shape == (600, 700)
+    noise = np.random.default_rng(1).integers(0, 30_000, (1, 900, 900)).astype("int16")
+    write_tif(tmp_path / "B08.tif", noise)
+    assert refused(server.url("B08.tif"), ("nir",), "sentinel-2-l2a").code == "imagery.no_ranges"
+
+
+def test_addresses_of_ones_own_network_are_opened_by_a_setting(server):
+    problem = refused(server.url("B04.tif"), sensor="sentinel-2-l2a", network=None)
+    assert (problem.code, problem.field) == ("url.private", "--input")
+    assert "SWATHE_ALLOW_PRIVATE_URLS" in problem.hint
+    assert server.requests == []
+
+
+def test_a_redirect_is_checked_as_any_address(server):
+    server.faults = Always(Redirect("http://169.254.169.254/latest/meta-data?token=secret"))
+    problem = refused(server.url("B04.tif"), sensor="sentinel-2-l2a")
+    assert problem.code == "url.private"
+    assert "secret" not in problem.line()
+    server.faults = lambda r: Redirect(server.url("B04.tif")) if r.name == "old.tif" else None
+    assert look(server.url("old.tif"), bands=("red",), scale=1).shape == (600, 700)
+
+
+def test_a_server_that_asks_for_patience_gets_it(server):
+    server.faults = First(Status(429, "1"), count=1)
+    started = time.monotonic()
+    assert look(server.url("B04.tif"), sensor="sentinel-2-l2a").shape == (600, 700)
+    assert 1 <= time.monotonic() - started < 5
+
+
+def test_an_archive_without_its_name_is_told_from_damage(server, tmp_path):
+    (tmp_path / "download").write_bytes(b"PK\3\4" + bytes(100))
+    problem = refused(server.url("download"), bands=("red",), scale=1)
+    assert problem.code == "imagery.unreadable"
+    assert "archive" in problem.hint
+
+
+def test_s3_addresses_are_read_like_any_other(server):
     """The server speaks enough of S3 for anonymous reading: GET /bucket/key."""
-    monkeypatch.setenv("AWS_S3_ENDPOINT", f"127.0.0.1:{server.port}")
-    monkeypatch.setenv("AWS_HTTPS", "NO")
-    monkeypatch.setenv("AWS_VIRTUAL_HOSTING", "FALSE")
-    monkeypatch.setenv("AWS_NO_SIGN_REQUEST", "YES")
+    stored = Network(s3_endpoint=f"http://127.0.0.1:{server.port}", s3_anonymous=True)
     (server.folder / "bucket").mkdir()
     (server.folder / "B04.tif").rename(server.folder / "bucket" / "B04.tif")
-    imagery = look("s3://bucket/B04.tif", sensor="sentinel-2-l2a")
+    imagery = look("s3://bucket/B04.tif", sensor="sentinel-2-l2a", network=stored)
     assert imagery.shape == (600, 700)
+    ((href, stamp),) = imagery.stamps
+    assert href == "s3://bucket/B04.tif"
+    assert stamp.startswith(f"{(server.folder / 'bucket' / 'B04.tif').stat().st_size} ")
     with pytest.raises(ImageryError) as caught:
-        look("s3://bucket/none.tif", sensor="sentinel-2-l2a")
+        look("s3://bucket/none.tif", sensor="sentinel-2-l2a", network=stored)
     assert caught.value.problem.code == "imagery.missing"
 
 
@@ -614,7 +661,11 @@ def test_the_guide_lists_every_code_and_every_profile():
     codes = set(re.findall(r'code="([a-z_]+\.[a-z_]+)"', text))
     codes |= {f"grid.{c}" for c in re.findall(r'_grid\(\s*"([a-z_]+)"', text)}
     codes |= {f"area.{c}" for c in re.findall(r'_error\(\s*"([a-z_]+)"', area)}
-    codes |= {f"imagery.{c}" for c in re.findall(r'code, detail(?:, hint)? = "([a-z_]+)"', text)}
+    codes |= {f"imagery.{c}" for c in re.findall(r'_problem\("([a-z_]+)"', text)}
+    codes |= {f"imagery.{c}" for c in re.findall(r'"read\.[a-z]+": "([a-z_]+)"', text)}
+    remote = "".join(path.read_text() for path in (root / "pipelines" / "remote").glob("*.py"))
+    codes |= set(re.findall(r'code="((?:url|imagery)\.[a-z_]+)"', remote)) - {"url.local", "imagery.limits"}
+    codes |= {f"url.{c}" for c in re.findall(r'_refuse\("([a-z_]+)"', remote)}
     assert len(codes) > 35
     assert [c for c in sorted(codes) if f"`{c}`" not in guide] == []
     assert [i for i in SENSORS if f"`{i}`" not in guide] == []

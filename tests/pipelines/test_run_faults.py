@@ -7,10 +7,12 @@ import pytest
 import rasterio
 
 from pipelines.gdal import Access, Retry
+from pipelines.remote.network import Network
 from swathe.state import State
 from tests.pipelines.fault_server import Every, FaultServer, Reset, Status, never
 
 RETRY = Access(Retry(attempts=5, base_s=0.01, cap_s=0.05, timeout_s=2))
+LOOPBACK = Network(allow_private=True)
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def whole(go, tmp_path):
 @pytest.mark.parametrize("fault", [Status(503), Reset(2000)], ids=["503", "reset"])
 def test_passing_faults_leave_no_trace(go, server, scene, tmp_path, whole, fault):
     server.faults = Every(3, fault)
-    outcome, _ = go(tmp_path / "out", inputs=(server.url(scene.name),), chunk=512, access=RETRY)
+    outcome, _ = go(tmp_path / "out", inputs=(server.url(scene.name),), chunk=512, access=RETRY, network=LOOPBACK)
     assert outcome.state is State.DONE
     assert np.array_equal(pixels(tmp_path / "out" / "result.tif"), whole)
 
@@ -60,7 +62,7 @@ def test_what_stays_lost_is_listed_and_done_by_the_next_run(go, server, scene, t
     assert there.any()
     assert (partial != whole).sum() < whole.size
     server.faults = never
-    outcome, _ = go(out, inputs=(url,), chunk=512, access=RETRY)
+    outcome, _ = go(out, inputs=(url,), chunk=512, access=RETRY, network=LOOPBACK)
     assert outcome.state is State.DONE
     assert np.array_equal(pixels(out / "result.tif"), whole)
 
@@ -74,4 +76,4 @@ def go_with_faults(go, server, faults, out, url):
             server.faults = faults
             yield from super().map(hire, order, chunks)
 
-    return go(out, Unlucky(), inputs=(url,), chunk=512, access=RETRY)
+    return go(out, Unlucky(), inputs=(url,), chunk=512, access=RETRY, network=LOOPBACK)
