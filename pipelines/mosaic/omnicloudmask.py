@@ -99,7 +99,7 @@ class Classifier:
     def _look(self, data: NDArray[np.generic], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
         """(CORE, CORE) codes of a patch."""
         middle = slice(HALO, HALO + CORE)
-        whole = valid.all(axis=0)[middle, middle]
+        whole = np.logical_and.reduce(valid, axis=0)[middle, middle]
         found = np.full((CORE, CORE), NOTHING, np.uint8)
         if whole.any():
             logits = self._logits(normalised(data, valid)[None, None])[:, middle, middle]
