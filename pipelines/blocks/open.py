@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -78,6 +79,17 @@ class Opener:
                 while len(self._sources) > _HELD:
                     self._sources.pop(next(iter(self._sources)))
         return found
+
+    def expect(self, assets: Iterable[Asset]) -> None:
+        """Begin to open them, side by side: a header is a round trip. What goes wrong is told to whoever opens one."""
+        if self._service is not None:
+            return
+        for asset in assets:
+            with self._lock:
+                begun = asset.href in self._doors
+                self._doors.setdefault(asset.href, threading.Lock())
+            if not begun:
+                self._shared.lanes.begin(lambda a=asset: self.open(a))
 
     def close(self) -> None:
         """Let go of files, blocks and threads; the fetcher stays open, it is not ours."""

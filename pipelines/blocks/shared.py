@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,17 +26,18 @@ def _gdal_for_good() -> None:
 
 
 class Lanes:
-    """Three pools, so that no task ever waits for a task of its own pool."""
+    """Four pools, so that no task ever waits for a task of its own pool."""
 
     def __init__(self, decode: int, ask: int = 16, ahead: int = 4, waiting: int = 256) -> None:
-        """``decode``: threads that unpack blocks; ``ask``: requests of tile services at once; ``ahead``: reads ahead.
+        """``decode``: threads that unpack blocks; ``ask``: requests of tile services at once, and headers.
 
-        ``waiting``: reads ahead that may wait for their turn; one more is not taken.
+        ``ahead``: reads ahead; ``waiting``: reads ahead that may wait for their turn; one more is not taken.
         """
         self.width = decode
         self.decode = ThreadPoolExecutor(decode, thread_name_prefix="decode", initializer=_gdal_for_good)
         self.ask = ThreadPoolExecutor(ask, thread_name_prefix="tiles")
         self._ahead = ThreadPoolExecutor(ahead, thread_name_prefix="ahead")
+        self._begin = ThreadPoolExecutor(ask, thread_name_prefix="open")
         self._room = threading.BoundedSemaphore(waiting)
 
     def ahead(self, task: Callable[[], object]) -> None:
@@ -49,9 +51,14 @@ class Lanes:
             return
         future.add_done_callback(lambda _: self._room.release())
 
+    def begin(self, task: Callable[[], object]) -> None:
+        """Open a file some time soon; what goes wrong is dropped, as in ``ahead``."""
+        with suppress(RuntimeError):  # closed
+            self._begin.submit(task)
+
     def close(self) -> None:
         """Finish what is under way, drop the rest."""
-        for pool in (self._ahead, self.ask, self.decode):
+        for pool in (self._ahead, self._begin, self.ask, self.decode):
             pool.shutdown(cancel_futures=True)
 
 

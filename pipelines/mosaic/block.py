@@ -91,6 +91,7 @@ class Seat:
 
     def over(self, scenes: Sequence[Scene]) -> list[Scene]:
         """Those that lie over the block."""
+        self._observer.expect_headers(s.bands[0] for s in scenes if s.bands[0].grid is None)
         return [s for s in scenes if self._try(s, s.bands[0], lambda s=s: self._observer.reaches(s, self.window))]
 
     def sight(self, scene: Scene, *, far: bool = False) -> Sight | None:
@@ -123,11 +124,13 @@ class Seat:
 
     def expect(self, scenes: Sequence[Scene], several: slice = slice(None)) -> None:
         """Begin to fetch bands."""
+        self._observer.expect_headers(band for scene in scenes for band in scene.bands[several])
         for scene in scenes:
             self._calmly(lambda s=scene: self._observer.expect_bands(s.bands[several], self.window))
 
     def expect_masks(self, scenes: Sequence[Scene], *, far: bool = False) -> None:
         """Begin to fetch masks."""
+        self._observer.expect_headers(scene.mask for scene in scenes if scene.mask is not None)
         for scene in scenes:
             self._calmly(lambda s=scene: self._observer.expect_mask(s, self.window, far=far))
 

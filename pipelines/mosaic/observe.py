@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,6 +64,10 @@ class Observer:
         source = self._opener.open(assets[0])
         nodata = assets[0].nodata if assets[0].nodata is not None else source.nodata
         return View(source, tuple(a.index for a in assets), assets[0].resampling, nodata)
+
+    def expect_headers(self, assets: Iterable[Asset]) -> None:
+        """Begin to open files side by side: one after the other, each would be a round trip to wait for."""
+        self._opener.expect(assets)
 
     def expect_mask(self, scene: Scene, window: Window, *, far: bool) -> None:
         """Begin to fetch what ``sight`` will need."""

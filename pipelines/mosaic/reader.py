@@ -204,6 +204,7 @@ class MosaicReader:
         raise first
 
     def _type_of(self, scene: Scene) -> np.dtype[np.generic]:
+        self._opener.expect((*scene.bands, *([] if scene.mask is None else [scene.mask])))
         kinds = {self._opener.open(band).dtype for band in scene.bands}
         return np.result_type(*kinds)
 
