@@ -11,10 +11,12 @@ from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.weights import ModelHome
+from swathe.imagery import is_remote
 
 if TYPE_CHECKING:
     from pipelines.remote.network import Network
     from pipelines.store.blobs import StoreSettings
+    from swathe.recipe import Recipe
     from swathe.source import SourceCard
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -81,6 +83,13 @@ class Settings(BaseSettings):
             secrets=Secrets.read(os.environ, (*sorted(named), *AWS)), s3_endpoint=self.s3_endpoint,
             s3_anonymous=self.s3_anonymous,
         )  # fmt: skip
+
+    def network_for(self, recipe: Recipe) -> Network | None:
+        """None where all imagery lies on this machine: then no secret is read, and none travels."""
+        from pipelines.inputs import parse_input
+
+        far = recipe.search is not None or any(is_remote(parse_input(text).href) for text in recipe.inputs)
+        return self.network if far else None
 
     @cached_property
     def store(self) -> StoreSettings:

@@ -14,14 +14,12 @@ import typer
 
 from swathe.composite import Composite
 from swathe.errors import INCOMPLETE, InputError, SwatheError
-from swathe.imagery import is_remote
 from swathe.recipe import ProductSettings, Radiometry, Recipe, Search
 
 if TYPE_CHECKING:
     from cluster.local import ClusterSpec, Session
     from cluster.resources import ActorLayout
     from pipelines.estimate import Means
-    from pipelines.remote.network import Network
     from pipelines.run import Outcome
     from pipelines.runner import Runner
     from pipelines.store.blobs import Blobs
@@ -200,7 +198,7 @@ def _execute(recipe: Recipe, settings: Settings, way: Way, where: tuple[Path, Bl
         _warn(made, way)
         request = Request(
             out, settings.home, overwrite=way.overwrite, keep_cut=recipe.chunk is None, store=store,
-            network=_network(recipe, settings), pace=settings.data_dir,
+            network=settings.network_for(recipe), pace=settings.data_dir,
             context={"command": sys.argv[1:], "cluster": facts},
         )  # fmt: skip
         with watching(as_json=way.as_json, title=card.id) as observer:
@@ -352,15 +350,7 @@ def _look(recipe: Recipe, card: ModelCard, settings: Settings) -> Any:
     from pipelines.begin import look
     from pipelines.sensors import load_sensors
 
-    return look(recipe, card, load_sensors(settings.sensors_dir), network=_network(recipe, settings))
-
-
-def _network(recipe: Recipe, settings: Settings) -> Network | None:
-    """None where all imagery lies on this machine: then no secret is read, and none travels."""
-    from pipelines.inputs import parse_input
-
-    far = recipe.search is not None or any(is_remote(parse_input(text).href) for text in recipe.inputs)
-    return settings.network if far else None
+    return look(recipe, card, load_sensors(settings.sensors_dir), network=settings.network_for(recipe))
 
 
 def _plan(recipe: Recipe, card: ModelCard, settings: Settings, actors: int) -> Plan:
