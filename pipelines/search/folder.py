@@ -129,7 +129,7 @@ def _tagged(path: Path) -> datetime | None:
     import rasterio
 
     try:
-        with rasterio.open(path) as dataset:
+        with rasterio.open(path, driver="GTiff") as dataset:  # no other: a VRT of that name would ask whom it likes
             text = str(dataset.tags().get(_DATETIME, ""))
         return datetime.strptime(text, "%Y:%m:%d %H:%M:%S").replace(tzinfo=UTC)
     except (*FAILURES, ValueError):
