@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -81,9 +82,11 @@ def several_nodes(*options):
     values = environment.variables({}, loopback=True, auth="disabled")
     folder = scratch.make()
     with environment.applied(values):
-        from ray._common.utils import reset_ray_address
+        from ray._common.utils import get_ray_address_file, reset_ray_address
         from ray.cluster_utils import Cluster
 
+        # Ray's test cluster leaves its address in the default folder, wherever its own lies, and expects that to exist.
+        Path(get_ray_address_file(None)).parent.mkdir(parents=True, exist_ok=True)
         cluster = Cluster()
         try:
             for number, given in enumerate(options):
