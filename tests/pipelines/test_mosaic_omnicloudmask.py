@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -181,6 +182,32 @@ def test_codes_are_those_of_the_patch_that_holds_the_pixel(tmp_path):
         shared = window.intersection(Window(row * CORE, col * CORE, CORE, CORE))
         wanted[shared.within(window)] = codes[shared.within(Window(row * CORE, col * CORE, CORE, CORE))]
     assert_array_equal(found, wanted)
+
+
+@pytest.mark.slow
+def test_the_documented_export_gives_the_classes_of_the_original(tmp_path):
+    """The package's smaller network with random weights, normalised and run by torch as the package does."""
+    torch = pytest.importorskip("torch")
+    smp = pytest.importorskip("segmentation_models_pytorch")
+    torch.manual_seed(0)
+    net = smp.Unet("tu-regnety_004", encoder_weights=None, in_channels=3, classes=4).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(net, (torch.zeros(1, 3, PATCH, PATCH),), tmp_path / "net.onnx", dynamo=False)
+    rng = np.random.default_rng(0)
+    data = np.kron(rng.integers(300, 6000, (3, 128, 128)), np.ones((8, 8))) + rng.integers(0, 300, (3, PATCH, PATCH))
+    data[:, :400, :300] = 0
+    valid = data != 0
+    found = Classifier(mask_of(tmp_path / "net.onnx")).codes("s", Window(0, 0, CORE, CORE), lambda _: (data, valid))
+    x, seen = torch.from_numpy(data.astype(np.float32)), torch.from_numpy(valid)
+    count = seen.sum(dim=(1, 2), keepdim=True)
+    centred = torch.where(seen, x - x.sum(dim=(1, 2), keepdim=True) / count, 0)
+    with torch.no_grad():
+        logits = net((centred / ((centred**2).sum(dim=(1, 2), keepdim=True) / count).sqrt())[None])[0]
+    wanted = np.where(valid.all(axis=0), logits.argmax(dim=0).numpy(), 255)[HALO:-HALO, HALO:-HALO]
+    assert len(np.unique(wanted)) > 2
+    assert (found != wanted).mean() < 1e-4
+    assert_array_equal(found == 255, wanted == 255)
 
 
 def test_each_patch_is_looked_at_once_by_all_threads(net):
