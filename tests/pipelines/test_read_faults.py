@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from pipelines.gdal import Access, Retry
 from pipelines.inspect import Declared, inspect, parse_input
 from pipelines.read import Reader
 from pipelines.remote.network import Network
+from pipelines.search.folder import _tagged
 from swathe.card import Input
 from swathe.errors import ReadError
 from swathe.recipe import Radiometry
@@ -267,6 +269,21 @@ def test_gdal_cannot_reach_the_network_by_itself(server, href):
     with access.env("a.tif"), pytest.raises(RasterioError):
         access.open(address, "GTiff")
     assert server.requests == []
+
+
+def test_nor_for_a_virtual_file_in_a_folder_of_scenes(server, tmp_path):
+    (tmp_path / "scenes").mkdir()
+    trojan = tmp_path / "scenes" / "B04.tif"
+    trojan.write_text(
+        '<VRTDataset rasterXSize="9" rasterYSize="8" subClass="VRTWarpedDataset">'
+        '<VRTRasterBand dataType="Int16" band="1" subClass="VRTWarpedRasterBand"/>'
+        f"<GDALWarpOptions><SourceDataset>/vsicurl/{server.url('a.tif')}</SourceDataset></GDALWarpOptions></VRTDataset>"
+    )
+    assert _tagged(trojan) is None
+    assert server.requests == []
+    with suppress(RasterioError):
+        rasterio.open(trojan)
+    assert server.requests != []  # anyone else's GDAL asks
 
 
 def test_nor_while_a_file_at_an_address_is_read(server, reader, scene):
