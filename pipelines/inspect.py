@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,13 +17,14 @@ from pipelines.header import Header, read_headers
 from pipelines.inputs import Files, InputSpec, by_date, parse_input
 from pipelines.match import SKIP, Found, Names, Naming, fitting, match, tokens, vocabulary
 from pipelines.peek import version_of
-from pipelines.radiometry import Units, nodata_of, units
+from pipelines.radiometry import UNNAMED, Units, nodata_of, units
 from swathe.bands import NAMES
 from swathe.card import Input
 from swathe.errors import BandError, GridError
 from swathe.imagery import Acquisition, BandSource, Imagery, is_remote, shown
 from swathe.recipe import Radiometry
 from swathe.sensor import SensorProfile
+from swathe.unit import settle
 
 if TYPE_CHECKING:
     from pipelines.remote.network import Network
@@ -76,7 +77,7 @@ def inspect(
     grid = _one_grid([n[band].header for n in names for band in chosen])
     found = [_acquisition(f, n, chosen, p, declared) for f, n, p in zip(dates, names, profiles, strict=True)]
     stand_ins = [f"{b} stands in for {w}" for w, b in zip(wanted.bands, chosen, strict=True) if b != w]
-    return _imagery(grid, found, _label(declared), stand_ins)
+    return _in_units_of(wanted, _imagery(grid, found, _label(declared), stand_ins))
 
 
 def _check_names(bands: Sequence[str]) -> None:
@@ -233,6 +234,20 @@ def _imagery(grid: Header, dates: Sequence[_Dated], sensor: str, stand_ins: Iter
         pixel_bytes=sum(_pixel_bytes(h, dates) for h in headers.values()),
         notes=tuple(dict.fromkeys((*stand_ins, *(note for date in dates for note in date.notes)))),
     )
+
+
+def _in_units_of(wanted: Input, imagery: Imagery) -> Imagery:
+    """Converted where the model wants it. Raises BandError (``band.unit``) where units do not fit.
+
+    What the user declared and what tags say is a scale without a unit: it is taken as the model's.
+    """
+    if imagery.unit in UNNAMED:
+        return imagery
+    conversion = settle(wanted, imagery.unit)
+    if conversion is None:
+        return imagery
+    note = f"{imagery.unit} was converted to {conversion.unit}: {conversion.value}"
+    return replace(imagery, conversion=conversion, unit=conversion.unit, notes=(*imagery.notes, note))
 
 
 def _pixel_bytes(header: Header, dates: Sequence[_Dated]) -> int:

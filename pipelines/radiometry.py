@@ -20,6 +20,9 @@ from swathe.imagery import shown
 from swathe.recipe import Radiometry
 from swathe.sensor import SensorProfile
 
+DECLARED, TAGGED = "as declared", "as tagged"
+UNNAMED = frozenset({DECLARED, TAGGED})
+"""Units of which only a scale is known."""
 _TOO_BRIGHT = 3.0
 """No scene's median reflectance is above this; scaled ones (0..255, 0..10000) are far above."""
 _PLAUSIBLE = (-0.03, 1.5)
@@ -44,14 +47,14 @@ class Units:
 def units(name: str, found: Found, profile: SensorProfile | None, said: Radiometry, fits: Sequence[str]) -> Units:
     """Of one band; ``fits`` are profiles worth a hint. Raises BandError (``band.radiometry``)."""
     if said.scale is not None:
-        return Units(said.scale, said.offset or 0.0, "as declared")
+        return Units(said.scale, said.offset or 0.0, DECLARED)
     if said.offset is not None:
         raise _unknown("--offset without --scale says too little", "give both", "--offset")
     if profile is not None:
         return _of_profile(name, found, profile)
     tags = found.header.scales[found.index - 1], found.header.offsets[found.index - 1]
     if tags != (1.0, 0.0):
-        return Units(*tags, "as tagged")
+        return Units(*tags, TAGGED)
     _refuse_guess(name, found, fits)
     return Units(1.0, 0.0, "reflectance")
 

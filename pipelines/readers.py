@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.gdal import Access
+from pipelines.power import convert
 from pipelines.read import Reader, strip_cache_mb
 from swathe.imagery import Imagery
 from swathe.mosaic import BLOCK, Mosaic
@@ -58,9 +59,14 @@ class FileReader:
     def __init__(self, imagery: Imagery, access: Access, network: Network | None) -> None:
         """Prepare to read."""
         self._reader = Reader(imagery, access, network)
-        self.read = self._reader.read
+        self._conversion = imagery.conversion
         self.close = self._reader.close
         self._before: dict[str, int] = {}
+
+    def read(self, window: Window) -> Stack:
+        """See :class:`WindowReader`."""
+        stack = self._reader.read(window)
+        return stack if self._conversion is None else convert(stack, self._conversion)
 
     def ahead(self, windows: Iterable[Window]) -> None:
         """One strip is read ahead by the heart's own thread, which for files is enough."""

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from swathe.unit import Conversion
+
 REMOTE = ("http://", "https://", "s3://")
 
 
@@ -65,6 +67,8 @@ class Imagery:
     """(href, stamp) of every file: a reader refuses one that was replaced since. Size, and the ETag of a URL."""
     pixel_bytes: int = 0
     """Bytes per pixel that GDAL keeps when it reads all files: every band of a pixel-interleaved one."""
+    conversion: Conversion | None = None
+    """Of units, where the model wants others than the files have; after scale and offset. ``unit`` is the result's."""
     notes: tuple[str, ...] = ()
     """What the user should know: a band that stands in for another, a tag that a profile overruled."""
 
@@ -82,6 +86,7 @@ class Imagery:
             "dates": [d.when for d in self.dates],
             "bands": bands,
             "grid": (self.crs, self.transform, self.shape),
+            **({"conversion": self.conversion.value} if self.conversion else {}),
         }
 
 

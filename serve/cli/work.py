@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from serve.cli import show
 from swathe.composite import Composite
 from swathe.errors import INCOMPLETE, InputError, SwatheError
 from swathe.recipe import ProductSettings, Radiometry, Recipe, Search
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pipelines.store.blobs import Blobs
     from serve.settings import Settings
     from swathe.card import ModelCard
-    from swathe.plan import Cost, Plan
+    from swathe.plan import Plan
 
 SEARCHED = "Imagery that is searched for"
 Model = Annotated[str, typer.Option("--model", "-m", help="Id of a model card; see `swathe models`.")]
@@ -109,7 +110,7 @@ def run(  # noqa: PLR0913, PLR0917  options of a command
     if submit:
         raise typer.Exit(_submit(recipe, settings, out, as_json=as_json))
     outcome = execute(recipe, settings, Way(out, local, overwrite, as_json, precision))
-    _conclude(outcome, out, as_json=as_json)
+    show.conclusion(outcome, out, as_json=as_json)
     raise typer.Exit(0 if outcome.state == "done" else INCOMPLETE)
 
 
@@ -132,7 +133,7 @@ def plan(  # noqa: PLR0913, PLR0917  options of a command
     if as_json:
         sys.stdout.write(json.dumps(found.as_dict(), indent=1, default=str) + "\n")
     else:
-        _show_plan(found)
+        show.plan(found)
 
 
 def wanted(source: str | None, dates: str | None, composite: str | None, **more: Any) -> Search | None:
@@ -385,64 +386,3 @@ def _warn(made: Plan, way: Way) -> None:
     for text in (*made.warnings, *made.work.imagery.notes):
         if not way.as_json:
             sys.stderr.write(f"  note: {text}\n")
-
-
-def _joined(found: Plan) -> str:
-    from swathe.mosaic import Mosaic
-
-    imagery = found.work.imagery
-    return f", {found.cost.scenes} scene(s), {imagery.composite.value}" if isinstance(imagery, Mosaic) else ""
-
-
-def _fetched(cost: Cost) -> str:
-    return f", {cost.fetch_mb:,.1f} MB over the network" if cost.fetch_mb else ""
-
-
-def _time(cost: Cost) -> str:
-    how = "as earlier runs here took" if cost.seconds_from == "measured" else "a guess: this model has not run here yet"
-    return f"{cost.seconds:,.0f} s ({how})"
-
-
-def _show_plan(found: Plan) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    cost, work = found.cost, found.work
-    table = Table(show_header=False, box=None)
-    for name, value in (
-        ("model", f"{work.card.id} ({work.card.title})"),
-        ("imagery", f"{work.imagery.sensor}, {len(work.imagery.dates)} date(s), {work.imagery.unit}{_joined(found)}"),
-        ("grid", f"{work.shape[1]} x {work.shape[0]} px, {cost.area_km2:,.2f} km²"),
-        ("chunks", f"{len(found.chunks)} of up to {found.chunk_shape[1]} x {found.chunk_shape[0]} px"),
-        ("tiles", f"{cost.tiles:,} at most, {cost.repeated:.1%} of them done twice"),
-        ("to read", f"{cost.read_mb:,.0f} MB uncompressed{_fetched(cost)}"),
-        ("memory", f"{cost.worker_mb:,.0f} MB an actor at most"),
-        ("time", _time(cost)),
-        ("key", found.key[:16]),
-    ):
-        table.add_row(name, value)
-    console = Console()
-    console.print(table)
-    for text in (*found.warnings, *work.imagery.notes):
-        console.print(f"note: {text}")
-
-
-def _conclude(outcome: Outcome, out: str, *, as_json: bool) -> None:
-    if as_json:
-        line = {"event": "end", "state": outcome.state.value, "out": out, "already": outcome.already}
-        sys.stdout.write(json.dumps(line) + "\n")
-        return
-    from rich.console import Console
-
-    console, facts = Console(), outcome.report
-    valid, chunks = facts["pixels"]["valid_fraction"], facts["chunks"]
-    word = "[green]done[/]" if outcome.state == "done" else "[red]incomplete[/]"
-    again = " (it was there already)" if outcome.already else ""
-    console.print(f"{word}{again}: {valid:.1%} of the pixels have a result; {chunks['failed']} chunks failed")
-    for name in ("result.tif", "score.tif", "features.parquet", "features.geojson", "preview.png", "item.json"):
-        if "://" not in out and (Path(out) / name).exists():
-            console.print(f"  {Path(out) / name}")
-    if "://" in out:
-        console.print(f"  {out}")
-    for lost in facts["failed"][:5]:
-        console.print(f"  [red]lost[/] {lost}")

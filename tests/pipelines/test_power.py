@@ -213,3 +213,36 @@ def test_a_model_of_reflectance_is_refused_before_anything_is_searched(tmp_path)
     })  # fmt: skip
     with pytest.raises(BandError, match="wants reflectance, the imagery comes in dB"):
         look(card_of("", ("red", "nir")), source, "4.50,43.58,4.54,43.60")
+
+
+def test_files_in_linear_power_reach_a_model_that_wants_decibels(tmp_path, sensors):
+    """Through the same look and reader as a run; and what does not fit is refused by name."""
+    from pipelines.begin import look
+    from pipelines.gdal import Access
+    from pipelines.readers import FileReader
+    from swathe.card import Input
+    from swathe.errors import BandError
+    from swathe.recipe import Recipe
+    from swathe.window import Window
+    from tests.pipelines.tiffs import write_tif
+
+    power = np.array([[[0.1, 1.0], [0.01, 0.0]]], np.float32)
+    path = write_tif(tmp_path / "vv.tif", power, descriptions=("vv",))
+    eats = Input(bands=("vv",), unit="dB")
+    imagery = look_at(look, Recipe("m", (str(path),), "sentinel-1-rtc-linear"), eats, sensors)
+    assert imagery.unit == "dB"
+    assert any("converted to dB" in note for note in imagery.notes)
+    reader = FileReader(imagery, Access(), None)
+    stack = reader.read(Window(0, 0, 2, 2))
+    reader.close()
+    np.testing.assert_allclose(stack.data[0, 0], [[-10, 0], [-20, 0]], atol=1e-6)
+    assert stack.mask[0].tolist() == [[True, True], [True, False]]
+    with pytest.raises(BandError) as caught:
+        look_at(look, Recipe("m", (str(path),), "sentinel-1-rtc-linear"), Input(bands=("vv",), unit="kelvin"), sensors)
+    assert caught.value.problem.code == "band.unit"
+
+
+def look_at(look, recipe, eats, sensors):
+    from types import SimpleNamespace
+
+    return look(recipe, SimpleNamespace(input=eats), sensors)

@@ -1,0 +1,78 @@
+"""What ``swathe plan`` and ``swathe run`` show: a table before, and afterwards how it ended."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipelines.run import Outcome
+    from swathe.plan import Cost, Plan
+
+PRODUCTS = ("result.tif", "score.tif", "observations.tif", "features.parquet", "features.geojson", "preview.png",
+            "item.json")  # fmt: skip
+
+
+def _joined(found: Plan) -> str:
+    from swathe.mosaic import Mosaic
+
+    imagery = found.work.imagery
+    return f", {found.cost.scenes} scene(s), {imagery.composite.value}" if isinstance(imagery, Mosaic) else ""
+
+
+def _fetched(cost: Cost) -> str:
+    return f", {cost.fetch_mb:,.1f} MB over the network" if cost.fetch_mb else ""
+
+
+def _time(cost: Cost) -> str:
+    how = "as earlier runs here took" if cost.seconds_from == "measured" else "a guess: this model has not run here yet"
+    return f"{cost.seconds:,.0f} s ({how})"
+
+
+def plan(found: Plan) -> None:
+    """What a run would do and take."""
+    from rich.console import Console
+    from rich.table import Table
+
+    cost, work = found.cost, found.work
+    table = Table(show_header=False, box=None)
+    for name, value in (
+        ("model", f"{work.card.id} ({work.card.title})"),
+        ("imagery", f"{work.imagery.sensor}, {len(work.imagery.dates)} date(s), {work.imagery.unit}{_joined(found)}"),
+        ("grid", f"{work.shape[1]} x {work.shape[0]} px, {cost.area_km2:,.2f} km²"),
+        ("chunks", f"{len(found.chunks)} of up to {found.chunk_shape[1]} x {found.chunk_shape[0]} px"),
+        ("tiles", f"{cost.tiles:,} at most, {cost.repeated:.1%} of them done twice"),
+        ("to read", f"{cost.read_mb:,.0f} MB uncompressed{_fetched(cost)}"),
+        ("memory", f"{cost.worker_mb:,.0f} MB an actor at most"),
+        ("time", _time(cost)),
+        ("key", found.key[:16]),
+    ):
+        table.add_row(name, value)
+    console = Console()
+    console.print(table)
+    for text in (*found.warnings, *work.imagery.notes):
+        console.print(f"note: {text}")
+
+
+def conclusion(outcome: Outcome, out: str, *, as_json: bool) -> None:
+    """How a run ended, and where its products lie."""
+    if as_json:
+        line = {"event": "end", "state": outcome.state.value, "out": out, "already": outcome.already}
+        sys.stdout.write(json.dumps(line) + "\n")
+        return
+    from rich.console import Console
+
+    console, facts = Console(), outcome.report
+    valid, chunks = facts["pixels"]["valid_fraction"], facts["chunks"]
+    word = "[green]done[/]" if outcome.state == "done" else "[red]incomplete[/]"
+    again = " (it was there already)" if outcome.already else ""
+    console.print(f"{word}{again}: {valid:.1%} of the pixels have a result; {chunks['failed']} chunks failed")
+    for name in PRODUCTS:
+        if "://" not in out and (Path(out) / name).exists():
+            console.print(f"  {Path(out) / name}")
+    if "://" in out:
+        console.print(f"  {out}")
+    for lost in facts["failed"][:5]:
+        console.print(f"  [red]lost[/] {lost}")
