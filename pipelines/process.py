@@ -12,7 +12,8 @@ Memory is two strips (one row of tiles high, one chunk wide), whatever the area.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -96,15 +97,16 @@ class Blend:
 
 def process(
     chunk: Chunk, work: Work, read: Read, predict: Predictor, inside: Inside, tally: Tally | None = None
-) -> Iterator[Raster]:
+) -> Generator[Raster]:
     """Give the chunk's rows from top to bottom, as blocks of blended predictions on the output grid.
 
     A pixel's value depends on the tiles that cover it and on nothing else. Lost tiles weigh nothing and are
     listed in ``tally``; pixels that only they covered are masked out and counted as lost.
     """
     tally = tally if tally is not None else Tally()
-    read_ahead = ahead(_strips(chunk, work, read, inside, tally))
-    yield from _down(_across(read_ahead, work, predict, tally), chunk, work, tally)
+    # Closed by hand: after an interruption its traceback would keep the thread reading, while files are closed.
+    with closing(ahead(_strips(chunk, work, read, inside, tally))) as read_ahead:
+        yield from _down(_across(read_ahead, work, predict, tally), chunk, work, tally)
 
 
 # --- read -----------------------------------------------------------------------------------------------------------

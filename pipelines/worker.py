@@ -8,7 +8,7 @@ import resource
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -123,10 +123,11 @@ class ChunkWorker:
         writer = PartWriter(self.room, chunk, self.spec, grid=work.grid, rules=self.order.rules(), attempt=name)
         with clock.around(writer), Behind[Raster](clock.timed(self._written_by(writer))) as behind:
             self.reader.ahead(work.pixels_of(window) for window in strips(chunk, work))
-            for block in process(chunk, work, self.reader.read, self.predict, self._inside, tally):
-                behind.put(block)
-                self._progress(chunk, block)
-                del block  # or it would keep its strip while the next one is predicted
+            with closing(process(chunk, work, self.reader.read, self.predict, self._inside, tally)) as blocks:
+                for block in blocks:
+                    behind.put(block)
+                    self._progress(chunk, block)
+                    del block  # or it would keep its strip while the next one is predicted
         part = writer.part
         files = part.files if part else {}
         classes = {str(value): count for value, count in part.counts.items()} if part else {}
