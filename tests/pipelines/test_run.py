@@ -240,7 +240,7 @@ def env(tmp_path):
     return os.environ | {"SWATHE_DATA_DIR": str(tmp_path / "data")}
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_killed_program_resumes(large, tmp_path, how):
     whole = tmp_path / "whole"
     subprocess.run(command(whole, large, "--local"), env=env(tmp_path), check=True, capture_output=True)

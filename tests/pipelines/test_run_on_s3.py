@@ -94,6 +94,7 @@ def test_leaves_the_bytes_of_a_run_in_a_folder(run_there, looped, stored):
     assert not [p for p in looped.iterdir() if p.name.startswith("s3")]
 
 
+@pytest.mark.slow
 def test_inputs_lie_there_too(run_there, looped, scene, stored, s3_server, monkeypatch):
     stored.put_file("in/scene.tif", scene)
     for name, value in s3_server.environment().items():
@@ -122,6 +123,7 @@ def test_resumes_there_with_the_missing_chunks(run_there, looped, stored):
     assert states == ["planned", "preparing", "running", "interrupted", "preparing", "running", "finishing", "done"]
 
 
+@pytest.mark.slow
 def test_a_part_that_was_lost_is_done_again(run_there, looped, stored):
     with pytest.raises(Interrupted):
         run_there(stored, Weak(3))
@@ -143,6 +145,7 @@ def test_done_is_done(run_there, stored):
     assert stored.look("result.tif").modified == before
 
 
+@pytest.mark.slow
 def test_another_run_there_is_not_touched(run_there, looped, stored):
     run_there(stored)
     with pytest.raises(OutputError) as caught:
@@ -186,6 +189,7 @@ def test_of_two_drivers_one_runs(run_there, looped, stored):
     assert_same_bytes(looped, stored)
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_process_do_not_mix(go, run_there, ndwi, write_scene, s3_server, tmp_path):
     """Their chunks have the same names."""
     own_scratch()  # of the process, as an earlier run would have left it
@@ -224,6 +228,7 @@ def test_two_runs_of_one_process_do_not_mix(go, run_there, ndwi, write_scene, s3
         assert_same_bytes(whole, store, ("result.tif", "features.parquet"))
 
 
+@pytest.mark.slow
 def test_who_was_taken_over_stops_and_publishes_nothing(run_there, stored):
     class Robbed(Loop):
         def map(self, hire, order, chunks):
@@ -242,6 +247,7 @@ def test_who_was_taken_over_stops_and_publishes_nothing(run_there, stored):
     assert not {"result.tif", "report.json", "item.json"} & names_of(stored)
 
 
+@pytest.mark.slow
 def test_a_poisonous_chunk_is_given_up_there_too(run_there, stored):
     class Deadly(Loop):
         def map(self, hire, order, chunks):
@@ -274,6 +280,7 @@ def test_a_place_that_cannot_be_used_is_told_before_anything_runs(run_there, s3_
     assert caught.value.hint
 
 
+@pytest.mark.slow
 def test_a_store_that_goes_away_stops_the_run_and_costs_no_chunk(run_there, looped, stored, s3_server):
     """Keys are changed half-way, which a worker notices when it wants to keep what it made."""
 
@@ -382,6 +389,7 @@ class Apart(Loop):
             yield from json.loads(ended.stdout)
 
 
+@pytest.mark.slow
 def test_workers_need_no_shared_disk(go, run_there, ndwi, stored, tmp_path):
     go(tmp_path / "whole", card=ndwi, chunk=512)
     outcome, _ = run_there(stored, Apart(tmp_path / "workers"), card=ndwi)

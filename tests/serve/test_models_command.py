@@ -94,6 +94,7 @@ def test_an_unknown_model_is_told(swathe):
     assert "water-mndwi" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_a_card_is_added_registered_and_shown(swathe, card, settings, tmp_path):
     added = json.loads(swathe("add", card, "--json"))
     assert added["id"] == "mine"
