@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.ledger import Ledger
+from pipelines.remote.network import Network
 from pipelines.runner import Loop
 from pipelines.store.blobs import StoreSettings, open_blobs
 from pipelines.store.scratch import own_scratch, scratch
@@ -99,11 +100,9 @@ def test_inputs_lie_there_too(run_there, looped, scene, stored, s3_server, monke
     stored.put_file("in/scene.tif", scene)
     for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AWS_S3_ENDPOINT", s3_server.endpoint.removeprefix("http://"))
-    monkeypatch.setenv("AWS_HTTPS", "NO")
-    monkeypatch.setenv("AWS_VIRTUAL_HOSTING", "FALSE")
     out = stored.below("out")
-    outcome, _ = run_there(out, inputs=(f"{stored.place}/in/scene.tif",))
+    network = Network(s3_endpoint=s3_server.endpoint)
+    outcome, _ = run_there(out, inputs=(f"{stored.place}/in/scene.tif",), network=network)
     assert outcome.state is State.DONE
     assert_same_bytes(looped, out, ("result.tif", "score.tif"))
 
