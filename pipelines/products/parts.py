@@ -13,7 +13,6 @@ from typing import Any, Self
 import numpy as np
 import rasterio
 import rasterio.windows
-from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio._err import CPLE_BaseError  # pyright: ignore[reportMissingModuleSource]  what rasterio.shutil lets through
 from rasterio.errors import RasterioError
@@ -94,7 +93,7 @@ class PartWriter:
             for name in self._names():
                 self._temporary(name).unlink(missing_ok=True)
 
-    def write(self, raster: Raster, beside: Mapping[str, NDArray[np.generic]] | None = None) -> None:
+    def write(self, raster: Raster, beside: Mapping[str, Stored] | None = None) -> None:
         """The next rows, over the full width of the chunk. Raises OutputError where the disk is full.
 
         ``beside``: rows of files that the model did not make, name -> (bands, H, W).

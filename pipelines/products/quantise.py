@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipelines.products.layer import SCORE_STEPS, Kind, LayerSpec
 from swathe.errors import ModelError
 
-Stored = NDArray[np.uint8] | NDArray[np.float32]
+Stored = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
 
 _SLAB = 1 << 15
 """Pixels of a slab."""
