@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from pipelines.remote.fetch import Fetcher
-from pipelines.remote.network import Network
 
 from pipelines.blocks.limits import Limits
 from pipelines.blocks.open import Opener
+from pipelines.remote.fetch import Fetcher
+from pipelines.remote.network import Network
 from swathe.errors import ImageryError, ReadError, SwatheError
 from swathe.scene import Asset, AssetGrid
 from swathe.source import Auth

@@ -5,13 +5,13 @@ import zlib
 
 import numpy as np
 import pytest
-from pipelines.remote.fetch import Fetcher
-from pipelines.remote.network import Network
-from pipelines.remote.secrets import Secrets
 
 from pipelines.blocks.matrix import matrix_of
 from pipelines.blocks.open import Opener
 from pipelines.gdal import Retry
+from pipelines.remote.fetch import Fetcher
+from pipelines.remote.network import Network
+from pipelines.remote.secrets import Secrets
 from swathe.errors import ImageryError, InputError, ReadError
 from swathe.scene import Asset
 from swathe.source import Auth, TileService
