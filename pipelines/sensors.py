@@ -13,7 +13,7 @@ from swathe.errors import BandError, InputError
 from swathe.sensor import SensorProfile
 
 
-class _Strict(yaml.SafeLoader):
+class StrictLoader(yaml.SafeLoader):
     """YAML that refuses a key given twice; plain YAML silently keeps the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -42,7 +42,7 @@ def load_sensors(folder: Path) -> dict[str, SensorProfile]:
 def read_sensor(file: Path) -> SensorProfile:
     """One profile; its id is the file's name. Raises InputError (``sensor.invalid``)."""
     try:
-        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=_Strict)  # noqa: S506  a SafeLoader
+        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=StrictLoader)  # noqa: S506  a SafeLoader
         profile = SensorProfile.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]

@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from pipelines.search.radiometry import PROVIDERS
-from pipelines.sensors import _Strict
+from pipelines.sensors import StrictLoader
 from swathe.errors import InputError
 from swathe.imagery import is_remote
 from swathe.source import Auth, AuthKind, MaskRule, RadiometryRule, SourceCard, SourceKind, SourceMask
@@ -46,7 +46,7 @@ def read_source(file: Path) -> SourceCard:
     Raises InputError (``source.invalid``).
     """
     try:
-        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=_Strict)  # noqa: S506  a SafeLoader
+        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=StrictLoader)  # noqa: S506  a SafeLoader
         card = SourceCard.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
