@@ -10,7 +10,14 @@
     │   ├── UnknownModelError        no card of that id
     │   ├── WeightsError             weights missing, corrupt, unverifiable
     │   ├── UnsafeModelError         a config or checkpoint asks for code we do not run
-    │   └── OutputError              the output folder is taken, read-only or full
+    │   ├── OutputError              the output folder is taken, read-only or full
+    │   ├── AccessError              who asks is not known
+    │   │   └── ForbiddenError       who asks is known, and may not
+    │   ├── NotFoundError            there is no such thing, or it is somebody else's
+    │   ├── ConflictError            the thing is not in a state for this, or has changed meanwhile
+    │   └── LimitError               more than is allowed: of a size (422, 413), or at this time (BusyError)
+    │       └── BusyError            come again later; says when
+    ├── StoreError                   the service's database or storage is out of reach
     ├── ReadError                    imagery that was readable at the plan is lost now
     ├── ModelError                   the model failed on a tile (shape, NaN, runtime)
     ├── ClusterError                 Ray cannot be started, reached or kept
@@ -159,6 +166,60 @@ class OutputError(InputError):
     title = "The output cannot be written."
 
 
+class AccessError(InputError):
+    """Who asks is not known: no key, a wrong one, an expired one."""
+
+    code = "access"
+    title = "The request is not authorised."
+
+
+class ForbiddenError(AccessError):
+    """Who asks is known, and may not."""
+
+    code = "access.forbidden"
+    title = "The key does not allow this."
+
+
+class NotFoundError(InputError):
+    """There is no such thing, or it is somebody else's: the answer is the same."""
+
+    code = "unknown"
+    title = "There is no such thing."
+
+
+class ConflictError(InputError):
+    """The thing is not in a state for this, or has changed meanwhile."""
+
+    code = "conflict"
+    title = "This cannot be done now."
+
+
+class LimitError(InputError):
+    """More than is allowed: the problem names both numbers."""
+
+    code = "limit"
+    title = "This is more than is allowed."
+
+
+class BusyError(LimitError):
+    """Too much at this time; ``retry_after`` says when to come again."""
+
+    code = "busy"
+    title = "Too much at this time."
+
+    def __init__(self, detail: str, *, hint: str = "", field: str = "", code: str = "", retry_after: int = 5) -> None:
+        """``retry_after``: seconds."""
+        super().__init__(detail, hint=hint, field=field, code=code)
+        self.retry_after = retry_after
+
+
+class StoreError(SwatheError):
+    """The service's database or storage is out of reach."""
+
+    code = "store"
+    title = "The service cannot reach its own storage."
+
+
 class ReadError(SwatheError):
     """Imagery that was readable when the run was planned is lost now."""
 
@@ -199,6 +260,13 @@ STATUS: dict[type[SwatheError], int] = {
     WeightsError: 409,
     UnsafeModelError: 403,
     OutputError: 507,
+    AccessError: 401,
+    ForbiddenError: 403,
+    NotFoundError: 404,
+    ConflictError: 409,
+    LimitError: 422,
+    BusyError: 429,
+    StoreError: 503,
     ReadError: 502,
     ModelError: 500,
     ClusterError: 503,

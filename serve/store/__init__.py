@@ -1,0 +1,1 @@
+"""What the service remembers: users, jobs and their events, uploads, models, in SQLite or PostgreSQL."""
