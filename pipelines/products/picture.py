@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
 from pipelines.products.layer import CLASS_NODATA, Kind, LayerSpec
+from pipelines.products.quantise import Stored
 
 Rgba = NDArray[np.uint8]
 
@@ -53,6 +54,14 @@ def picture(cog: Path, layer: LayerSpec, side: int, aspect: float, *, overlay: b
         vectors = file.read(out_shape=(file.count, *small), resampling=_way(file, small))
         rgba = _enlarged(_components(vectors), shape)
         return Picture(rgba, rgba[..., 3] > 0)
+
+
+def coloured(stored: Stored, layer: LayerSpec) -> Rgba:
+    """(H, W, 4) colours of a whole ``result`` (bands, H, W) that is held in memory, pixel by pixel."""
+    if layer.kind is Kind.CLASSES:
+        return _classes(stored[0].astype(np.uint8, copy=False), layer, overlay=False)
+    values = stored.astype(np.float32, copy=False)
+    return _values(values[0], layer).rgba if layer.kind is Kind.VALUES else _components(values)
 
 
 def size(height: int, width: int, side: int, aspect: float) -> tuple[int, int]:

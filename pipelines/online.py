@@ -1,0 +1,238 @@
+"""One small image at once: the same look, preparation and heart as a run, and a single product in memory.
+
+What a run spreads over files and workers is done here in one go, for whoever waits for the answer: no chunks, no
+part files, no resume. The pixels are those of ``swathe run`` (``process.py`` makes them); what cannot be answered
+whole is refused, as there is no report that could say what is missing.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.predictor import Predictor
+from models.weights import ModelHome
+from pipelines.area import inside
+from pipelines.begin import begin, look
+from pipelines.fit import fit_over_area
+from pipelines.gdal import Access, Retry
+from pipelines.process import Tally, process
+from pipelines.products import single
+from pipelines.products.layer import LayerSpec, layer_of
+from pipelines.products.quantise import Stored, quantise
+from pipelines.remote.network import Network
+from pipelines.runner import Loop
+from pipelines.worker import Order
+from swathe.card import ModelCard
+from swathe.errors import InputError, LimitError, ModelError, ReadError, SwatheError
+from swathe.lattice import Chunk
+from swathe.plan import Plan, Work
+from swathe.recipe import Recipe
+from swathe.sensor import SensorProfile
+from swathe.window import Window
+
+ONCE = Access(Retry(attempts=2), cache_mb=64)
+"""Somebody waits: what does not come soon is refused."""
+
+
+class Form(StrEnum):
+    """What the answer is to be."""
+
+    TIFF = "image/tiff"
+    """GeoTIFF with palette and class names."""
+    PNG = "image/png"
+    """The card's colours, a pixel each; nodata is transparent."""
+    JSON = "application/json"
+    """Classes with their areas, or statistics of the values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One small request."""
+
+    recipe: Recipe
+    """What is wanted. Its ``inputs`` are empty where ``image`` holds the imagery."""
+    image: bytes | None = field(default=None, repr=False)
+    """A file, as it was sent."""
+    form: Form = Form.TIFF
+    """See there."""
+    max_pixels: int = 4_194_304
+    """Of the imagery; more is refused before a pixel is predicted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of it."""
+
+    body: bytes = field(repr=False)
+    """In the form that was asked for."""
+    form: Form
+    """See there."""
+    pixels: int
+    """Of the output grid."""
+    tiles: int
+    """Forwards of the network."""
+    seconds: dict[str, float]
+    """``look``, ``process`` (of which ``predict``: in the network, and waiting for it), ``product``, ``total``."""
+    warnings: tuple[str, ...] = ()
+    """What the user should know."""
+
+
+class _InTurn:
+    """A predictor for several threads: one forward at a time, each with an output of its own."""
+
+    def __init__(self, predict: Predictor) -> None:
+        self._predict, self._turn = predict, threading.Lock()
+        self.info = predict.info
+
+    def __call__(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
+        with self._turn:
+            return self._predict(tiles).copy()  # the next one to call may overwrite it
+
+
+class Online:
+    """One model, loaded, answering questions; threads may share it: they take turns at the network alone."""
+
+    def __init__(
+        self, card: ModelCard, home: ModelHome, sensors: Mapping[str, SensorProfile], threads: int = 1,
+        network: Network | None = None,
+    ) -> None:  # fmt: skip
+        """Load the model. ``network``: for imagery at addresses. Raises what ``models.load.load`` raises."""
+        from models.load import ensure, load
+
+        self.card = ensure(card, home).card
+        self._home, self._sensors, self._network = home, sensors, network
+        self._layer = layer_of(self.card)
+        self._predict = None if _fits(self.card) else _InTurn(load(self.card, home, threads))
+
+    def __call__(self, question: Question) -> Answer:
+        """Answer one. Raises InputError and its kin, LimitError (``limit.pixels``), ModelError, ReadError."""
+        began = time.perf_counter()
+        seconds: dict[str, float] = {}
+        with _as_file(question) as recipe:
+            with _timed(seconds, "look"):
+                plan = self._plan(recipe, question.max_pixels)
+            stored, tally = self._stored(plan.work, seconds)
+        with _timed(seconds, "product"):
+            body = self._product(question.form, plan, stored, tally)
+        seconds["total"] = time.perf_counter() - began
+        rounded = {name: round(value, 4) for name, value in seconds.items()}
+        notes = (*plan.warnings, *plan.work.imagery.notes)
+        return Answer(body, question.form, plan.cost.pixels, tally.tiles, rounded, notes)
+
+    def _plan(self, recipe: Recipe, most: int) -> Plan:
+        imagery = self._look(recipe)
+        _expect_few(imagery.shape, most)
+        return begin(recipe, self.card, imagery, actors=1)
+
+    def _look(self, recipe: Recipe) -> Any:
+        if recipe.search is not None:
+            raise InputError("a search is no single image", code="predict.search", field="search",
+                             hint="submit it as a job")  # fmt: skip
+        return look(recipe, self.card, self._sensors, ONCE, self._network)
+
+    def _stored(self, work: Work, seconds: dict[str, float]) -> tuple[dict[str, Stored], Tally]:
+        order = Order(work, Path(), self._home, access=ONCE, widest=work.shape[1], network=self._network)
+        whole = Chunk("whole", Window(0, 0, *work.shape))
+        predict, tally = self._predict or self._fitted(order, whole), Tally()
+        with _timed(seconds, "process"):
+            stored = _carried_out(order, whole, predict, self._layer, tally)
+        seconds["predict"] = tally.predict_s
+        _expect_whole(tally)
+        return stored, tally
+
+    def _fitted(self, order: Order, whole: Chunk) -> Predictor:
+        """Methods that find a threshold in the data look at this image, as a run looks at its area."""
+        from models.load import load
+
+        return load(self.card, self._home, 1, fit_over_area(order, (whole,), Loop()))
+
+    def _product(self, form: Form, plan: Plan, stored: dict[str, Stored], tally: Tally) -> bytes:
+        if form is Form.PNG:
+            return single.png(stored["result"], self._layer)
+        if form is Form.JSON:
+            return single.summary(plan, stored, self._layer, tally.wanted - tally.lost)
+        return single.tiff(stored["result"], self._layer, plan.work.grid)
+
+
+def _carried_out(order: Order, whole: Chunk, predict: Predictor, layer: LayerSpec, tally: Tally) -> dict[str, Stored]:
+    """Stored numbers of every file of the layer, (bands, H, W)."""
+    work = order.work
+    kept = {r.name: np.empty((r.count, *work.shape), r.dtype) for r in layer.predicted}
+
+    def area(window: Window) -> Any:
+        return inside(work.area, work.transform, window)
+
+    with closing(order.reader()) as reader, closing(process(whole, work, reader.read, predict, area, tally)) as blocks:
+        for block in blocks:
+            rows = slice(block.row, block.row + block.data.shape[1])
+            for name, array in quantise(block.data, block.mask, layer).items():
+                kept[name][:, rows] = array
+    return kept
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def _expect_few(shape: tuple[int, int], most: int) -> None:
+    if shape[0] * shape[1] > most:
+        raise LimitError(f"the image has {shape[0] * shape[1]} pixels; answered at once are {most} at most",
+                         code="limit.pixels", hint="submit it as a job", field="body")  # fmt: skip
+
+
+def _expect_whole(tally: Tally) -> None:
+    if tally.failed:
+        first = str(tally.failed[0]["error"])
+        kind = ReadError if first.startswith("read") else ModelError
+        code = "read.lost" if kind is ReadError else "model.failed"
+        raise kind(f"{len(tally.failed)} tiles were lost; the first: {first}", code=code)
+
+
+def _fits(card: ModelCard) -> bool:
+    if card.adapter != "formula":
+        return False
+    from models.formula import needs_fit
+
+    return needs_fit(card)
+
+
+# --- bytes as a file --------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _as_file(question: Question) -> Iterator[Recipe]:
+    """The recipe, with the image that was sent as its input: a file is opened as all files are, and refused so."""
+    if question.image is None:
+        yield question.recipe
+        return
+    with tempfile.TemporaryDirectory(prefix="swathe-image-") as folder:
+        file = Path(folder) / "image"
+        file.write_bytes(question.image)
+        try:
+            yield replace(question.recipe, inputs=(str(file),))
+        except SwatheError as error:
+            raise _nameless(error, str(file)) from None
+
+
+def _nameless(error: SwatheError, path: str) -> SwatheError:
+    """The same without the name of our file, which means nothing to whoever sent it."""
+    detail, hint = (text.replace(path, "the image") for text in (error.detail, error.hint))
+    field = "body" if error.field == "--input" else error.field
+    return type(error)(detail, hint=hint, field=field, code=error.problem.code)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - started
