@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import secrets
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.weights import ModelHome
+from swathe.errors import OutputError
 from swathe.imagery import is_remote
 
 if TYPE_CHECKING:
     from pipelines.remote.network import Network
-    from pipelines.store.blobs import StoreSettings
+    from pipelines.store.blobs import Blobs, StoreSettings
+    from serve.desk.limits import Limits
+    from serve.store.store import Store
     from swathe.recipe import Recipe
     from swathe.source import SourceCard
 
@@ -124,3 +128,129 @@ class Settings(BaseSettings):
     def card_folders(self) -> tuple[Path, ...]:
         """Shipped cards and one's own."""
         return (ROOT / "configs" / "models", self.own_cards)
+
+
+Listed = Annotated[tuple[str, ...], NoDecode]
+"""In the environment: with commas."""
+
+
+class ServiceSettings(Settings):
+    """What a service is told beside that. A plain value that travels to all its processes: ``read`` it once."""
+
+    host: str = "127.0.0.1"
+    """Where it listens; loopback unless told otherwise."""
+    port: int = 8000
+    """The same."""
+    public_url: str = ""
+    """Its address as its users see it; empty: as each request says it, see ``trusted_proxies``."""
+    trusted_proxies: Listed = ()
+    """Addresses and networks whose X-Forwarded headers are believed."""
+    cors_origins: Listed = ()
+    """Pages of other hosts that may use it from a browser."""
+    database_url: str = Field(default="", repr=False)
+    """``postgresql://…`` or ``sqlite:///…``; empty: a file in the data folder."""
+    results: str = ""
+    """Folder or ``s3://bucket/prefix`` of results and uploads; empty: in the data folder."""
+    local_roots: Annotated[tuple[Path, ...], NoDecode] = ()
+    """Folders of this machine whose files jobs may name, with commas; none: uploads and addresses alone."""
+    oidc_issuer: str = ""
+    """Identity provider whose tokens are taken beside keys; empty: none."""
+    oidc_audience: str = ""
+    """What those tokens must be meant for."""
+    service_config: Path = ROOT / "configs" / "service.yaml"
+    """Limits and budgets."""
+    pepper: str = Field(default="", repr=False)
+    """Secret of the digests of keys; empty: made at the first start and kept in the data folder."""
+
+    @field_validator("trusted_proxies", "cors_origins", "local_roots", mode="before")
+    @classmethod
+    def _split(cls, given: object) -> object:
+        return tuple(part.strip() for part in given.split(",") if part.strip()) if isinstance(given, str) else given
+
+    @classmethod
+    def read(cls, **given: Any) -> Self:
+        """From the environment, whole: nothing is read from it again where this value is sent.
+
+        Raises InputError for limits that do not hold together, OutputError where the data folder cannot be written.
+        """
+        settings = cls(**given)
+        settings = settings.model_copy(update={"pepper": settings.pepper or kept_pepper(settings.service_dir)})
+        _ = settings.network, settings.store, settings.limits
+        return settings
+
+    @property
+    def service_dir(self) -> Path:
+        """What the service keeps on this machine."""
+        return self.data_dir / "service"
+
+    @property
+    def database(self) -> str:
+        """Its address, settled."""
+        return self.database_url or f"sqlite:///{self.service_dir / 'service.sqlite'}"
+
+    @cached_property
+    def limits(self) -> Limits:
+        """Bounds and budgets. Raises InputError."""
+        from serve.desk.limits import read_limits
+
+        return read_limits(self.service_config)
+
+    def open_store(self) -> Store:
+        """The database, in the newest form of its tables. Raises StoreError."""
+        from serve.store.store import Store
+
+        if not self.database_url:
+            made(self.service_dir)
+        return Store.open(self.database)
+
+    @property
+    def place(self) -> str:
+        """Where results and uploads lie: a folder, or ``s3://bucket/prefix``."""
+        return self.results.rstrip("/") or str(self.service_dir)
+
+    def folder_of(self, job: str) -> str:
+        """Where a job's results lie."""
+        return f"{self.place}/jobs/{job}"
+
+    def blobs(self, prefix: str) -> Blobs:
+        """A part of that place. Raises OutputError."""
+        from pipelines.store.blobs import open_blobs
+
+        return open_blobs(self.place, self.store).below(prefix)
+
+
+def made(folder: Path) -> Path:
+    """A folder for what others should not read, made where it is missing. Raises OutputError."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made: {error.strerror}", code="output.unwritable",
+                          hint="choose another with SWATHE_DATA_DIR") from None  # fmt: skip
+    return folder
+
+
+def kept_pepper(folder: Path) -> str:
+    """The secret of this installation, made once. Whoever loses it loses all keys. Raises OutputError."""
+    path = made(folder) / "pepper"
+    _write_once(path, secrets.token_hex(32))
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        raise OutputError(f"{path} cannot be read: {error.strerror}", code="output.unwritable") from None
+
+
+def _write_once(path: Path, text: str) -> None:
+    """Whole or not at all, by the first of several processes."""
+    if path.exists():
+        return
+    fresh = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    try:
+        fresh.touch(mode=0o600)
+        fresh.write_text(text)
+        os.link(fresh, path)
+        fresh.unlink()
+    except FileExistsError:
+        fresh.unlink()
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}", code="output.unwritable",
+                          hint="choose another folder with SWATHE_DATA_DIR") from None  # fmt: skip

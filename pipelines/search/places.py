@@ -28,12 +28,17 @@ def read_place(text: str) -> AOI:
     An MGRS name is the square of that grid (100 km, or smaller with digits), cut at the borders of its UTM zone, not
     the slightly larger tile that Sentinel-2 products have. Raises AreaError (``area.tile`` beside read_area's).
     """
+    return named_place(text) or read_area(text)
+
+
+def named_place(text: str) -> AOI | None:
+    """The same for names of tiles alone; None for everything else. Raises AreaError (``area.tile``)."""
     parts = [part.strip() for part in text.split(",")]
     if parts and all(_XYZ.fullmatch(part) for part in parts):
         return AOI.of(shapely.union_all([_tile(part) for part in parts]))
     if parts and all(_MGRS.fullmatch(part) for part in parts):
         return AOI.of(shapely.union_all([_square(part) for part in parts]))
-    return read_area(text)
+    return None
 
 
 def _tile(text: str) -> BaseGeometry:

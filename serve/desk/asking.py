@@ -1,0 +1,180 @@
+"""What somebody asks of the service, in our own words: JSON that was checked, and the recipe that it means."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from swathe.aoi import AOI
+from swathe.composite import Composite
+from swathe.errors import AreaError, InputError, LimitError
+from swathe.recipe import ProductSettings, Radiometry, Recipe, Search
+
+LONGEST_AREA = 1 << 20
+"""Characters of an area; a country's coast has a tenth of it."""
+LONGEST_LABELS = 16_384
+"""Characters of all labels as JSON."""
+Href = Annotated[str, Field(min_length=1, max_length=16_384)]
+Word = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Asked(BaseModel):
+    """Frozen; a field that is not known is refused, because it would be a wish that nobody heard."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class SearchAsked(Asked):
+    """Imagery that is to be found, instead of named."""
+
+    source: Href
+    """Id of a source card, or the address of a STAC API, catalogue, item or folder."""
+    dates: tuple[Word, ...] = Field(default=(), max_length=64)
+    """Dates and intervals, one per date that the model wants."""
+    collection: Word | None = None
+    """Of the source, where its card does not name it."""
+    max_cloud: Annotated[float, Field(ge=0, le=100)] | None = None
+    """Percent; scenes whose catalogue says more are left out."""
+    composite: Composite | None = None
+    """What becomes of several observations; null: decided by the dates."""
+    res: Annotated[float, Field(gt=0)] | None = None
+    """Side of a pixel in units of the output CRS; null: the finest of the bands."""
+    crs: Word | None = None
+    """Of the output grid, e.g. ``EPSG:32633``; null: the scenes' own."""
+    max_loss: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of observations that may be lost before a chunk counts as failed."""
+
+
+class RadiometryAsked(Asked):
+    """How the numbers of a file become physical units, where no sensor profile says it."""
+
+    bands: tuple[Word, ...] = Field(default=(), max_length=1000)
+    """Common names, in the order of the file's bands or of the files."""
+    scale: float | None = None
+    """physical = stored * scale + offset."""
+    offset: float | None = None
+    """See ``scale``."""
+    nodata: float | None = None
+    """Stored number that means nothing."""
+
+
+class ProductsAsked(Asked):
+    """What is left behind, beyond the result itself."""
+
+    min_area_px: Annotated[int, Field(ge=1)] = 4
+    """Polygons of fewer pixels are left out."""
+    simplify_px: Annotated[float, Field(ge=0)] = 0.0
+    """Tolerance of outlines in pixels; 0 keeps the pixels' edges."""
+    gpkg: bool = False
+    """Also features.gpkg."""
+    probabilities: bool = False
+    """Also one band per class."""
+
+
+class HookAsked(Asked):
+    """An address that is told of the job's events."""
+
+    url: Href
+    """http or https; asked with POST."""
+    secret: Annotated[str, Field(max_length=256)] = Field(default="", repr=False)
+    """Key of the signature (HMAC-SHA256); never shown again."""
+    kinds: tuple[Annotated[str, Field(pattern=r"^[a-z][a-z._]{0,31}$")], ...] = Field(("state",), min_length=1)
+    """Kinds of events that are sent."""
+
+
+class Asking(Asked):
+    """A wish for a run."""
+
+    model: Annotated[str, Field(min_length=1, max_length=80)]
+    """Id of a card."""
+    inputs: tuple[Href, ...] = Field(default=(), max_length=1000)
+    """``https://…``, ``s3://…``, ``upload://ID`` or ``item://COLLECTION/ITEM``, each also as ``DATE=…``."""
+    search: SearchAsked | None = None
+    """Instead of inputs."""
+    aoi: dict[str, Any] | tuple[float, float, float, float] | str | None = None
+    """GeoJSON, [west, south, east, north], WKT, tiles (``12/2200/1343``, ``33UXP``); null: all of the imagery."""
+    sensor: Word | None = None
+    """Id of a sensor profile."""
+    radiometry: RadiometryAsked = RadiometryAsked()
+    """Instead of a profile."""
+    products: ProductsAsked = ProductsAsked()
+    """What is made of the result."""
+    precision: Literal["fp32", "bf16"] | None = None
+    """Instead of the card's."""
+    chunk: Annotated[int, Field(ge=64, le=65_536)] | None = None
+    """Side of a chunk in pixels of the imagery; null: chosen."""
+    title: Annotated[str, Field(max_length=200)] = ""
+    """For people."""
+    project: Word | None = None
+    """Id of a project."""
+    labels: dict[str, Any] = {}
+    """Whatever a client wants to find again."""
+    hook: HookAsked | None = None
+    """Who is told."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Asking:
+        if bool(self.inputs) == (self.search is not None):
+            msg = "name inputs, or say where to search: one of the two"
+            raise ValueError(msg)
+        if self.search is not None and self.aoi is None:
+            msg = "to search, a place is needed: aoi"
+            raise ValueError(msg)
+        if len(json.dumps(self.labels, default=str)) > LONGEST_LABELS:
+            msg = f"labels have more than {LONGEST_LABELS:,} characters"
+            raise ValueError(msg)
+        return self
+
+    def area(self) -> AOI | None:
+        """Where it is wanted; no file of this machine is read. Raises AreaError, LimitError."""
+        return None if self.aoi is None else _area(self.aoi)
+
+    def to_recipe(self) -> Recipe:
+        """What it means; inputs are still as they were asked for. Raises AreaError, LimitError."""
+        area = self.area()
+        return Recipe(
+            self.model, self.inputs, self.sensor, Radiometry(**self.radiometry.model_dump()),
+            None if area is None else _geojson(area), ProductSettings(**self.products.model_dump()), self.chunk,
+            None if self.search is None else Search(**dict(self.search)),
+        )  # fmt: skip
+
+    def record(self) -> dict[str, Any]:
+        """For the job, which others may see: everything but the hook's secret."""
+        return self.model_dump(mode="json", exclude_defaults=True, exclude={"hook": {"secret"}})
+
+
+def asked(document: dict[str, Any]) -> Asking:
+    """A job's ``request`` as a value again. Raises InputError where an older service wrote what is refused now."""
+    try:
+        return Asking.model_validate(document)
+    except ValueError as error:
+        raise InputError(f"the request cannot be read: {' '.join(str(error).split())[:300]}",
+                         code="job.request") from None  # fmt: skip
+
+
+def _area(aoi: dict[str, Any] | tuple[float, ...] | str) -> AOI:
+    from pipelines.search.places import named_place
+
+    text = aoi if isinstance(aoi, str) else _text(aoi)
+    if len(text) > LONGEST_AREA:
+        raise LimitError(f"the area has {len(text):,} characters, {LONGEST_AREA:,} are allowed", code="limit.area_text",
+                         field="aoi", hint="simplify its outline")  # fmt: skip
+    return named_place(text) or AOI.parse(text)
+
+
+def _text(aoi: dict[str, Any] | tuple[float, ...]) -> str:
+    if not isinstance(aoi, dict):
+        return ",".join(f"{number!r}" for number in aoi)
+    try:
+        return json.dumps(aoi)
+    except (RecursionError, ValueError, TypeError):
+        raise AreaError("this is no GeoJSON", code="area.unreadable", field="aoi") from None
+
+
+def _geojson(area: AOI) -> str:
+    """In full precision, and certain not to be taken for the name of a file."""
+    from shapely.geometry import mapping
+
+    return json.dumps(mapping(area.geometry))

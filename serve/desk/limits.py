@@ -1,0 +1,101 @@
+"""What the service allows, and which budget decides where a job runs; read from ``configs/service.yaml``."""
+
+from __future__ import annotations
+
+import os
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from swathe.errors import InputError
+from swathe.job import Where
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Limits(BaseModel):
+    """See ``configs/service.yaml``, where each is explained."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    online_s: Annotated[float, Field(ge=0)] = 10
+    """Seconds that a job may take to be done while its client waits."""
+    pool_s: Annotated[float, Field(ge=0)] = 600
+    """The same on the standing pool."""
+    pool_workers: Count | None = None
+    """Of the standing pool; None: one per core."""
+    cluster_workers: Count | None = None
+    """That a Ray job is expected to get; None: as many as the pool has."""
+    max_area_km2: Positive = 1_000_000
+    """Of one job."""
+    max_pixels: Count = 50_000_000_000
+    """Of one result."""
+    max_predict_pixels: Count = 4_194_304
+    """Of an image that is answered at once: rows x columns."""
+    max_upload_mb: Positive = 10_000
+    """Of one upload."""
+    running_per_user: Count = 4
+    """Jobs at work at a time."""
+    queued_per_user: Count = 100
+    """Jobs that wait."""
+    storage_mb: Positive = 200_000
+    """Of results and uploads of one user."""
+    area_km2_30d: Positive = 10_000_000
+    """Of all jobs of one user in 30 days."""
+    models_per_user: Annotated[int, Field(ge=0)] = 10
+    """Added by one user."""
+    rate_per_minute: Count = 600
+    """Requests with one key."""
+    predict_rate_per_minute: Count = 300
+    """Predictions with one key."""
+    running_pool: Count = 8
+    """Jobs on the standing pool."""
+    running_cluster: Count = 4
+    """Jobs of their own on Ray."""
+    lease_s: Positive = 15
+    """Seconds after which a silent attempt is taken for dead."""
+    max_attempts: Count = 5
+    """Of one round of a job."""
+    keep_days: Count | None = None
+    """Of results of ended jobs; None: for ever."""
+    models: tuple[str, ...] = ("*",)
+    """Ids that are enabled from the start; ``*`` stands for anything."""
+
+    def place_of(self, seconds: float) -> Where:
+        """Where a job of so many estimated seconds runs."""
+        if seconds <= self.online_s:
+            return Where.ONLINE
+        return Where.POOL if seconds <= self.pool_s else Where.CLUSTER
+
+    def enables(self, model: str) -> bool:
+        """Whether a model is on as long as nobody has decided otherwise."""
+        return any(fnmatchcase(model, pattern) for pattern in self.models)
+
+    @property
+    def hands(self) -> int:
+        """Workers of the standing pool."""
+        return self.pool_workers or len(os.sched_getaffinity(0))
+
+    @property
+    def crew(self) -> int:
+        """Workers that a Ray job is expected to get."""
+        return self.cluster_workers or self.hands
+
+
+def read_limits(path: Path) -> Limits:
+    """From a file. Raises InputError (``limits.unreadable``, ``.invalid``) that names file and field."""
+    try:
+        document = yaml.safe_load(path.read_text())
+        return Limits.model_validate(document or {})
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())[:300]}", code="limits.unreadable",
+                         field="SWATHE_SERVICE_CONFIG") from None  # fmt: skip
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise InputError(f"{path}: {where}: {fault['msg']}", code="limits.invalid", field=where,
+                         hint="configs/service.yaml explains every field") from None  # fmt: skip
