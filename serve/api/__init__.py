@@ -1,0 +1,1 @@
+"""Our own HTTP API: thin endpoints over the desk."""
