@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from serve.desk.limits import Limits
     from serve.store.store import Store
     from swathe.recipe import Recipe
+    from swathe.sensor import SensorProfile
     from swathe.source import SourceCard
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,6 +75,13 @@ class Settings(BaseSettings):
         from pipelines.search.sources import load_sources
 
         return load_sources(self.source_folders)
+
+    @cached_property
+    def sensors(self) -> dict[str, SensorProfile]:
+        """All sensor profiles."""
+        from pipelines.sensors import load_sensors
+
+        return load_sensors(self.sensors_dir)
 
     @cached_property
     def network(self) -> Network:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from serve.cli import show
+from serve.planning import card_of, cores, estimated, in_precision, look, plan_of
 from swathe.composite import Composite
 from swathe.errors import INCOMPLETE, InputError, SwatheError
 from swathe.recipe import ProductSettings, Radiometry, Recipe, Search
@@ -20,7 +21,6 @@ from swathe.recipe import ProductSettings, Radiometry, Recipe, Search
 if TYPE_CHECKING:
     from cluster.local import ClusterSpec, Session
     from cluster.resources import ActorLayout
-    from pipelines.estimate import Means
     from pipelines.run import Outcome
     from pipelines.runner import Runner
     from pipelines.store.blobs import Blobs
@@ -128,8 +128,7 @@ def plan(  # noqa: PLR0913, PLR0917  options of a command
                     search=search)  # fmt: skip
     from pipelines.estimate import Means
 
-    made = _plan(recipe, _card(recipe, context.obj), context.obj, actors=_cores())
-    found = _estimated(made, context.obj, Means("ray", _cores(), 1))
+    found = plan_of(recipe, card_of(recipe, context.obj), context.obj, Means("ray", cores(), 1))
     if as_json:
         sys.stdout.write(json.dumps(found.as_dict(), indent=1, default=str) + "\n")
     else:
@@ -186,16 +185,16 @@ def _execute(recipe: Recipe, settings: Settings, way: Way, where: tuple[Path, Bl
     from serve.cli.watch import watching
 
     out, store = where
-    card = _in_precision(_card(recipe, settings), way.precision)
+    card = in_precision(card_of(recipe, settings), way.precision)
     # A run that goes on reads the scenes it began with, whatever the archive has gained since.
     kept = kept_scenes(out, store, recipe) if recipe.search and not way.overwrite else None
-    imagery = kept or _look(recipe, card, settings)
+    imagery = kept or look(recipe, card, settings)
     card = ensure(card, settings.home, say=_say(way)).card
     with _runner(card, settings, way) as (runner, facts):
         from pipelines.begin import begin
 
         means = Means(facts["kind"], runner.actors, runner.threads)
-        made = _estimated(begin(recipe, card, imagery, runner.actors), settings, means)
+        made = estimated(begin(recipe, card, imagery, runner.actors), settings, means)
         _warn(made, way)
         request = Request(
             out, settings.home, overwrite=way.overwrite, keep_cut=recipe.chunk is None, store=store,
@@ -227,27 +226,12 @@ def _catalogue(out: Path, settings: Settings, way: Way) -> None:
             sys.stderr.write(f"  note: the result is not in the catalogue: {error}\n")
 
 
-def _estimated(made: Plan, settings: Settings, means: Means) -> Plan:
-    """With bytes and seconds. Headers of searched files are read for it; they are needed anyway."""
-    from pipelines.estimate import estimated
-    from pipelines.pace import known
-    from swathe.mosaic import Mosaic
-
-    pace, imagery = known(made.work.card, settings.data_dir), made.work.imagery
-    if not isinstance(imagery, Mosaic):
-        return estimated(made, pace, means)
-    from pipelines.searched import HEADERS_MB, fetching, opening
-
-    with fetching(settings.network) as fetcher, opening(fetcher, imagery.auth, imagery.tiles, HEADERS_MB) as opener:
-        return estimated(made, pace, means, opener)
-
-
 @contextmanager
 def _runner(card: ModelCard, settings: Settings, way: Way) -> Iterator[tuple[Runner, dict[str, Any]]]:
     from pipelines.runner import Loop
 
     if way.local:
-        yield Loop(threads=_cores()), {"kind": "loop"}
+        yield Loop(threads=cores()), {"kind": "loop"}
         return
     from cluster.local import connect
     from cluster.resources import layout
@@ -306,9 +290,10 @@ def _stands(out: str, settings: Settings) -> bool:
 
 def _submit(recipe: Recipe, settings: Settings, out: str, *, as_json: bool) -> int:
     from cluster import submit
+    from pipelines.begin import begin
 
-    card = _card(recipe, settings)
-    made = _plan(recipe, card, settings, actors=_cores())
+    card = card_of(recipe, settings)
+    made = begin(recipe, card, look(recipe, card, settings), cores())
     to = submit.dashboard(settings.data_dir, settings.ray_address)
     arguments = _without_submit(sys.argv[1:], out)
     request = submit.JobRequest(arguments, key=made.key, metadata={"model": card.id, "out": out})
@@ -328,47 +313,9 @@ def _without_submit(arguments: Sequence[str], out: str) -> tuple[str, ...]:
 # --- pieces -----------------------------------------------------------------------------------------------------------
 
 
-def _card(recipe: Recipe, settings: Settings) -> ModelCard:
-    from models.registry import load_cards
-
-    return load_cards(settings.card_folders)[recipe.model]
-
-
-def _in_precision(card: ModelCard, precision: str | None) -> ModelCard:
-    if precision is None:
-        return card
-    if precision not in ("fp32", "bf16"):
-        raise InputError(f"no precision {precision!r}", code="precision", field="--precision", hint="fp32 or bf16")
-    runtime = card.runtime.model_copy(update={"precision": precision})
-    return card.model_copy(update={"runtime": runtime})
-
-
-def _look(recipe: Recipe, card: ModelCard, settings: Settings) -> Any:
-    if recipe.search is not None:
-        from pipelines import searched
-
-        return searched.look(recipe, card, searched.Archive(settings.sources, settings.network))
-    from pipelines.begin import look
-    from pipelines.sensors import load_sensors
-
-    return look(recipe, card, load_sensors(settings.sensors_dir), network=settings.network_for(recipe))
-
-
-def _plan(recipe: Recipe, card: ModelCard, settings: Settings, actors: int) -> Plan:
-    from pipelines.begin import begin
-
-    return begin(recipe, card, _look(recipe, card, settings), actors)
-
-
 def _radiometry(bands: str | None, scale: float | None, offset: float | None, nodata: float | None) -> Radiometry:
     names = tuple(name.strip() for name in (bands or "").split(",") if name.strip())
     return Radiometry(names, scale, offset, nodata)
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0))
 
 
 def _say(way: Way) -> Any:
