@@ -165,6 +165,10 @@ class Resources(Frozen):
     """Tiles per forward; the last batch is padded to it."""
     replicas: Annotated[int, Field(ge=1)] | None = None
     """Actors at most; None: as many as fit."""
+    warm: Annotated[int, Field(ge=0)] = 1
+    """Replicas that a service keeps loaded while nobody asks; 0: the first request waits for the model."""
+    idle_s: Annotated[float, Field(ge=0)] = 600
+    """Seconds of quiet after which a service lets go of replicas beyond ``warm``."""
 
 
 class Runtime(Frozen):
