@@ -18,6 +18,7 @@
     │   └── LimitError               more than is allowed: of a size (422, 413), or at this time (BusyError)
     │       └── BusyError            come again later; says when
     ├── StoreError                   the service's database or storage is out of reach
+    ├── ServiceError                 told by a client: the service cannot be reached, or what it says is not understood
     ├── ReadError                    imagery that was readable at the plan is lost now
     ├── ModelError                   the model failed on a tile (shape, NaN, runtime)
     ├── ClusterError                 Ray cannot be started, reached or kept
@@ -220,6 +221,13 @@ class StoreError(SwatheError):
     title = "The service cannot reach its own storage."
 
 
+class ServiceError(SwatheError):
+    """Told by a client: the service cannot be reached, or what it says is not understood."""
+
+    code = "service"
+    title = "The service cannot be used."
+
+
 class ReadError(SwatheError):
     """Imagery that was readable when the run was planned is lost now."""
 
@@ -267,6 +275,7 @@ STATUS: dict[type[SwatheError], int] = {
     LimitError: 422,
     BusyError: 429,
     StoreError: 503,
+    ServiceError: 502,
     ReadError: 502,
     ModelError: 500,
     ClusterError: 503,

@@ -29,11 +29,11 @@ from pipelines.remote.answer import (
     too_large,
     version_of,
 )
-from pipelines.remote.background import Background
 from pipelines.remote.courier import IDENTITY, Courier, Request, Sleep
 from pipelines.remote.kept import Kept
 from pipelines.remote.network import Network
 from pipelines.remote.ranges import Span, merge, pieces
+from swathe.background import Background
 from swathe.errors import ReadError
 from swathe.imagery import shown
 from swathe.source import Auth
