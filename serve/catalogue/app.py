@@ -12,10 +12,13 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from pipelines.catalogue.store import Catalogue
-from serve.catalogue.problems import install
+from serve.problems import Manners, install
 
 if TYPE_CHECKING:
     from serve.catalogue.endpoints import Publish, Queryables
+
+
+_MANNERS = Manners(400, "catalogue.request", "the service's api.html says what can be asked", description=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,8 @@ class Front:
     """A few sentences."""
     body_bytes: int = 8 * 2**20
     """Of a request's body, at most."""
+    origins: tuple[str, ...] = ("*",)
+    """Pages of other hosts that may read it."""
 
 
 def catalogue_app(catalogue: Catalogue, publish: Publish | None = None, front: Front | None = None) -> FastAPI:
@@ -75,10 +80,10 @@ def catalogue_app(catalogue: Catalogue, publish: Publish | None = None, front: F
         search_post_request_model=create_post_request_model(extensions, PostSearch),
         items_get_request_model=create_request_model("Items", ItemCollectionUri, extensions, request_type="GET"),  # pyright: ignore[reportArgumentType]
         middlewares=[
-            Middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "POST"], allow_headers=["*"]),
+            Middleware(CORSMiddleware, allow_origins=front.origins, allow_methods=["GET", "POST"], allow_headers=["*"]),
         ],
     )
-    install(api.app)
+    install(api.app, _MANNERS)
     return api.app
 
 
