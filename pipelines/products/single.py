@@ -32,11 +32,11 @@ def tiff(result: Stored, layer: LayerSpec, grid: GeoBox) -> bytes:
             nodata=spec.nodata, crs=None if grid.crs is None else grid.crs.to_wkt(), transform=grid.transform,
             tiled=True, blockxsize=_BLOCK, blockysize=_BLOCK, compress="DEFLATE", zlevel=1,
         ) as file:  # fmt: skip
-            file.write(result)
+            if layer.kind is Kind.CLASSES:  # before any pixel, or it would go into a side file
+                _name_classes(file, layer)
             file.descriptions = spec.bands
             file.update_tags(TIFFTAG_IMAGEDESCRIPTION=layer.title)
-            if layer.kind is Kind.CLASSES:
-                _name_classes(file, layer)
+            file.write(result)
         return bytes(memory.getbuffer())
 
 

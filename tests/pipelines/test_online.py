@@ -42,6 +42,7 @@ def test_gives_the_pixels_of_a_run(online, ran, scene):
         assert (mine.crs, mine.transform, mine.nodata) == (theirs.crs, theirs.transform, theirs.nodata)
         assert mine.colormap(1)[1] == theirs.colormap(1)[1]
         assert mine.tags(1)["CLASS_1"] == "water"
+        assert mine.colorinterp == theirs.colorinterp
     assert answer.pixels == 700 * 900
     assert answer.tiles > 100
 
