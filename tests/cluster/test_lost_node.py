@@ -9,9 +9,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import rasterio
 from rasterio.transform import from_origin
+
+from cluster.head import HeadSpec, start, stop
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(500)]
 SAME = ("result.tif", "features.parquet", "features.geojson")
@@ -95,3 +98,36 @@ def test_a_worker_and_then_the_driver_die(image, tmp_path):
     assert next(line for line in lines if line.get("state") == "running")["resumed"] >= done
     for name in SAME:
         assert (out / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_the_only_raylet_dies(image, tmp_path):
+    """With it go all workers; the run says so in a line, and the same command on a new Ray goes on."""
+    data = tmp_path / "data"
+    env = os.environ | {"SWATHE_DATA_DIR": str(data), "RAY_ADDRESS": "", "RAY_AUTH_MODE": "disabled"}
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    subprocess.run(command(whole, image, "--local"), env=env, check=True, capture_output=True)
+    head = start(HeadSpec(data, cpus=2, gpus=0))
+    try:
+        with subprocess.Popen(
+            command(out, image), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as process:
+            wait_for(lambda: receipts(out) >= 3 or process.poll() is not None, "the first chunks")
+            raylet(head).kill()
+            _, complained = process.communicate(timeout=300)
+    finally:
+        stop(data, grace_s=5)
+    done = receipts(out)
+    assert process.returncode != 0
+    assert "Traceback" not in complained
+    assert 3 <= done < 144
+    again = subprocess.run(command(out, image), env=env, check=True, capture_output=True, text=True)
+    lines = [json.loads(line) for line in again.stdout.splitlines()]
+    assert next(line for line in lines if line.get("state") == "running")["resumed"] >= done
+    for name in SAME:
+        assert (out / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def raylet(head):
+    """The process of Ray's node manager."""
+    family = psutil.Process(head.pid).children(recursive=True)
+    return next(process for process in family if process.name() == "raylet")

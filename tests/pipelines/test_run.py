@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +18,16 @@ from rasterio.windows import from_bounds
 from rio_cogeo.cogeo import cog_validate
 
 from cluster.resources import layout
+from models.load import load
+from pipelines.begin import begin, look
+from pipelines.gdal import Access
 from pipelines.ledger import Ledger, Receipt, read_receipt
+from pipelines.process import process
 from pipelines.ray_data import RayData
 from pipelines.runner import Loop
+from pipelines.worker import Order
 from swathe.errors import Interrupted, OutputError
+from swathe.recipe import Recipe
 from swathe.state import State
 
 SAME = ("result.tif", "score.tif", "features.parquet", "features.geojson")
@@ -103,6 +110,30 @@ def test_cuts_change_no_class(go, looped, tmp_path, chunk):
     assert np.array_equal(read(looped / "result.tif"), read(tmp_path / "result.tif"))
     difference = read(looped / "score.tif").astype(int) - read(tmp_path / "score.tif")
     assert np.abs(difference).max() <= 1  # one step of 1/254 where rounding meets 1e-7
+
+
+def scored(card, scene, home, sensors, chunk, batch):
+    """Blended scores of the whole scene before they are stored: (K, h, w) floats, NaN where there is none."""
+    other = card.model_copy(update={"resources": card.resources.model_copy(update={"batch": batch})})
+    recipe = Recipe(card.id, (str(scene),), chunk=chunk)
+    plan = begin(recipe, other, look(recipe, other, sensors), actors=1)
+    order = Order(plan.work, scene.parent, home, access=Access())
+    predict, found = load(other, home, threads=1), np.full((other.output.depth, *plan.work.shape), np.nan)
+    with closing(order.reader()) as reader:
+        for piece in plan.chunks:
+            for block in process(piece, plan.work, reader.read, predict, lambda window: None):
+                rows = slice(block.row, block.row + block.data.shape[1])
+                cols = slice(block.col, block.col + block.data.shape[2])
+                found[:, rows, cols] = np.where(block.mask, block.data, np.nan)
+    return found
+
+
+@pytest.mark.parametrize(("chunk", "batch"), [(100, 4), (512, 1), (1000, 7)])
+def test_scores_move_by_a_millionth_at_most(card, scene, home, sensors, chunk, batch):
+    whole = scored(card, scene, home, sensors, 512, card.resources.batch)
+    found = scored(card, scene, home, sensors, chunk, batch)
+    assert np.isfinite(whole).any()
+    np.testing.assert_allclose(found, whole, rtol=0, atol=1e-6, equal_nan=True)
 
 
 @pytest.mark.parametrize("batch", [1, 7])
