@@ -36,7 +36,7 @@ class Means:
     """What a run has at hand."""
 
     kind: str
-    """``loop`` or ``ray``."""
+    """``loop``, ``ray``, or ``pool``: workers that a service keeps warm."""
     workers: int
     """Chunks done at a time."""
     threads: int

@@ -11,7 +11,7 @@ from typing import Any
 from pipelines.ledger import Receipt, write_whole
 from swathe.card import ModelCard
 
-START_S = {"loop": 1.0, "ray": 7.0}
+START_S = {"loop": 1.0, "pool": 0.5, "ray": 7.0}
 """Until the first chunk begins: the model is loaded, a pool of actors started."""
 PRODUCTS_S_PER_MPX = 0.02
 """COG, polygons, preview, per million pixels of output."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -195,6 +196,13 @@ class ServiceSettings(Settings):
     def database(self) -> str:
         """Its address, settled."""
         return self.database_url or f"sqlite:///{self.service_dir / 'service.sqlite'}"
+
+    @cached_property
+    def network(self) -> Network:
+        """As ever, but for files of this machine: searched imagery names them where it likes, and none is read."""
+        roots = self.local_roots
+        root = roots[0] if len(roots) == 1 else self.service_dir / "nothing"
+        return replace(super().network, local_root=root)
 
     @cached_property
     def limits(self) -> Limits:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from swathe.errors import InputError
 from swathe.job import Where
+from swathe.user import Role
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -62,6 +63,8 @@ class Limits(BaseModel):
     """Of one round of a job."""
     keep_days: Count | None = None
     """Of results of ended jobs; None: for ever."""
+    token_role: Role = Role.MEMBER
+    """Of users whom an identity provider vouches for, at their first request."""
     models: tuple[str, ...] = ("*",)
     """Ids that are enabled from the start; ``*`` stands for anything."""
 

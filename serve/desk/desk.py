@@ -1,0 +1,41 @@
+"""The desk: every use case of the service in our own words. It knows no HTTP and no Ray; APIs speak to it alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from serve.desk.audit import Audit
+from serve.desk.catalogue import Holdings
+from serve.desk.jobs import Jobs
+from serve.desk.keys import Keys
+from serve.desk.models import Models
+from serve.desk.projects import Projects
+from serve.desk.uploads import Uploads
+from serve.desk.usage import Usage
+from serve.desk.users import Users
+
+if TYPE_CHECKING:
+    from serve.settings import ServiceSettings
+    from serve.store.store import Store
+
+
+class Desk:
+    """All of it. Calls block; from an event loop they are made in threads.
+
+    Each takes the caller first, checks what they may, and raises nothing but SwatheError; what somebody may not see
+    is NotFoundError. Changes stand with their line of the audit log or not at all.
+    """
+
+    def __init__(self, settings: ServiceSettings, store: Store) -> None:
+        """Nothing is read yet."""
+        self.settings = settings
+        self.store = store
+        self.models = Models(settings, store)
+        self.jobs = Jobs(settings, store, self.models)
+        self.uploads = Uploads(settings, store)
+        self.projects = Projects(store)
+        self.keys = Keys(settings, store)
+        self.users = Users(settings, store)
+        self.usage = Usage(settings, store)
+        self.catalogue = Holdings(settings, store, self.uploads)
+        self.audit = Audit(store)

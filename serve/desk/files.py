@@ -1,0 +1,98 @@
+"""What a job left behind: names from its own list, bytes from a folder or from object storage."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from pipelines.store.blobs import is_stored
+from serve.desk import rights
+from swathe.errors import SwatheError
+
+if TYPE_CHECKING:
+    from serve.settings import ServiceSettings
+    from swathe.job import Job
+
+VALID = timedelta(hours=1)
+"""That a signed address of a result is good for."""
+_TYPES = {
+    ".tif": "image/tiff; application=geotiff", ".json": "application/json", ".png": "image/png", ".html": "text/html",
+    ".gpkg": "application/geopackage+sqlite3", ".parquet": "application/vnd.apache.parquet", ".webp": "image/webp",
+}  # fmt: skip
+_SHA256 = "1220"
+"""How a checksum of STAC's file extension begins that is one of sha256 (multihash)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFile:
+    """One of them."""
+
+    name: str
+    """In the job's folder."""
+    bytes: int
+    """Size."""
+    media_type: str
+    """By its ending."""
+    sha256: str
+    """Of its bytes; empty where the item does not say it."""
+
+
+def listed(job: Job, settings: ServiceSettings) -> list[ResultFile]:
+    """All of them, by name; none before the job has ended."""
+    sizes: dict[str, int] = job.result.get("files", {})
+    sums = _checksums(job, settings) if sizes else {}
+    return [ResultFile(name, sizes[name], media_type(name), sums.get(name, "")) for name in sorted(sizes)]
+
+
+def open_file(job: Job, settings: ServiceSettings, name: str) -> Path | str:
+    """A path of this machine, or a signed address. Raises NotFoundError (``file.unknown``), OutputError."""
+    if name not in job.result.get("files", {}):
+        raise rights.missing(f"file {name[:100]!r} of the job {job.id}")
+    blobs = settings.blobs(f"jobs/{job.id}")
+    signed = blobs.sign(name, "GET", VALID)
+    if signed is not None:
+        return signed
+    path = Path(settings.folder_of(job.id)) / name
+    if not path.is_file():
+        raise rights.missing(f"file {name!r} of the job {job.id}")
+    return path
+
+
+def item(job: Job, settings: ServiceSettings) -> dict[str, Any]:
+    """Its STAC Item, as it was written: with hrefs beside it. Raises NotFoundError (``item.unknown``)."""
+    if "item.json" not in job.result.get("files", {}):
+        raise rights.missing(f"item of the job {job.id}")
+    try:
+        return json.loads(settings.blobs(f"jobs/{job.id}").get("item.json"))
+    except (FileNotFoundError, ValueError):
+        raise rights.missing(f"item of the job {job.id}") from None
+
+
+def remove(job: str, settings: ServiceSettings) -> None:
+    """All that a job left behind; what is gone already is no error. Raises OutputError."""
+    if is_stored(settings.place):
+        blobs = settings.blobs(f"jobs/{job}")
+        blobs.delete([blob.name for blob in blobs.list()])
+    else:
+        shutil.rmtree(settings.folder_of(job), ignore_errors=True)
+
+
+def media_type(name: str) -> str:
+    """By a name's ending."""
+    if name == "item.json" or name.endswith(".geojson"):
+        return "application/geo+json"
+    return _TYPES.get(PurePosixPath(name).suffix.lower(), "application/octet-stream")
+
+
+def _checksums(job: Job, settings: ServiceSettings) -> dict[str, str]:
+    """Name -> sha256, as far as the item says it: files were hashed when they were made."""
+    try:
+        assets = item(job, settings).get("assets", {})
+    except SwatheError:
+        return {}
+    said = {PurePosixPath(str(a.get("href", ""))).name: str(a.get("file:checksum", "")) for a in assets.values()}
+    return {name: text.removeprefix(_SHA256) for name, text in said.items() if text.startswith(_SHA256)}

@@ -1,0 +1,150 @@
+"""Inputs of a job, from what was asked to what is opened: uploads and items become files, other paths are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.inputs import parse_input
+from serve.desk import rights
+from serve.store import catalogue, uploads
+from swathe.errors import ConflictError, ImageryError, InputError
+from swathe.imagery import is_remote, shown
+from swathe.project import UploadState
+
+if TYPE_CHECKING:
+    from serve.settings import ServiceSettings
+    from serve.store.store import Store
+    from swathe.project import Upload
+    from swathe.recipe import Recipe
+    from swathe.user import Caller
+
+UPLOAD, ITEM = "upload://", "item://"
+_IMAGES = ("image/tiff", "image/jp2")
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A recipe that can be looked at."""
+
+    recipe: Recipe
+    """Its inputs are paths and addresses."""
+    names: dict[str, str] = field(default_factory=dict)
+    """Those paths -> what was asked for; for ``serve.desk.wording``."""
+
+
+def settled(recipe: Recipe, settings: ServiceSettings, store: Store, caller: Caller | None = None) -> Settled:
+    """The recipe with uploads and items put in. ``caller``: None where it was accepted before.
+
+    Raises NotFoundError (``upload.unknown``, ``item.unknown``), ConflictError (``upload.state``), ImageryError
+    (``url.*``), InputError (``source.unknown``).
+    """
+    door = _Door(settings, store, caller)
+    _check_source(recipe, settings)
+    inputs, names = [], {}
+    for text in recipe.inputs:
+        spec = parse_input(text)
+        for href in door.opened(spec.href):
+            inputs.append(f"{spec.when}={href}" if spec.when else href)
+            if href != spec.href:
+                names[href] = spec.href
+    return Settled(replace(recipe, inputs=tuple(inputs)), names)
+
+
+def _check_source(recipe: Recipe, settings: ServiceSettings) -> None:
+    """Folders and files of this machine are no sources of a service."""
+    source = recipe.search.source.strip() if recipe.search else ""
+    if source and source not in settings.sources and not is_remote(source):
+        raise InputError(f"there is no source {source[:80]!r}", code="source.unknown", field="search.source",
+                         hint=f"known are {', '.join(sorted(settings.sources))}; or give an https address")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Door:
+    settings: ServiceSettings
+    store: Store
+    caller: Caller | None
+
+    def opened(self, href: str) -> tuple[str, ...]:
+        """What one input stands for."""
+        if href.startswith(UPLOAD):
+            return self._upload(href.removeprefix(UPLOAD))
+        if href.startswith(ITEM):
+            return self._item(href.removeprefix(ITEM))
+        if is_remote(href):
+            return (self._elsewhere(href),)
+        return (self._below_roots(href),)
+
+    def _upload(self, id_: str) -> tuple[str, ...]:
+        with self.store.read() as c:
+            found = uploads.get(c, id_)
+        if self.caller is not None:
+            rights.see(self.caller, found.owner, f"upload {id_}", shared=_shared(self.store, found.project))
+        if found.state is not UploadState.READY:
+            raise ConflictError(f"the upload {id_} is {found.state}", code="upload.state", field="inputs",
+                                hint="send its content, and wait until it is ready")  # fmt: skip
+        return files_of(found, self.settings)
+
+    def _item(self, name: str) -> tuple[str, ...]:
+        collection, _, id_ = name.partition("/")
+        document = catalogue.item(self.store, self.settings.service_dir, collection, id_, visible_to=self._viewer())
+        hrefs = tuple(href for asset in _images(document) for href in self._asset(str(asset.get("href", ""))))
+        if not hrefs:
+            raise ImageryError(f"the item {name[:200]} holds no imagery", code="imagery.missing", field="inputs",
+                               hint="give an item with a GeoTIFF or JPEG 2000 of the role data")  # fmt: skip
+        return hrefs
+
+    def _asset(self, href: str) -> tuple[str, ...]:
+        """What the service itself wrote into its catalogue: its own results are read where they lie."""
+        own = href.startswith(f"{self.settings.place}/") and ".." not in href.split("/")
+        return (href,) if own else self.opened(href)
+
+    def _elsewhere(self, href: str) -> str:
+        """The service's credentials open its own bucket; nobody else reads there by address."""
+        place = self.settings.place
+        if href.startswith("s3://") and (href == place or href.startswith(f"{place}/")):
+            raise ImageryError("this address belongs to the service", code="url.private", field="inputs",
+                               hint=f"name what lies there as {UPLOAD}ID or {ITEM}COLLECTION/ITEM")  # fmt: skip
+        return href
+
+    def _below_roots(self, href: str) -> str:
+        """Links are followed first, so that none leads out."""
+        path = Path(href) if "://" not in href and "\0" not in href else None
+        if path is not None and path.is_absolute():
+            real = path.resolve()
+            if any(real.is_relative_to(root.resolve()) for root in self.settings.local_roots):
+                return str(real)
+        raise ImageryError(f"{shown(href)[:200]!r} is no address that the service reads", code="url.local",
+                           field="inputs", hint=f"give https:// or s3://, or {UPLOAD}ID")  # fmt: skip
+
+    def _viewer(self) -> Caller | None:
+        return self.caller
+
+
+def files_of(upload: Upload, settings: ServiceSettings) -> tuple[str, ...]:
+    """Where the images of an upload lie: one folder for several of them, which have no order of their own."""
+    place, names = f"{settings.place}/uploads/{upload.id}", upload.facts.get("files", [])
+    if settings.place.startswith("s3://") or len(names) == 1:
+        return tuple(f"{place}/{name}" for name in names)
+    return (place,)
+
+
+def _images(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The result where it is one of ours, else all that is data."""
+    assets: dict[str, dict[str, Any]] = document.get("assets", {})
+    if "swathe:model" in document.get("properties", {}) and "result" in assets:
+        yield assets["result"]
+        return
+    for asset in assets.values():
+        kind = str(asset.get("type", ""))
+        if kind.startswith(_IMAGES) and {"data", "reflectance"} & set(asset.get("roles", ["data"])):
+            yield asset
+
+
+def _shared(store: Store, project: str | None) -> bool:
+    from serve.desk.projects import is_shared
+
+    with store.read() as c:
+        return is_shared(c, project)

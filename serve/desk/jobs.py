@@ -1,0 +1,275 @@
+"""Jobs: what a wish would cost, submitted, watched, stopped, repeated, removed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pipelines.inputs import parse_input
+from serve.desk import files, rights, usage
+from serve.desk.asking import asked
+from serve.desk.inputs import settled
+from serve.desk.projects import check_into, is_shared
+from serve.desk.wording import in_words, told
+from serve.store import audit, catalogue, events, hooks, ids, jobs, logs, users
+from serve.store.jobs import Filter
+from serve.store.store import now
+from swathe.errors import ConflictError, LimitError
+from swathe.imagery import shown
+from swathe.job import ENDED, Job, Progress, Where
+from swathe.user import Scope
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy import Connection
+
+    from serve.desk.asking import Asking
+    from serve.desk.files import ResultFile
+    from serve.desk.models import Models
+    from serve.settings import ServiceSettings
+    from serve.store.logs import Line
+    from serve.store.pages import Page
+    from serve.store.store import Store
+    from swathe.plan import Plan
+    from swathe.state import Event
+    from swathe.user import Caller
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a job would take."""
+
+    place: Where
+    """Where it would run."""
+    seconds: float | None
+    """From its start to the finished products."""
+    seconds_from: str
+    """``measured`` or ``guess``."""
+    cost: dict[str, Any]
+    """``swathe.plan.Cost`` as plain numbers."""
+    plan: dict[str, Any]
+    """Grid, dates, scenes, chunks: ``Plan.as_dict`` without paths of this machine."""
+    warnings: tuple[str, ...]
+    """What the user should know."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    plan: Plan
+    place: Where
+    names: Mapping[str, str]
+
+
+class Jobs:
+    """The use cases around them. Others' jobs do not exist, unless their project is shared."""
+
+    def __init__(self, settings: ServiceSettings, store: Store, models: Models) -> None:
+        """Nothing is read yet."""
+        self._settings, self._store, self._models = settings, store, models
+
+    # --- before ---
+
+    def estimate(self, caller: Caller, asking: Asking) -> Estimate:
+        """The way of ``submit`` up to the plan; nothing is kept. Raises what ``submit`` raises about the wish."""
+        rights.require(caller, Scope.JOBS_WRITE)
+        planned = self._planned(caller, asking)
+        made, cost = planned.plan, planned.plan.cost
+        warnings = (*made.warnings, *made.work.imagery.notes)
+        return Estimate(
+            planned.place, cost.seconds, cost.seconds_from, asdict(cost), _as_asked(made, asking),
+            tuple(in_words(text, planned.names) for text in warnings),
+        )  # fmt: skip
+
+    def submit(self, caller: Caller, asking: Asking) -> Job:
+        """Look at the imagery, plan, decide where it runs, and put it into the queue: then it is accepted.
+
+        Raises InputError and its kin for a wish that cannot be met, LimitError (``limit.*``, ``quota.*``) naming both
+        numbers, BusyError (``busy.queue``), ForbiddenError, NotFoundError (project, upload, item), ReadError.
+        """
+        rights.require(caller, Scope.JOBS_WRITE)
+        _check_hook(asking, self._settings)
+        with self._store.read() as c:  # before anything is fetched for it
+            self._check(c, caller, asking, 0.0)
+        planned = self._planned(caller, asking)
+        cost = planned.plan.cost
+        moment = now()
+        job = Job(
+            ids.new("j"), caller.user.id, asking.record(), asking.model, moment, moment, project=asking.project,
+            title=asking.title, where=planned.place, cost=asdict(cost), labels=dict(asking.labels),
+            progress=Progress(of_pixels=cost.pixels, of_chunks=len(planned.plan.chunks)),
+        )  # fmt: skip
+        with self._store.begin() as c:
+            users.hold(c, caller.user.id)  # two requests at once do not both take the last place
+            self._check(c, caller, asking, cost.area_km2)
+            jobs.add(c, job, cost.area_km2)
+            if asking.hook is not None:
+                hooks.add(c, job.id, asking.hook.url, asking.hook.secret, list(asking.hook.kinds))
+            audit.note(c, caller, "job.submit", job.id, model=job.model, place=job.where, area_km2=cost.area_km2)
+            return jobs.get(c, job.id)
+
+    def again(self, caller: Caller, id_: str) -> Job:
+        """The same wish as a new job of the caller; without its hook, whose secret is not kept with the wish."""
+        wish = asked(self._seen(caller, id_).request)
+        return self.submit(caller, wish.model_copy(update={"hook": None}))
+
+    # --- looking ---
+
+    def get(self, caller: Caller, id_: str) -> Job:
+        """One that they see. Raises NotFoundError."""
+        return _shown(caller, self._seen(caller, id_))
+
+    def listed(
+        self, caller: Caller, wanted: Filter | None = None, limit: int = 50, cursor: str | None = None
+    ) -> Page[Job]:
+        """Those that they see, newest first. Raises InputError for a cursor that is none."""
+        rights.require(caller, Scope.JOBS_READ)
+        mine = replace(wanted or Filter(), visible_to=None if caller.admin else caller.user.id)
+        with self._store.read() as c:
+            page = jobs.listed(c, mine, limit, cursor)
+        return replace(page, items=tuple(_shown(caller, job) for job in page.items))
+
+    def events(self, caller: Caller, id_: str, after: int = 0, limit: int = 500) -> list[Event]:
+        """Facts of a job after the one of this number, oldest first."""
+        self._seen(caller, id_)
+        with self._store.read() as c:
+            return events.of(c, id_, after, limit)
+
+    def logs(self, caller: Caller, id_: str, after: int = 0, limit: int = 500) -> list[Line]:
+        """Lines of its log after the one of this number, oldest first."""
+        self._seen(caller, id_)
+        with self._store.read() as c:
+            return logs.of(c, id_, after, limit)
+
+    def files(self, caller: Caller, id_: str) -> list[ResultFile]:
+        """What it left behind; nothing before it has ended."""
+        return files.listed(self._seen(caller, id_), self._settings)
+
+    def open(self, caller: Caller, id_: str, name: str) -> Path | str:
+        """One of its files: a path, or a signed address in object storage. Raises NotFoundError."""
+        return files.open_file(self._seen(caller, id_), self._settings, name)
+
+    def item(self, caller: Caller, id_: str) -> dict[str, Any]:
+        """Its STAC Item, with hrefs relative to its files. Raises NotFoundError."""
+        return files.item(self._seen(caller, id_), self._settings)
+
+    # --- changing ---
+
+    def cancel(self, caller: Caller, id_: str) -> Job:
+        """Stop it within a chunk; what is done is kept for ``resume``. Raises ConflictError (``job.ended``)."""
+        with self._store.begin() as c:
+            self._changed(c, caller, id_)
+            job = jobs.cancel(c, id_)
+            audit.note(c, caller, "job.cancel", id_)
+        return job
+
+    def resume(self, caller: Caller, id_: str) -> Job:
+        """Put an ended job that is not done back into the queue. Raises ConflictError, BusyError."""
+        with self._store.begin() as c:
+            owner = users.get(c, self._changed(c, caller, id_).owner)
+            usage.check_job(c, owner, self._settings.limits, 0.0)
+            job = jobs.resume(c, id_)
+            audit.note(c, caller, "job.resume", id_)
+        return job
+
+    def drop(self, caller: Caller, id_: str) -> None:
+        """The job, its results and its catalogue entry. Raises ConflictError (``job.active``) before its end."""
+        with self._store.begin() as c:
+            job = self._changed(c, caller, id_)
+            if job.state not in ENDED:
+                raise ConflictError(f"the job {id_} is {job.state}", code="job.active", hint="cancel it first")
+            entry = job.result.get("item")
+            if entry:
+                catalogue.drop_item(c, entry["collection"], entry["id"])
+            jobs.drop(c, id_)
+            audit.note(c, caller, "job.drop", id_)
+        files.remove(id_, self._settings)
+
+    # --- pieces ---
+
+    def _planned(self, caller: Caller, asking: Asking) -> _Planned:
+        from pipelines.estimate import Means
+        from serve.planning import estimated, in_precision, plan_of
+
+        limits = self._settings.limits
+        card = in_precision(self._models.usable(caller, asking.model), asking.precision)
+        with told():
+            self._check_area(asking)
+            found = settled(asking.to_recipe(), self._settings, self._store, caller)
+        with told(found.names):
+            made = plan_of(found.recipe, card, self._settings, Means("pool", limits.hands, 1))
+            _check_size(made, limits.max_area_km2, limits.max_pixels)
+            place = limits.place_of(made.cost.seconds or 0.0)
+            if place is Where.CLUSTER:
+                made = estimated(made, self._settings, Means("ray", limits.crew, 1))
+        return _Planned(made, place, found.names)
+
+    def _check_area(self, asking: Asking) -> None:
+        """Before anything is searched."""
+        area, most = asking.area(), self._settings.limits.max_area_km2
+        if area is not None and area.area_km2 > most:
+            raise _too_large(area.area_km2, most)
+
+    def _check(self, c: Connection, caller: Caller, asking: Asking, area_km2: float) -> None:
+        check_into(c, caller, asking.project)
+        usage.check_job(c, caller.user, self._settings.limits, area_km2)
+
+    def _seen(self, caller: Caller, id_: str) -> Job:
+        rights.require(caller, Scope.JOBS_READ)
+        with self._store.read() as c:
+            job = jobs.get(c, id_)
+            rights.see(caller, job.owner, f"job {id_}", shared=is_shared(c, job.project))
+        return job
+
+    def _changed(self, c: Connection, caller: Caller, id_: str) -> Job:
+        rights.require(caller, Scope.JOBS_WRITE)
+        job = jobs.get(c, id_)
+        rights.change(caller, job.owner, f"job {id_}", shared=is_shared(c, job.project))
+        return job
+
+
+def _check_size(made: Plan, max_area_km2: float, max_pixels: int) -> None:
+    if made.cost.area_km2 > max_area_km2:
+        raise _too_large(made.cost.area_km2, max_area_km2)
+    if made.cost.pixels > max_pixels:
+        raise LimitError(f"the result would have {made.cost.pixels:,} pixels, {max_pixels:,} are allowed",
+                         code="limit.pixels", field="aoi", hint="ask for a smaller area")  # fmt: skip
+
+
+def _too_large(area_km2: float, most: float) -> LimitError:
+    return LimitError(f"the area has {area_km2:,.1f} km², {most:,.1f} km² are allowed", code="limit.area", field="aoi",
+                      hint="ask for parts of it")  # fmt: skip
+
+
+def _check_hook(asking: Asking, settings: ServiceSettings) -> None:
+    """As text; the number that its name stands for is looked at when it is called. Raises ImageryError (``url.*``)."""
+    if asking.hook is None:
+        return
+    from pipelines.remote.address import web
+
+    with told():
+        web(asking.hook.url, allow_private=settings.allow_private_urls)
+
+
+def _as_asked(made: Plan, asking: Asking) -> dict[str, Any]:
+    return {**made.as_dict(), "files": [_bare(text) for text in asking.inputs]}
+
+
+def _shown(caller: Caller, job: Job) -> Job:
+    """Others see a shared job without what may be secret in addresses: everything after a question mark."""
+    if rights.owns(caller, job.owner):
+        return job
+    request = {**job.request}
+    request.pop("hook", None)
+    if "inputs" in request:
+        request["inputs"] = [_bare(text) for text in request["inputs"]]
+    if "search" in request:
+        request["search"] = {**request["search"], "source": shown(request["search"]["source"])}
+    return replace(job, request=request)
+
+
+def _bare(text: str) -> str:
+    """An input without what may be secret in it."""
+    spec = parse_input(text)
+    return f"{spec.when}={shown(spec.href)}" if spec.when else shown(spec.href)

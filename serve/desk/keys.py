@@ -1,0 +1,93 @@
+"""Keys: made, found by what a client sends, withdrawn. The key itself is seen once, by whoever made it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from serve.desk import rights
+from serve.store import audit, keys, users
+from serve.store.keys import Pepper
+from serve.store.store import now
+from swathe.errors import AccessError, StoreError
+from swathe.user import SCOPES_OF, Caller, Scope
+
+if TYPE_CHECKING:
+    from serve.settings import ServiceSettings
+    from serve.store.store import Store
+    from swathe.user import Key
+
+PREFIX = "swk-"
+"""How our own API shows a key; other dialects have forms of their own."""
+_MINUTE = len("2026-01-31T10:50")
+
+
+class Keys:
+    """Of one's own; of everybody for administrators."""
+
+    def __init__(self, settings: ServiceSettings, store: Store) -> None:
+        """Nothing is read yet."""
+        self._pepper, self._store = Pepper(settings.pepper.encode()), store
+
+    def open(self, text: str) -> Caller:
+        """Who holds a key. Raises AccessError (``access.key``), the same for every key that opens nothing."""
+        with self._store.read() as c:
+            found = keys.find(c, self._pepper, text)
+        if found is None:
+            raise _closed()
+        key, user = found
+        moment = now()
+        if not (key.active and user.active) or (key.expires is not None and key.expires <= moment):
+            raise _closed()
+        if (key.used or "")[:_MINUTE] != moment[:_MINUTE]:
+            with suppress(StoreError), self._store.begin() as c:  # a note of no weight: nobody waits for it
+                keys.touch(c, key.id)
+        return Caller(user, key.scopes & SCOPES_OF[user.role], key.id)
+
+    def make(
+        self, caller: Caller, label: str = "", scopes: Iterable[Scope] | None = None, days: int | None = None,
+        user: str | None = None,
+    ) -> tuple[Key, str]:  # fmt: skip
+        """A new key, and what opens. ``scopes``: None: all that are possible; ``days``: None: for ever.
+
+        Raises NotFoundError (somebody else's), ForbiddenError (more than the caller's own key may do).
+        """
+        rights.require(caller, Scope.KEYS)
+        whose = user or caller.user.id
+        rights.see(caller, whose, f"user {whose}")
+        with self._store.begin() as c:
+            owner = users.get(c, whose)
+            given = rights.granted(caller, scopes, SCOPES_OF[owner.role])
+            key, secret = keys.make(c, self._pepper, whose, given, label=label, days=days)
+            audit.note(c, caller, "key.make", key.id, user=whose, scopes=sorted(given))
+        return key, PREFIX + secret
+
+    def listed(self, caller: Caller, user: str | None = None) -> list[Key]:
+        """All of a user. Raises NotFoundError."""
+        rights.require(caller, Scope.KEYS)
+        whose = user or caller.user.id
+        rights.see(caller, whose, f"user {whose}")
+        with self._store.read() as c:
+            return keys.of_user(c, whose)
+
+    def change(self, caller: Caller, id_: str, *, active: bool) -> Key:
+        """Switch it on or off. Raises NotFoundError."""
+        rights.require(caller, Scope.KEYS)
+        with self._store.begin() as c:
+            rights.see(caller, keys.get(c, id_).user, f"key {id_}")
+            made = keys.change(c, id_, active)
+            audit.note(c, caller, "key.change", id_, active=active)
+        return made
+
+    def drop(self, caller: Caller, id_: str) -> None:
+        """For ever. Raises NotFoundError."""
+        rights.require(caller, Scope.KEYS)
+        with self._store.begin() as c:
+            rights.see(caller, keys.get(c, id_).user, f"key {id_}")
+            keys.drop(c, id_)
+            audit.note(c, caller, "key.drop", id_)
+
+
+def _closed() -> AccessError:
+    return AccessError("this key opens nothing", code="access.key", hint="check it, or make a new one")

@@ -1,0 +1,265 @@
+"""Models: shipped cards and cards that were added while the service runs; which are on, and what is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from models.registry import LARGEST_CARD, Registry, load_cards
+from serve.desk import rights
+from serve.desk.wording import told
+from serve.store import audit, jobs, models
+from serve.store.jobs import Filter
+from serve.store.store import now
+from swathe.card import ModelCard
+from swathe.errors import CardError, ConflictError, ForbiddenError, LimitError, UnknownModelError
+from swathe.job import ACTIVE, JobState
+from swathe.user import Scope
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from serve.settings import ServiceSettings
+    from serve.store.models import Model
+    from serve.store.store import Store
+    from swathe.user import Caller
+
+_FAR = ("hf://", "https://", "http://", "s3://")
+_NAMES_FILES = ("config", "file")
+"""Fields of a card's network block that name a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """A card, and how it stands with it here."""
+
+    card: ModelCard
+    """What it says."""
+    enabled: bool
+    """Whether jobs may use it, and whether it is kept warm."""
+    source: str
+    """``shipped``, or ``added`` while the service ran."""
+    owner: str | None = None
+    """Who added it."""
+    shared: bool = True
+    """Whether all users see it."""
+    version: int = 1
+    """Grows when its card is replaced."""
+    state: str = ""
+    """Of what is kept warm: ``starting``, ``ready``, ``idle``, ``failed``; empty: nothing is."""
+    problem: dict[str, Any] | None = field(default=None)
+    """RFC 9457: why it does not start."""
+
+
+class Models:
+    """What can be run. Cards of files are read once; those of the store each time they have changed."""
+
+    def __init__(self, settings: ServiceSettings, store: Store) -> None:
+        """Nothing is read yet."""
+        self._settings, self._store = settings, store
+        self._rows: tuple[int, dict[str, Model]] = (-1, {})
+
+    def listed(self, caller: Caller, states: Mapping[str, Mapping[str, Any]] | None = None) -> list[ModelState]:
+        """All that they see, by id. ``states``: what is known of those that are kept warm, by id."""
+        rights.require(caller, Scope.MODELS_READ)
+        return [_with(state, states) for _, state in sorted(self._all().items()) if _sees(caller, state)]
+
+    def get(self, caller: Caller, id_: str, states: Mapping[str, Mapping[str, Any]] | None = None) -> ModelState:
+        """One that they see. Raises UnknownModelError."""
+        rights.require(caller, Scope.MODELS_READ)
+        return _with(self._seen(caller, id_), states)
+
+    def usable(self, caller: Caller, id_: str) -> ModelCard:
+        """The card of one that may be run. Raises UnknownModelError, ConflictError (``model.disabled``)."""
+        found = self._seen(caller, id_)
+        if not found.enabled:
+            raise ConflictError(f"the model {id_} is switched off", code="model.disabled", field="model",
+                                hint="switch it on (PATCH /api/models/ID), or take another one")  # fmt: skip
+        return found.card
+
+    def enabled(self) -> dict[str, ModelCard]:
+        """Cards of all that are on: what is to be kept warm."""
+        return {id_: state.card for id_, state in self._all().items() if state.enabled}
+
+    def add(self, caller: Caller, document: Mapping[str, Any]) -> ModelState:
+        """A card of one's own; an administrator's is for all. With the id of one's own card it replaces that.
+
+        Raises CardError (``card.invalid``, ``.duplicate``, ``.path``, ``.size``), ImageryError (``url.*``: where its
+        weights lie), LimitError (``limit.models``).
+        """
+        rights.require(caller, Scope.MODELS_WRITE)
+        card = checked_card(document)
+        _check_addresses(card, self._settings)
+        with self._store.begin() as c:
+            before = self._replaced(c, caller, card.id)
+            if before is None:
+                self._check_count(c, caller)
+            models.put(c, _row(card, caller, before))
+            audit.note(c, caller, "model.add", card.id)
+        return self._seen(caller, card.id)
+
+    def change(
+        self, caller: Caller, id_: str, *, enabled: bool | None = None, shared: bool | None = None
+    ) -> ModelState:
+        """Switch it on or off, share it; shipped ones by administrators. Raises UnknownModelError, ForbiddenError."""
+        rights.require(caller, Scope.MODELS_WRITE)
+        found = self._changeable(caller, id_)
+        with self._store.begin() as c:
+            if enabled is not None:
+                models.enable(c, id_, enabled)
+            if shared is not None:
+                models.put(c, replace(_of(c, id_), shared=self._shareable(caller, found, shared=shared)))
+            audit.note(c, caller, "model.change", id_, enabled=enabled, shared=shared)
+        return self._seen(caller, id_)
+
+    def drop(self, caller: Caller, id_: str) -> None:
+        """Forget an added one. Raises ConflictError (``model.used``, ``model.shipped``), UnknownModelError."""
+        rights.require(caller, Scope.MODELS_WRITE)
+        found = self._changeable(caller, id_)
+        if found.source == "shipped":
+            raise ConflictError(f"the model {id_} comes with swathe", code="model.shipped", hint="switch it off")
+        with self._store.begin() as c:
+            alive = jobs.count(c, Filter(model=id_, state=(JobState.QUEUED, *sorted(ACTIVE))))
+            if alive:
+                raise ConflictError(f"{alive} jobs use the model {id_}", code="model.used",
+                                    hint="wait for their end, or cancel them")  # fmt: skip
+            models.drop(c, id_)
+            audit.note(c, caller, "model.drop", id_)
+
+    # --- pieces ---
+
+    @cached_property
+    def _shipped(self) -> Registry:
+        return load_cards(self._settings.card_folders)
+
+    def _all(self) -> dict[str, ModelState]:
+        rows = self._stored()
+        limits = self._settings.limits
+        found = {
+            id_: ModelState(card, rows[id_].enabled if id_ in rows else limits.enables(id_), "shipped")
+            for id_, card in self._shipped.items()
+        }
+        added = {id_: state for id_, row in rows.items() if id_ not in found and (state := _added(row)) is not None}
+        return found | added
+
+    def _stored(self) -> dict[str, Model]:
+        """Rows of the store, read again when they have changed; two threads may both do it."""
+        with self._store.read() as c:
+            revision = models.revision(c)
+            if self._rows[0] != revision:
+                self._rows = (revision, {row.id: row for row in models.listed(c)})
+        return self._rows[1]
+
+    def _seen(self, caller: Caller, id_: str) -> ModelState:
+        known = {name: state for name, state in self._all().items() if _sees(caller, state)}
+        if id_ not in known:
+            near = get_close_matches(id_.lower()[:80], known, n=3, cutoff=0.5)
+            hint = f"did you mean {', '.join(near)}?" if near else "GET /api/models lists all"
+            raise UnknownModelError(f"no model {id_[:80]!r}", hint=hint, field="model")
+        return known[id_]
+
+    def _changeable(self, caller: Caller, id_: str) -> ModelState:
+        found = self._seen(caller, id_)
+        if not rights.owns(caller, found.owner):
+            raise ForbiddenError(f"the model {id_} is not yours", code="access.owner",
+                                 hint="its owner or an administrator changes it")  # fmt: skip
+        return found
+
+    def _shareable(self, caller: Caller, found: ModelState, *, shared: bool) -> bool:
+        if found.source == "shipped":
+            raise ConflictError(f"the model {found.card.id} comes with swathe", code="model.shipped",
+                                hint="it is everybody's")  # fmt: skip
+        rights.require_admin(caller)  # its memory is everybody's too
+        return shared
+
+    def _replaced(self, c: Connection, caller: Caller, id_: str) -> Model | None:
+        """The caller's own card of that id, if there is one. Raises CardError for anybody else's."""
+        before = next((row for row in models.listed(c) if row.id == id_), None)
+        mine = before is not None and before.card is not None and rights.owns(caller, before.owner)
+        if id_ in self._shipped or (before is not None and not mine):
+            raise CardError(f"there is a model {id_!r} already", code="card.duplicate", field="id",
+                            hint="give yours another id")  # fmt: skip
+        return before
+
+    def _check_count(self, c: Connection, caller: Caller) -> None:
+        most = self._settings.limits.models_per_user
+        has = sum(row.owner == caller.user.id for row in models.listed(c) if row.card)
+        if has >= most and not caller.admin:
+            raise LimitError(f"you have {has} models, {most} are allowed", code="limit.models",
+                             hint="remove one that is no longer needed")  # fmt: skip
+
+
+def checked_card(document: Mapping[str, Any]) -> ModelCard:
+    """A card of a stranger. Raises CardError that names the field."""
+    try:
+        size = len(json.dumps(document))
+    except (RecursionError, TypeError, ValueError):
+        raise CardError("the card cannot be read", code="card.invalid") from None
+    if size > LARGEST_CARD:
+        raise CardError(f"the card has {size:,} bytes, {LARGEST_CARD:,} are allowed", code="card.size")
+    if "origin" in document:  # a field of the value, not of the card
+        raise CardError("origin: no such field", field="origin", code="card.invalid")
+    try:
+        return ModelCard.model_validate(document)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where = ".".join(map(str, fault["loc"]))
+        said = str(fault["msg"]).removeprefix("Value error, ")
+        raise CardError(f"{where}: {said}" if where else said, field=where, code="card.invalid") from None
+
+
+def _check_addresses(card: ModelCard, settings: ServiceSettings) -> None:
+    """What it names lies at addresses that may be read; files of this machine are not its to name."""
+    named = {name: card.network[name] for name in _NAMES_FILES if card.network.get(name)}
+    if card.weights is not None:
+        named["weights.uri"] = card.weights.uri
+    for where, uri in named.items():
+        _check_address(str(uri), where if "." in where else f"network.{where}", settings)
+
+
+def _check_address(uri: str, where: str, settings: ServiceSettings) -> None:
+    from pipelines.remote.address import look_at
+
+    if not uri.startswith(_FAR) or (uri.startswith("http://") and not settings.allow_private_urls):
+        raise CardError(f"{where}: {uri[:200]!r} is no address that weights are fetched from", code="card.path",
+                        field=where, hint="give hf://, https:// or s3://")  # fmt: skip
+    if uri.startswith(f"{settings.place}/"):
+        raise CardError(f"{where}: this address belongs to the service", code="card.path", field=where)
+    if not uri.startswith("hf://"):
+        with told():
+            look_at(uri, settings.network)
+
+
+def _row(card: ModelCard, caller: Caller, before: Model | None) -> Model:
+    document, moment = card.model_dump(mode="json", exclude_defaults=True), now()
+    if before is not None:
+        return replace(before, card=document, problem=None, version=before.version + 1, updated=moment)
+    return models.Model(card.id, document, True, caller.user.id, caller.admin, None, 1, moment, moment)
+
+
+def _of(c: Connection, id_: str) -> Model:
+    return next(row for row in models.listed(c) if row.id == id_)
+
+
+def _added(row: Model) -> ModelState | None:
+    """None where a card that an older swathe took is refused by this one, or was left by a shipped one that is gone."""
+    try:
+        card = ModelCard.model_validate(row.card) if row.card else None
+    except ValidationError:
+        return None
+    return card and ModelState(card, row.enabled, "added", row.owner, row.shared, row.version, problem=row.problem)
+
+
+def _sees(caller: Caller, state: ModelState) -> bool:
+    return state.shared or rights.owns(caller, state.owner)
+
+
+def _with(state: ModelState, states: Mapping[str, Mapping[str, Any]] | None) -> ModelState:
+    said = (states or {}).get(state.card.id, {})
+    return replace(state, state=said.get("state", ""), problem=said.get("problem") or state.problem)

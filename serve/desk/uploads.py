@@ -1,0 +1,291 @@
+"""Files that users bring: taken in a stream within bounds, looked at as files of strangers are, then kept."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from pipelines.archive import ENDINGS, Limits, check_image, is_archive, unpack
+from pipelines.peek import driver_of
+from pipelines.products.parts import refusals
+from pipelines.store.blobs import is_stored
+from pipelines.store.scratch import scratch
+from serve.desk import rights, usage
+from serve.desk.inputs import UPLOAD, files_of
+from serve.desk.projects import check_into, is_shared
+from serve.desk.wording import told
+from serve.store import audit, jobs, uploads, users
+from serve.store.jobs import Filter
+from swathe.errors import ConflictError, ImageryError, LimitError
+from swathe.job import ACTIVE, JobState
+from swathe.project import Upload, UploadState
+from swathe.user import Scope
+
+if TYPE_CHECKING:
+    from serve.settings import ServiceSettings
+    from serve.store.pages import Page
+    from serve.store.store import Store
+    from swathe.user import Caller
+
+MB = 1_000_000
+ARRIVING = "arriving"
+"""Name of an object that a client writes by a signed address."""
+VALID = timedelta(hours=1)
+"""That such an address is good for."""
+_SUFFIXES = {"GTiff": ".tif", "JP2OpenJPEG": ".jp2"}
+_STRANGE = re.compile(r"[^A-Za-z0-9._-]+")
+_LONGEST = 100
+
+
+class Uploads:
+    """Bring a file, look what became of it, name it in a job."""
+
+    def __init__(self, settings: ServiceSettings, store: Store) -> None:
+        """Nothing is read yet."""
+        self._settings, self._store = settings, store
+
+    def begin(
+        self, caller: Caller, name: str, project: str | None = None, labels: dict[str, Any] | None = None
+    ) -> Upload:
+        """A place for a file. Raises LimitError (``quota.storage``), NotFoundError (project)."""
+        rights.require(caller, Scope.UPLOADS)
+        _refuse_virtual(name)
+        with self._store.begin() as c:
+            check_into(c, caller, project)
+            usage.check_storage(c, caller.user, self._settings.limits)
+            made = uploads.add(c, caller.user.id, name[:200], project=project, labels=labels or {})
+            audit.note(c, caller, "upload.begin", made.id)
+        return made
+
+    def write(self, caller: Caller, id_: str, chunks: Iterable[bytes]) -> Upload:
+        """Its bytes, all of them. The upload comes back ready, or refused with the reason.
+
+        Raises LimitError (``limit.upload``, ``quota.storage``: it stays open), ConflictError (``upload.state``),
+        OutputError (``output.full``).
+        """
+        found = self._open(caller, id_)
+        with scratch() as folder:
+            path = folder / _safe(found.name)
+            with refusals(folder):
+                sha256 = _take(chunks, path, self._settings.limits.max_upload_mb)
+            return self._settle(caller, found, path, sha256)
+
+    def address(self, caller: Caller, id_: str) -> str | None:
+        """A signed address for its bytes (PUT), where results are kept in object storage; then ``arrived``."""
+        self._open(caller, id_)
+        return self._settings.blobs(f"uploads/{id_}").sign(ARRIVING, "PUT", VALID)
+
+    def arrived(self, caller: Caller, id_: str) -> Upload:
+        """The bytes were written to that address. Raises as ``write``, and ConflictError where nothing lies there."""
+        found, blobs = self._open(caller, id_), self._settings.blobs(f"uploads/{id_}")
+        seen, most = blobs.look(ARRIVING), self._settings.limits.max_upload_mb
+        if seen is None:
+            raise ConflictError("nothing has arrived yet", code="upload.state", hint="write to its address first")
+        try:
+            if seen.size > most * MB:
+                raise _too_large(seen.size, most)
+            with scratch() as folder:
+                path = folder / _safe(found.name)
+                blobs.fetch(ARRIVING, path)
+                with path.open("rb") as file:
+                    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+                return self._settle(caller, found, path, sha256)
+        finally:
+            blobs.delete([ARRIVING])
+
+    def get(self, caller: Caller, id_: str) -> Upload:
+        """One that they see. Raises NotFoundError."""
+        rights.require(caller, Scope.UPLOADS)
+        with self._store.read() as c:
+            found = uploads.get(c, id_)
+            rights.see(caller, found.owner, f"upload {id_}", shared=is_shared(c, found.project))
+        return found
+
+    def listed(self, caller: Caller, limit: int = 100, cursor: str | None = None) -> Page[Upload]:
+        """Those that they see, newest first."""
+        rights.require(caller, Scope.UPLOADS)
+        with self._store.read() as c:
+            return uploads.listed(c, limit, cursor, visible_to=None if caller.admin else caller.user.id)
+
+    def drop(self, caller: Caller, id_: str) -> None:
+        """With its bytes. Raises ConflictError (``upload.used``) while a job that names it is not at its end."""
+        rights.require(caller, Scope.UPLOADS)
+        with self._store.begin() as c:
+            found = uploads.get(c, id_)
+            rights.change(caller, found.owner, f"upload {id_}", shared=is_shared(c, found.project))
+            alive = jobs.listed(c, Filter(state=(JobState.QUEUED, *sorted(ACTIVE))), 1000, None).items
+            if any(_names(job.request, id_) for job in alive):
+                raise ConflictError(f"a job works on the upload {id_}", code="upload.used",
+                                    hint="cancel it, or wait for its end")  # fmt: skip
+            uploads.drop(c, id_)
+            audit.note(c, caller, "upload.drop", id_)
+        self._remove(id_)
+
+    def path(self, caller: Caller, id_: str) -> Path:
+        """Its one image, as a file of this machine. Raises ConflictError (``upload.state``, ``upload.several``)."""
+        found = self.get(caller, id_)
+        if found.state is not UploadState.READY:
+            raise ConflictError(
+                f"the upload {id_} is {found.state}", code="upload.state", hint="wait until it is ready"
+            )
+        names = found.facts["files"]
+        if len(names) != 1:
+            raise ConflictError(f"the upload {id_} holds {len(names)} images", code="upload.several",
+                                hint="submit a job for it")  # fmt: skip
+        if not is_stored(self._settings.place):
+            return Path(files_of(found, self._settings)[0])
+        return self._brought(id_, names[0])
+
+    # --- pieces ---
+
+    def _brought(self, id_: str, name: str) -> Path:
+        path = self._settings.service_dir / "fetched" / id_ / name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._settings.blobs(f"uploads/{id_}").fetch(name, path)
+        return path
+
+    def _open(self, caller: Caller, id_: str) -> Upload:
+        rights.require(caller, Scope.UPLOADS)
+        with self._store.read() as c:
+            found = uploads.get(c, id_)
+            rights.change(caller, found.owner, f"upload {id_}", shared=is_shared(c, found.project))
+            _expect_open(found)
+        return found
+
+    def _settle(self, caller: Caller, found: Upload, path: Path, sha256: str) -> Upload:
+        """Looked at, kept, and told: in this order, so that what is ready is there."""
+        size, limits = path.stat().st_size, self._settings.limits
+        with self._store.read() as c:
+            usage.check_storage(c, users.get(c, found.owner), limits, size / MB)
+        try:
+            with told({str(path): found.name, path.name: found.name}):
+                images = _images(path, limits.max_upload_mb)
+                facts = _facts(images)
+        except (ImageryError, LimitError) as error:
+            return self._told(caller, found, UploadState.REFUSED, size, sha256, problem=error.problem.as_dict())
+        blobs = self._settings.blobs(f"uploads/{found.id}")
+        for image in images:
+            blobs.put_file(image.name, image)
+        return self._told(caller, found, UploadState.READY, sum(i.stat().st_size for i in images), sha256, facts=facts)
+
+    def _told(
+        self, caller: Caller, found: Upload, state: UploadState, size: int, sha256: str, **more: Any
+    ) -> Upload:  # fmt: skip
+        with self._store.begin() as c:
+            _expect_open(uploads.get(c, found.id))
+            made = uploads.settle(c, found.id, state, size, sha256, more.get("facts", {}), more.get("problem"))
+            audit.note(c, caller, f"upload.{state}", found.id, size=size)
+        return made
+
+    def _remove(self, id_: str) -> None:
+        if is_stored(self._settings.place):
+            blobs = self._settings.blobs(f"uploads/{id_}")
+            blobs.delete([blob.name for blob in blobs.list()])
+        for folder in (Path(f"{self._settings.place}/uploads"), self._settings.service_dir / "fetched"):
+            shutil.rmtree(folder / id_, ignore_errors=True)
+
+
+def _names(request: dict[str, Any], id_: str) -> bool:
+    return any(text.endswith(f"{UPLOAD}{id_}") for text in request.get("inputs", ()))
+
+
+def _expect_open(found: Upload) -> None:
+    if found.state is not UploadState.OPEN:
+        raise ConflictError(f"the upload {found.id} is {found.state} already", code="upload.state",
+                            hint="begin another one")  # fmt: skip
+
+
+def _refuse_virtual(name: str) -> None:
+    if name.lower().endswith((".vrt", ".xml")):
+        raise ImageryError(f"{name[:100]!r} is a virtual file, which can point at any other file",
+                           code="imagery.virtual", field="name", hint="bring the GeoTIFF itself")  # fmt: skip
+
+
+def _safe(name: str) -> str:
+    """What is left of a name: band names that a file is told by, but nothing that a path is made of."""
+    plain = _STRANGE.sub("_", PurePosixPath(name.replace("\\", "/")).name).lstrip(".")
+    path = PurePosixPath(plain or "image")
+    return f"{path.stem[:_LONGEST]}{path.suffix[:8].lower()}"
+
+
+def _take(chunks: Iterable[bytes], path: Path, max_mb: float) -> str:
+    digest, size = hashlib.sha256(), 0
+    with path.open("wb") as file:
+        for chunk in chunks:
+            size += len(chunk)
+            if size > max_mb * MB:
+                raise _too_large(size, max_mb)
+            digest.update(chunk)
+            file.write(chunk)
+    return digest.hexdigest()
+
+
+def _too_large(size: int, max_mb: float) -> LimitError:
+    return LimitError(f"the file has {size / MB:,.1f} MB or more, {max_mb:,.1f} MB are allowed", code="limit.upload",
+                      hint="cut it, or give its address instead")  # fmt: skip
+
+
+# --- what is in it ----------------------------------------------------------------------------------------------------
+
+
+def _images(path: Path, max_mb: float) -> list[Path]:
+    """The images that came, under names of their own in one folder. Raises ImageryError."""
+    bounds = Limits(archive_mb=max_mb, file_mb=max_mb * 2, total_mb=max_mb * 5)
+    if is_archive(path):
+        folder = unpack(path, path.parent / "unpacked", bounds)
+        return _flat(sorted(p for p in folder.rglob("*") if p.is_file()), folder)
+    with path.open("rb") as file:
+        suffix = _SUFFIXES.get(driver_of(file.read(16)) or "")
+    if suffix is not None and path.suffix.lower() not in ENDINGS:
+        path = path.rename(path.with_name(path.name + suffix))
+    check_image(path, bounds)
+    return [path]
+
+
+def _flat(images: list[Path], folder: Path) -> list[Path]:
+    """Out of their folders; those of one name are told apart by a number."""
+    taken: set[str] = set()
+    found = []
+    for image in images:
+        name, n = _safe(image.name), 0
+        while name.casefold() in taken:
+            name, n = f"{n}_{_safe(image.name)}", n + 1
+        taken.add(name.casefold())
+        found.append(image.rename(folder.parent / name))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Fact:
+    name: str
+    crs: str
+    shape: tuple[int, int]
+    bands: int
+    dtype: str
+    bounds: tuple[float, ...]
+
+
+def _facts(images: list[Path]) -> dict[str, Any]:
+    """What their headers say. Raises ImageryError, GridError: what a job would refuse is refused here."""
+    from pipelines.gdal import Access
+    from pipelines.header import read_headers
+
+    headers = read_headers([str(image) for image in images], Access())
+    return {
+        "files": [image.name for image in images],
+        "images": [asdict(_fact(image.name, header)) for image, header in zip(images, headers, strict=True)],
+    }
+
+
+def _fact(name: str, header: Any) -> _Fact:
+    a, _, c, _, e, f = header.transform
+    rows, cols = header.shape
+    return _Fact(name, header.crs, header.shape, len(header.dtypes), header.dtypes[0],
+                 (c, f + e * rows, c + a * cols, f))  # fmt: skip

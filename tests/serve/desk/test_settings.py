@@ -1,0 +1,121 @@
+"""Settings of the service: what the environment says, and that the value travels whole."""
+
+import pickle
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from serve.desk.limits import Limits, read_limits
+from serve.settings import ROOT, ServiceSettings, kept_pepper
+from swathe.errors import InputError, OutputError
+from swathe.job import Where
+
+
+def test_the_environment_is_read_with_commas(monkeypatch, tmp_path):
+    said = {
+        "DATA_DIR": str(tmp_path), "PORT": "8123", "HOST": "0.0.0.0", "PUBLIC_URL": "https://maps.example",
+        "DATABASE_URL": "postgresql://u:secret@db/swathe", "RESULTS": "s3://bucket/maps/",
+        "LOCAL_ROOTS": f"{tmp_path}/a, {tmp_path}/b", "CORS_ORIGINS": "https://a.example,https://b.example",
+        "TRUSTED_PROXIES": "10.0.0.0/8", "OIDC_ISSUER": "https://id.example", "OIDC_AUDIENCE": "swathe",
+    }  # fmt: skip
+    for name, value in said.items():
+        monkeypatch.setenv(f"SWATHE_{name}", value)
+    settings = ServiceSettings.read()
+    assert (settings.host, settings.port) == ("0.0.0.0", 8123)
+    assert settings.local_roots == (tmp_path / "a", tmp_path / "b")
+    assert settings.cors_origins == ("https://a.example", "https://b.example")
+    assert settings.trusted_proxies == ("10.0.0.0/8",)
+    assert settings.database == "postgresql://u:secret@db/swathe"
+    assert settings.folder_of("j1") == "s3://bucket/maps/jobs/j1"
+    assert settings.blobs("uploads/u1").place == "s3://bucket/maps/uploads/u1"
+
+
+def test_nothing_secret_is_shown(monkeypatch, tmp_path):
+    monkeypatch.setenv("SWATHE_DATABASE_URL", "postgresql://u:topsecret@db/swathe")
+    monkeypatch.setenv("SWATHE_PEPPER", "topsecret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "topsecret")
+    settings = ServiceSettings.read(data_dir=tmp_path)
+    assert "topsecret" not in repr(settings) + str(settings)
+
+
+def test_by_default_everything_lies_in_the_data_folder(tmp_path):
+    settings = ServiceSettings.read(data_dir=tmp_path)
+    assert settings.database == f"sqlite:///{tmp_path}/service/service.sqlite"
+    assert settings.folder_of("j1") == f"{tmp_path}/service/jobs/j1"
+    assert settings.host == "127.0.0.1"
+    assert settings.limits == read_limits(ROOT / "configs" / "service.yaml")
+
+
+def test_the_value_travels_whole(monkeypatch, tmp_path):
+    monkeypatch.setenv("SWATHE_PORT", "8124")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key-of-the-first")
+    settings = ServiceSettings.read(data_dir=tmp_path)
+    sent = pickle.dumps(settings)
+    monkeypatch.setenv("SWATHE_PORT", "9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "another")
+    there = pickle.loads(sent)
+    assert (there.port, there.pepper) == (8124, settings.pepper)
+    assert there.store.key == "key-of-the-first"
+    assert there.network == settings.network
+
+
+def test_the_pepper_is_made_once_and_private(tmp_path):
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(kept_pepper(tmp_path / "service"))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(found)) == 1
+    assert len(found[0]) == 64
+    assert stat.S_IMODE((tmp_path / "service" / "pepper").stat().st_mode) == 0o600
+    assert [p.name for p in (tmp_path / "service").iterdir()] == ["pepper"]
+
+
+def test_a_data_folder_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be made"):
+        ServiceSettings.read(data_dir=tmp_path / "file")
+
+
+def test_searched_imagery_reads_no_files_of_this_machine(tmp_path):
+    assert ServiceSettings.read(data_dir=tmp_path).network.local_root == tmp_path / "service" / "nothing"
+    opened = ServiceSettings.read(data_dir=tmp_path, local_roots=(tmp_path / "open",))
+    assert opened.network.local_root == tmp_path / "open"
+
+
+def test_the_shipped_limits_say_every_field_as_it_is_without_a_file():
+    shipped = read_limits(ROOT / "configs" / "service.yaml")
+    assert shipped.model_copy(update={"models": ("*",)}) == Limits()
+    text = (ROOT / "configs" / "service.yaml").read_text()
+    assert all(f"\n{name}:" in text for name in Limits.model_fields)
+
+
+@pytest.mark.parametrize(("text", "field"), [
+    ("pool_seconds: 3", "pool_seconds"), ("pool_s: fast", "pool_s"), ("running_per_user: 0", "running_per_user"),
+    ("- a list", ""), ("a: [", "SWATHE_SERVICE_CONFIG"),
+])  # fmt: skip
+def test_limits_that_do_not_hold_name_the_field(tmp_path, text, field):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(InputError) as caught:
+        ServiceSettings.read(data_dir=tmp_path, service_config=tmp_path / "mine.yaml")
+    assert caught.value.field == field
+
+
+def test_a_file_that_is_not_there_is_named():
+    with pytest.raises(InputError, match=r"gone\.yaml"):
+        read_limits(Path("/nowhere/gone.yaml"))
+
+
+def test_estimated_seconds_decide_the_place():
+    limits = Limits(online_s=5, pool_s=60)
+    assert [limits.place_of(s) for s in (0, 5, 5.1, 60, 61)] == [
+        Where.ONLINE, Where.ONLINE, Where.POOL, Where.POOL, Where.CLUSTER,
+    ]  # fmt: skip
+
+
+def test_models_are_enabled_by_patterns():
+    limits = Limits(models=("water-*", "snow-ndsi"))
+    assert [limits.enables(m) for m in ("water-ndwi", "snow-ndsi", "snow-other")] == [True, True, False]
