@@ -44,14 +44,20 @@ def trusted(url: str) -> bool:
     return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
 
 
+def _here(url: str) -> bool:
+    return urlsplit(url).hostname in LOOPBACK
+
+
 class _SafeRedirects(HTTPRedirectHandler):
-    """Follows redirects, but never from https to something anyone could read or change."""
+    """Follows redirects, but never to something anyone could read or change, nor from elsewhere to this machine."""
 
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> Request | None:
         if not trusted(newurl):
             raise Unavailable(f"{req.full_url} redirects to {newurl}, which is not https")
+        if _here(newurl) and not _here(req.full_url):
+            raise Unavailable(f"{req.full_url} redirects to {newurl}, which is this machine")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.request import Request
 
 import pytest
 
+from models.download import Unavailable, _SafeRedirects
 from models.weights import ModelHome, fetch, known_sha256, locate, present
 from swathe.card import Weights
 from swathe.errors import WeightsError
@@ -269,6 +272,13 @@ def test_a_token_is_for_the_hub_alone(origin, home):
 def test_a_redirect_to_plain_http_is_not_followed(origin, home):
     origin.ways = ["http://example.org/net.pt"]
     assert "not https" in refused("weights.missing", Weights(uri=f"{origin.url}/net.pt"), home).detail
+
+
+def test_a_redirect_from_elsewhere_to_this_machine_is_not_followed():
+    asked = Request("https://example.org/net.pt")
+    for here in ("http://127.0.0.1:8265/api/version", "http://localhost/", "https://[::1]/"):
+        with pytest.raises(Unavailable, match="this machine"):
+            _SafeRedirects().redirect_request(asked, io.BytesIO(), 302, "", {}, here)
 
 
 @pytest.mark.parametrize(
