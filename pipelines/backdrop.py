@@ -15,10 +15,12 @@ from pipelines.mosaic.frame import Frame
 from pipelines.peek import glance
 from pipelines.readers import SceneReader
 from pipelines.remote.network import Network
+from swathe.bands import TRUE_COLOUR
 from swathe.errors import SwatheError
 from swathe.imagery import Acquisition, BandSource, Imagery, is_remote
 from swathe.mosaic import Mosaic
 from swathe.plan import Work
+from swathe.scene import Scene
 from swathe.window import Window
 
 if TYPE_CHECKING:
@@ -30,7 +32,6 @@ SIDE = 1024
 """Pixels of the longer side."""
 CHEAP_PX = 40_000_000
 """Files without overviews are read whole for a picture; beyond this size there is none."""
-TRUE_COLOUR = ("red", "green", "blue")
 
 
 def backdrop(work: Work, access: Access | None = None, network: Network | None = None) -> NDArray[np.uint8] | None:
@@ -62,8 +63,6 @@ def _of_files(work: Work, imagery: Imagery, access: Access, door: Door | None) -
 def _of_scenes(work: Work, mosaic: Mosaic, network: Network | None) -> NDArray[np.uint8] | None:
     """The last date, joined anew on a coarser grid: overviews are read, if the files have them."""
     coarse = _coarser(mosaic, work)
-    names = [name for name in TRUE_COLOUR if name in coarse.bands]
-    names = names if len(names) == len(TRUE_COLOUR) else list(coarse.bands[:1])
     reader = SceneReader(coarse, network or Network(), cache_mb=64)
     try:
         stack = reader.read(Window(0, 0, *coarse.shape))
@@ -72,7 +71,7 @@ def _of_scenes(work: Work, mosaic: Mosaic, network: Network | None) -> NDArray[n
     finally:
         reader.close()
     hidden = ~stack.mask[0]
-    return _coloured([_stretched(np.ma.masked_array(stack.data[0, coarse.bands.index(n)], hidden)) for n in names])
+    return _coloured([_stretched(np.ma.masked_array(band, hidden)) for band in stack.data[0]])
 
 
 def _coarser(mosaic: Mosaic, work: Work) -> Mosaic:
@@ -83,13 +82,21 @@ def _coarser(mosaic: Mosaic, work: Work) -> Mosaic:
     coarse = Frame(frame.crs, frame.res * factor, (frame.phase[0] / factor, frame.phase[1] / factor))
     row, col = (mosaic.corner[0] + window.row) // factor, (mosaic.corner[1] + window.col) // factor
     height, width = -(-window.height // factor), -(-window.width // factor)
-    drawn = TRUE_COLOUR if set(TRUE_COLOUR) <= set(mosaic.bands) else mosaic.bands[:1]
     last = mosaic.slots[-1]
-    scenes = tuple(replace(s, bands=tuple(s.bands[mosaic.bands.index(name)] for name in drawn)) for s in last.scenes)
+    scenes, drawn = _drawn(mosaic, last.scenes)
     return replace(
-        mosaic, slots=(replace(last, scenes=scenes),), bands=tuple(drawn), transform=coarse.transform(
+        mosaic, slots=(replace(last, scenes=scenes),), bands=drawn, transform=coarse.transform(
             Window(row, col, height, width)), shape=(height, width), corner=(row, col), max_loss=1.0,
     )  # fmt: skip
+
+
+def _drawn(mosaic: Mosaic, scenes: tuple[Scene, ...]) -> tuple[tuple[Scene, ...], tuple[str, ...]]:
+    """The scenes with the bands that are drawn: true colour where there is any way to have it, else the first band."""
+    if all(s.picture for s in scenes) and mosaic.conversion is None:
+        return tuple(replace(s, bands=s.picture) for s in scenes), TRUE_COLOUR
+    drawn = TRUE_COLOUR if set(TRUE_COLOUR) <= set(mosaic.bands) else mosaic.bands[:1]
+    bands = [mosaic.bands.index(name) for name in drawn]
+    return tuple(replace(s, bands=tuple(s.bands[n] for n in bands)) for s in scenes), tuple(drawn)
 
 
 def _coloured(drawn: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:

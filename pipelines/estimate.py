@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from pyproj import Transformer
 
+from pipelines.mosaic.omnicloudmask import CORE
 from pipelines.pace import PRODUCTS_S_PER_MPX, START_S, Pace
 from pipelines.readers import kept_mb
 from swathe.errors import SwatheError
 from swathe.imagery import Imagery, is_remote
+from swathe.mosaic import Mosaic
 from swathe.plan import Cost, Plan, Work
 from swathe.window import Window
 
@@ -25,6 +27,8 @@ LIBRARIES_MB = 230.0
 """Of a worker before its first chunk: Python, numpy, GDAL, the engine."""
 NETWORK = 4.0
 """Memory of a network at work, as a multiple of its weights."""
+MASKING_MB, MASKING_S = 750.0, 2.7
+"""Of a worker whose clouds are found by OmniCloudMask; per patch and scene, both networks on one core."""
 SAMPLED = 48
 """Files whose headers are looked at; of more, these stand for all."""
 AT_ONCE = 16
@@ -48,7 +52,7 @@ class Means:
 def estimated(plan: Plan, pace: Pace, means: Means, opener: Opener | None = None) -> Plan:
     """The plan with bytes to fetch and seconds filled in."""
     cost = replace(plan.cost, fetch_mb=_fetch_mb(plan.work, opener), worker_mb=_worker_mb(plan))
-    return replace(plan, cost=_timed(cost, len(plan.chunks), pace, means))
+    return replace(plan, cost=_timed(cost, len(plan.chunks), pace, means, _masking_s(plan.work) / means.workers))
 
 
 def _worker_mb(plan: Plan) -> float:
@@ -56,13 +60,27 @@ def _worker_mb(plan: Plan) -> float:
     work = plan.work
     kept = kept_mb(work, min(plan.chunk_shape[1], work.shape[1]))
     size = work.card.weights.size_mb if work.card.weights and work.card.weights.size_mb else 0.0
-    return round(LIBRARIES_MB + plan.cost.memory_mb + kept + NETWORK * size, 0)
+    masking = MASKING_MB if _masked_scenes(work) else 0.0
+    return round(LIBRARIES_MB + plan.cost.memory_mb + kept + NETWORK * size + masking, 0)
 
 
-def _timed(cost: Cost, chunks: int, pace: Pace, means: Means) -> Cost:
+def _masked_scenes(work: Work) -> int:
+    """Scenes whose clouds are found by networks."""
+    imagery = work.imagery
+    if not isinstance(imagery, Mosaic) or imagery.mask is None or not imagery.mask.networks:
+        return 0
+    return len(imagery.scenes)
+
+
+def _masking_s(work: Work) -> float:
+    """Of one core: every scene is looked at, patch by patch."""
+    return math.ceil(work.shape[0] / CORE) * math.ceil(work.shape[1] / CORE) * _masked_scenes(work) * MASKING_S
+
+
+def _timed(cost: Cost, chunks: int, pace: Pace, means: Means, masking: float) -> Cost:
     """Chunks are whole: three chunks on two workers take as long as four."""
     rounds = math.ceil(chunks / means.workers)
-    forward = cost.tiles / chunks * rounds * pace.tile_s
+    forward = cost.tiles / chunks * rounds * pace.tile_s + masking
     network = 0.0 if means.mbit_s is None or cost.fetch_mb is None else cost.fetch_mb * 8 / means.mbit_s
     seconds = START_S[means.kind] + max(forward, network) + cost.pixels / 1e6 * PRODUCTS_S_PER_MPX
     return replace(cost, seconds=round(seconds, 1), seconds_from="measured" if pace.measured else "guess")

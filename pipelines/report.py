@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import PurePath
 from typing import Any
 
 import psutil
@@ -16,6 +17,7 @@ from pipelines.ledger import Receipt
 from swathe.imagery import Imagery, shown
 from swathe.mosaic import Mosaic
 from swathe.plan import Plan
+from swathe.source import SourceMask
 from swathe.state import State
 
 LIBRARIES = ("swathe", "ray", "rasterio", "numpy", "shapely", "pyproj", "pyarrow", "openvino", "onnxruntime", "torch",
@@ -89,7 +91,7 @@ def _searched(mosaic: Mosaic) -> dict[str, Any]:
         "unit": mosaic.unit,
         "fingerprint": mosaic.fingerprint,
         "composite": mosaic.composite.value,
-        "mask": None if mosaic.mask is None else mosaic.mask.model_dump(mode="json"),
+        "mask": None if mosaic.mask is None else _mask(mosaic.mask),
         "max_loss": mosaic.max_loss,
         "dates": [
             {
@@ -104,6 +106,14 @@ def _searched(mosaic: Mosaic) -> dict[str, Any]:
             for slot in mosaic.slots
         ],
     }  # fmt: skip
+
+
+def _mask(mask: SourceMask) -> dict[str, Any]:
+    """Networks by name and hash: where they lie on this machine is nobody's business."""
+    facts = mask.model_dump(mode="json")
+    for network in facts["networks"]:
+        network["uri"] = PurePath(network["uri"]).name
+    return facts
 
 
 def _observations(receipts: Sequence[Receipt]) -> dict[str, Any] | None:

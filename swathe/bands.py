@@ -13,6 +13,8 @@ OPTICAL = (
 SAR = ("vv", "vh", "hh", "hv")
 OTHER = ("dem", "index")
 MASKS = ("scl", "qa", "mask")
+TRUE_COLOUR = ("red", "green", "blue")
+"""What an eye sees."""
 NAMES = frozenset(OPTICAL + SAR + OTHER + MASKS)
 
 

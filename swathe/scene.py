@@ -67,6 +67,8 @@ class Scene:
     """What tells cloud from ground, where the source has it."""
     looks: tuple[Asset, ...] = ()
     """Where no file tells it but a network: the bands that it looks at (red, green, nir)."""
+    picture: tuple[Asset, ...] = ()
+    """Red, green and blue for a preview, where other bands were asked for and the source has these."""
     cloud: float | None = None
     """Percent of the whole scene, as its catalogue says (0..100)."""
     clear: float | None = None

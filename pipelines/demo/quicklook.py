@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-TRUE_COLOUR = ("red", "green", "blue")
+from swathe.bands import TRUE_COLOUR
+
 SHORTWAVE = ("swir22", "nir08", "red")
 """Burned ground brown to magenta, vegetation green, water black."""
 

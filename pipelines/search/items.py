@@ -16,6 +16,7 @@ import shapely
 from pipelines.search.footprint import footprint_of
 from pipelines.search.grids import grid_of
 from pipelines.search.radiometry import Unclear, described, meaning, nodata_of, number
+from swathe.bands import TRUE_COLOUR
 from swathe.imagery import is_remote, shown
 from swathe.scene import Asset, Scene
 from swathe.source import AuthKind, SourceBand, SourceCard
@@ -58,6 +59,7 @@ def scene_of(item: Json, card: SourceCard, bands: Sequence[str], where: str = ""
         id=str(item["id"]), collection=str(item.get("collection") or ""), when=timed(item).middle,
         footprint=shapely.to_wkb(outline), bands=tuple(asset for asset, _ in found), mask=_mask(item, card, home),
         looks=tuple(_band(name, item, card, home)[0] for name in card.looks),
+        picture=_picture(names, item, card, home),
         cloud=cloud_of(item, card), href=shown(home), rule="; ".join(dict.fromkeys(rule for _, rule in found)),
         platform=str(item["properties"].get("platform") or ""),
     )  # fmt: skip
@@ -97,6 +99,16 @@ def address_of(item: Json, where: str = "") -> str:
 
 
 # --- assets -----------------------------------------------------------------------------------------------------------
+
+
+def _picture(names: Sequence[str], item: Json, card: SourceCard, home: str) -> tuple[Asset, ...]:
+    """Nothing depends on it, so an item that lacks one of them is none the worse."""
+    if set(TRUE_COLOUR) <= set(names) or not set(TRUE_COLOUR) <= set(card.bands):
+        return ()
+    try:
+        return tuple(_band(name, item, card, home)[0] for name in TRUE_COLOUR)
+    except Unclear:
+        return ()
 
 
 def _band(name: str, item: Json, card: SourceCard, home: str) -> tuple[Asset, str]:

@@ -102,7 +102,8 @@ def _scene(scene: Scene, query: Query) -> dict[str, Any]:
     from swathe.imagery import shown
 
     outline = AOI(shapely.from_wkb(scene.footprint))  # pyright: ignore[reportArgumentType]  polygons, as made
-    assets = (*scene.bands, *((scene.mask,) if scene.mask else ()))
+    looks = (asset for asset in scene.looks if asset not in scene.bands)
+    assets = (*scene.bands, *looks, *((scene.mask,) if scene.mask else ()))
     return {
         "id": scene.id,
         "collection": scene.collection,
