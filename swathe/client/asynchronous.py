@@ -1,0 +1,203 @@
+"""The client for programs that await: all that a service can be asked, and its jobs."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, Unpack
+from urllib.parse import parse_qs, quote, urlsplit
+
+from swathe.client import values
+from swathe.client.environment import address_and_key
+from swathe.client.link import Call, Link, Patience
+from swathe.client.remote import AsyncJob
+from swathe.client.wish import Wish, asking, dated, named
+from swathe.errors import ImageryError
+
+if TYPE_CHECKING:
+    import httpx2
+
+    from swathe.project import Upload
+
+PAGE = 100
+"""Jobs of one answer."""
+_PIECE = 1 << 20
+_FORMS = {"tiff": "image/tiff", "png": "image/png", "json": "application/json"}
+
+
+class AsyncClient:
+    """One service, one key. ``async with AsyncClient(url, key) as client: …``.
+
+    Every call raises errors of ``swathe.errors`` alone: those that the service tells, and ServiceError where it cannot
+    be reached. What is safe is tried again (:class:`~swathe.client.link.Patience`).
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        key: str | None = None,
+        patience: Patience | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        """``url``: where the service listens, this machine unless told otherwise. Raises InputError."""
+        self._link = Link(url, key, patience, transport)
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """The service of ``SWATHE_URL``, with the key of ``SWATHE_KEY``."""
+        return cls(*address_and_key())
+
+    def __repr__(self) -> str:
+        """Never with the key."""
+        return f"{type(self).__name__}({self._link.url!r})"
+
+    @property
+    def url(self) -> str:
+        """Of the service."""
+        return self._link.url
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Let go of all connections."""
+        await self._link.close()
+
+    # --- jobs ---------------------------------------------------------------------------------------------------------
+
+    async def submit(self, model: str, **wish: Unpack[Wish]) -> AsyncJob:
+        """Ask for a run. Files of this machine are uploaded first. A lost answer does not make two jobs of one."""
+        body = asking(model, await self._located(wish))
+        headers = {"Idempotency-Key": uuid.uuid4().hex, "Prefer": "respond-async"}
+        return self._job(await self._link.told(Call("POST", "/api/jobs", json=body, headers=headers)))
+
+    async def estimate(self, model: str, **wish: Unpack[Wish]) -> values.Estimate:
+        """What it would take; nothing is kept, but files of this machine are uploaded."""
+        body = asking(model, await self._located(wish))
+        return values.estimate_of(await self._link.told(Call("POST", "/api/estimates", json=body, pure=True)))
+
+    async def job(self, id: str) -> AsyncJob:  # noqa: A002  the field's own name
+        """One of them. Raises NotFoundError."""
+        return self._job(await self._link.told(Call("GET", f"/api/jobs/{quote(id, safe='')}")))
+
+    async def jobs(
+        self,
+        *,
+        state: str | Sequence[str] | None = None,
+        model: str | None = None,
+        project: str | None = None,
+        limit: int | None = None,
+    ) -> AsyncGenerator[AsyncJob]:
+        """Own and shared ones, newest first, fetched page by page as they are needed."""
+        cursor, left = None, limit
+        while left is None or left > 0:
+            which = {"state": state, "model": model, "project": project}
+            params = {**which, "cursor": cursor, "limit": min(PAGE, left or PAGE)}
+            page = await self._link.told(Call("GET", "/api/jobs", params))
+            for document in page["jobs"][:left]:
+                yield self._job(document)
+            left = None if left is None else left - len(page["jobs"])
+            cursor = _next(page)
+            if cursor is None:
+                return
+
+    # --- one small image ----------------------------------------------------------------------------------------------
+
+    async def predict(
+        self, image: str | Path | bytes, model: str, *, form: str = "tiff", **how: Any
+    ) -> values.Prediction:
+        """One image at once: a file of this machine or its bytes. ``form``: tiff, png or json.
+
+        ``how``: sensor, bands, scale, offset, nodata, where the file does not say it.
+        """
+        content = image if isinstance(image, bytes) else _bytes(Path(image))
+        call = Call("POST", "/api/predict", {"model": model, **how}, content=content, pure=True,
+                    headers={"Content-Type": "image/tiff", "Accept": _FORMS.get(form, form)})  # fmt: skip
+        answer = await self._link.ask(call)
+        return values.Prediction(answer.content, answer.headers.get("content-type", ""), _seconds(answer))
+
+    # --- everything else ----------------------------------------------------------------------------------------------
+
+    async def upload(self, path: str | Path, *, name: str | None = None, project: str | None = None) -> Upload:
+        """A file of this machine, streamed; jobs name it as ``upload://ID``. Raises ImageryError where it is unfit."""
+        path = Path(path)
+        _expect_file(path)
+        body = {"name": name or path.name, **({"project": project} if project else {})}
+        begun = values.upload_of(await self._link.told(Call("POST", "/api/uploads", json=body)))
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(_size(path))}
+        call = Call("PUT", f"/api/uploads/{begun.id}/content", content=lambda: _pieces(path), headers=headers)
+        return values.upload_of(await self._link.told(call))
+
+    async def models(self) -> list[values.ModelInfo]:
+        """All that may be used, and those that are switched off."""
+        answer = await self._link.told(Call("GET", "/api/models"))
+        return [values.model_of(document) for document in answer["models"]]
+
+    async def me(self) -> dict[str, Any]:
+        """Whose key this is, what it may do, what is used of what is allowed."""
+        return await self._link.told(Call("GET", "/api/me"))
+
+    def _job(self, document: Any) -> AsyncJob:
+        return AsyncJob(self._link, values.job_of(document))
+
+    async def _located(self, wish: Wish) -> Wish:
+        """With every input as an address that the service can read."""
+        if "inputs" not in wish:
+            return wish
+        texts = [await self._lifted(path, text) for path, text in named(wish)]
+        return {**wish, "inputs": texts}
+
+    async def _lifted(self, path: Path | None, text: str) -> str:
+        if path is None:
+            return text
+        return f"{dated(text)[0]}upload://{(await self.upload(path)).id}"
+
+
+def _next(page: dict[str, Any]) -> str | None:
+    """Only the cursor of the link is used: its address is the service's as somebody else may see it."""
+    for link in page.get("links") or ():
+        if link.get("rel") == "next":
+            return next(iter(parse_qs(urlsplit(link["href"]).query).get("cursor", ())), None)
+    return None
+
+
+def _seconds(answer: httpx2.Response) -> dict[str, float]:
+    """From headers ``Swathe-Seconds…``: each a number, or ``stage=number, …``."""
+    found: dict[str, float] = {}
+    for name, value in answer.headers.items():
+        if name.startswith("swathe-seconds"):
+            stage = name.removeprefix("swathe-seconds").strip("-") or "all"
+            found |= _numbers(stage, value)
+    return found
+
+
+def _numbers(stage: str, text: str) -> dict[str, float]:
+    pairs = (part.rpartition("=") for part in text.split(","))
+    try:
+        return {name.strip() or stage: float(number) for name, _, number in pairs}
+    except ValueError:
+        return {}
+
+
+def _expect_file(path: Path) -> None:
+    if not path.is_file():
+        raise ImageryError(f"there is no file {path}", code="imagery.missing", hint="check the path", field="inputs")
+
+
+def _bytes(path: Path) -> bytes:
+    _expect_file(path)
+    return path.read_bytes()
+
+
+async def _pieces(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            yield piece
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
