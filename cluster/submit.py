@@ -20,6 +20,7 @@ from swathe.errors import FAILED, INTERRUPTED, OK, ClusterError, InputError
 Place = Literal["here", "image", "upload"]
 
 _PREFIX = "swathe"
+_COMMAND = "swathe.command"
 _OURS = re.compile(rf"^{_PREFIX}-(?P<key>[0-9a-zA-Z]+)-a(?P<attempt>\d+)$")
 _LAST_OF_RAY = re.compile(r"Running entrypoint for job ")
 _OF_RAY = re.compile(r"Running entrypoint for job |[-\d]+ [:,\d]+\tINFO job_manager\.py:")
@@ -58,6 +59,8 @@ class JobRequest:
     """For the job's processes. Shown in the dashboard: secrets belong into the cluster's own environment."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """Shown in the dashboard."""
+    module: str = _COMMAND
+    """What is run as ``python -m``; by default the ``swathe`` command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +200,10 @@ def _entrypoint(request: JobRequest, to: Dashboard) -> str:
     """One shell line; ``exec`` so that a stop reaches the command and not a shell in front of it."""
     place = _place(request, to)
     if place == "here":
-        command = (sys.executable, "-m", "swathe.command", *request.arguments)
+        command = (sys.executable, "-m", request.module, *request.arguments)
         return f"cd {shlex.quote(str(request.cwd.absolute()))} && exec {shlex.join(command)}"
-    program = ("swathe",) if place == "image" else ("python", "-m", "swathe.command")
+    by_name = place == "image" and request.module == _COMMAND
+    program = ("swathe",) if by_name else ("python", "-m", request.module)
     return f"exec {shlex.join((*program, *request.arguments))}"
 
 

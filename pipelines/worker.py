@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.predictor import Predictor
 from models.threshold import Histogram
 from models.weights import ModelHome
 from pipelines.ahead import Behind
@@ -83,8 +84,8 @@ class Order:
 class ChunkWorker:
     """Does chunks of one run. Built inside the actor: models and open files do not travel."""
 
-    def __init__(self, order: Order) -> None:
-        """Load the model and prepare to read. Raises SwatheError."""
+    def __init__(self, order: Order, predict: Predictor | None = None) -> None:
+        """Load the model, unless it is loaded already, and prepare to read. Raises SwatheError."""
         from models.load import load
 
         self.order = order
@@ -92,7 +93,7 @@ class ChunkWorker:
             order.work.card, probabilities=order.work.products.probabilities, observations=order.observed
         )
         started = time.perf_counter()
-        self.predict = load(order.work.card, order.home, order.threads, order.fitted)
+        self.predict = predict or load(order.work.card, order.home, order.threads, order.fitted)
         if self.spec.kind is Kind.CLASSES:
             import scipy.sparse.csgraph  # noqa: F401  for tracing: half a second, and here nobody waits for a chunk
         self.load_s = time.perf_counter() - started

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines.catalogue.model_items import MODELS, model_item, models_collection
 from pipelines.catalogue.plain import image_items
-from pipelines.catalogue.reading import Documents, Json, read
+from pipelines.catalogue.reading import Documents, Json, placed, read
 from pipelines.catalogue.store import Catalogue
 from swathe.card import ModelCard
 from swathe.errors import InputError
@@ -64,6 +64,12 @@ def register(catalogue: Catalogue, what: str, wish: Wish | None = None) -> Regis
         one.put_items([*items, *_models(one, items, wish)])
     done = tuple((item["collection"], item["id"]) for item in items)
     return Registered(done, tuple(collection["id"] for collection in collections))
+
+
+def result_entry(item: Json, where: str, cards: Mapping[str, ModelCard]) -> tuple[Json, Json]:
+    """The collection and the Item that a result's ``item.json`` at ``where`` becomes, for whoever writes them."""
+    settled = _settled(placed(item, where), Wish(cards=cards))
+    return _results(settled, settled["collection"]), settled
 
 
 def _read(what: str, wish: Wish) -> Documents:

@@ -57,6 +57,10 @@ class Shelf(Protocol):
         """What an earlier attempt told."""
         ...
 
+    def forget_attempts(self) -> None:
+        """Attempts at chunks that are not settled: their workers did not end by themselves."""
+        ...
+
     def settled(self) -> dict[str, Receipt]:
         """Chunk -> receipt, of all that are settled and whose files are whole."""
         ...
@@ -115,6 +119,11 @@ class FolderShelf(Shelf):
     def forget_progress(self) -> None:
         """Remove them."""
         for path in self.folder.glob("*.progress"):
+            path.unlink(missing_ok=True)
+
+    def forget_attempts(self) -> None:
+        """Remove their files."""
+        for path in self.folder.glob("*.attempt-*"):
             path.unlink(missing_ok=True)
 
     def settled(self) -> dict[str, Receipt]:
@@ -189,6 +198,10 @@ class StoredShelf(Shelf):
 
     def forget_progress(self) -> None:
         """There is none."""
+
+    def forget_attempts(self) -> None:
+        """One listing, and requests to delete them."""
+        self.blobs.delete([blob.name for blob in self.blobs.list() if ".attempt-" in blob.name])
 
     def settled(self) -> dict[str, Receipt]:
         """One listing, and a request per receipt."""
