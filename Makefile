@@ -1,6 +1,6 @@
 # Two commands do everything on a machine that has Python 3.11, git and make:  make demo   and   make test
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check bench lock clean
+.PHONY: help setup demo up down test test-all check bench lock clean
 
 PYTHON ?= python3
 # uv brings the environment; where it is missing it is put into .uv/, not into the system.
@@ -24,6 +24,12 @@ setup: .venv/.ready ## the environment, as locked
 
 demo: setup ## water and burn scars of a scene with known truth, on a local Ray
 	$(BIN)/swathe demo
+
+up: setup ## the service on this machine, until Ctrl-C: API, models, jobs
+	$(BIN)/swathe up
+
+down: ## stop it, where it was started with `swathe up -d`
+	$(BIN)/swathe down
 
 test: setup ## the tests, with a real Ray; under 12 minutes on 2 cores
 	$(BIN)/pytest -q -m 'not slow'

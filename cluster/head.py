@@ -53,6 +53,9 @@ class HeadSpec:
     """``token``: only holders of ``<data_dir>/cluster/token`` may use it. It listens on 127.0.0.1 either way."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """For all its processes, such as credentials of an object store."""
+    lean: bool = False
+    """Without two processes of 50 MB: the autoscaler's monitor, and what carries workers' output to drivers' terminals
+    (it stays in the log files)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +229,7 @@ def _command(spec: HeadSpec, folder: Path, port: int, dashboard: int) -> list[st
         # The defaults of these two are fixed numbers: a second Ray on the machine could take no jobs.
         "dashboard-agent-listen-port": 0,
         "ray-client-server-port": reach.free_port(),
+        "include-log-monitor": "false" if spec.lean else None,
         "include-dashboard": "true",
         "object-store-memory": spec.object_store_mb << 20,
         "temp-dir": folder,
@@ -234,6 +238,7 @@ def _command(spec: HeadSpec, folder: Path, port: int, dashboard: int) -> list[st
         "log-color": "false",
     }
     given = [f"--{name}={value}" for name, value in options.items() if value is not None]
+    given += ["--no-monitor"] if spec.lean else []
     return [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats", *given]
 
 

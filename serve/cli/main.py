@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from serve.cli import catalog, cluster, demo, doctor, models, search, work
+from serve.cli import catalog, cluster, demo, doctor, keys, models, search, up, work
 from swathe.errors import FAILED, INTERRUPTED, Problem, SwatheError, exit_code_of
 
 app = typer.Typer(
@@ -26,6 +26,9 @@ app.add_typer(catalog.app, name="catalog")
 app.add_typer(models.app, name="models")
 app.command()(doctor.doctor)
 app.add_typer(cluster.app)
+app.command()(up.up)
+app.command()(up.down)
+app.add_typer(keys.app)
 
 
 @app.callback()

@@ -30,7 +30,9 @@ def ray_resources(file):
 def cluster_specs():
     for file in KUBERAY:
         for resource in ray_resources(file):
-            yield pytest.param(resource["spec"].get("rayClusterSpec", resource["spec"]), id=file.stem)
+            spec = resource["spec"]
+            inner = spec.get("rayClusterSpec") or spec.get("rayClusterConfig") or spec
+            yield pytest.param(inner, id=file.stem)
 
 
 def groups(spec):
@@ -131,6 +133,37 @@ def test_the_job_runs_a_card_and_a_sensor_that_exist():
     assert (ROOT / "configs" / "models" / f"{given['--model']}.yaml").is_file()
     assert (ROOT / "configs" / "sensors" / f"{given['--sensor']}.yaml").is_file()
     assert given["--out"].startswith("/data/")
+
+
+@pytest.fixture
+def service():
+    return ray_resources(HERE / "kuberay" / "rayservice.yaml")[0]["spec"]
+
+
+@pytest.mark.parametrize("source", ["repository", "kuberay"])
+def test_serve_accepts_the_config_and_finds_the_service(source, service):
+    import importlib
+
+    from ray.serve.schema import ServeDeploySchema
+
+    from serve.deployments.app import ServiceArgs
+
+    shipped = (ROOT / "configs" / "serve.yaml").read_text()
+    config = yaml.safe_load(shipped if source == "repository" else service["serveConfigV2"])
+    checked = ServeDeploySchema.model_validate(config)
+    (app,) = checked.applications
+    module, name = app.import_path.split(":")
+    assert callable(getattr(importlib.import_module(module), name))
+    ServiceArgs.model_validate(app.args)
+    assert app.route_prefix == "/"
+
+
+def test_a_service_of_several_nodes_listens_beyond_its_pod_and_leaves_the_head_alone(service):
+    config = yaml.safe_load(service["serveConfigV2"])
+    assert config["http_options"]["host"] == "0.0.0.0"
+    assert config["proxy_location"] == "EveryNode"
+    assert service["excludeHeadPodFromServeSvc"]
+    assert config["applications"][0]["args"]["reserve_cores"]
 
 
 def instructions():

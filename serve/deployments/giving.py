@@ -1,0 +1,57 @@
+"""Giving Ray Serve its config, and hearing what it says, by the dashboard's REST interface: no Ray is loaded."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+
+from cluster import reach
+from cluster.head import Head
+from swathe.errors import ClusterError
+
+APP = "swathe"
+"""The application of ``configs/serve.yaml``."""
+_PATIENCE_S = 60.0
+_OK, _BAD, _BELOW_ERRORS = 200, 400, 500
+
+
+def put(to: Head, config: Mapping[str, Any], patience_s: float = _PATIENCE_S) -> None:
+    """Give Serve a config, starting Serve where it does not run. Raises ClusterError (``up.config``)."""
+    limit = time.monotonic() + patience_s
+    while True:
+        status, said = _send(to, config)
+        if status == _OK:
+            return
+        if time.monotonic() > limit or _BAD <= status < _BELOW_ERRORS:
+            raise ClusterError(f"Ray did not take the service: {said[:300] or status}", hint=f"see {to.folder}",
+                               code="up.config")  # fmt: skip
+        time.sleep(1)
+
+
+def what_fails(at: Head) -> str:
+    """What Serve says of the service, where it could not be deployed; empty where it is or may yet come."""
+    _, answer = reach.get_json(f"{at.dashboard}/api/serve/applications/", at.token)
+    app = ((answer or {}).get("applications") or {}).get(APP) or {}
+    return _last_line(app.get("message", "")) if app.get("status") == "DEPLOY_FAILED" else ""
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else ""
+
+
+def _send(to: Head, config: Mapping[str, Any]) -> tuple[int, str]:
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {to.token}"} if to.token else {})
+    url = f"{to.dashboard}/api/serve/applications/"
+    request = urllib.request.Request(url, json.dumps(config).encode(), headers, method="PUT")  # noqa: S310  http, ours
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310  our own dashboard
+            return answer.status, ""
+    except urllib.error.HTTPError as refused:
+        return refused.code, _last_line(refused.read().decode(errors="replace"))
+    except (OSError, ValueError) as error:
+        return 0, str(error)

@@ -1,0 +1,201 @@
+"""The steward, on a stage that remembers: what is wanted comes to run, what is not goes, what fails says why."""
+
+import threading
+import time
+
+import pytest
+
+from serve.deployments.sizing import app_of, options_of, shares, threads_of
+from serve.deployments.steward import Standing, Steward
+from swathe.card import Input, ModelCard, Output, Resources
+from swathe.errors import WeightsError
+
+
+def a_card(name="net", **changes):
+    facts = {
+        "id": name, "title": "A network", "task": "regression", "adapter": "artefact", "network": {"file": "net.onnx"},
+        "input": Input(bands=("red",), chip=64, overlap=16, mean=(0,), std=(1,)), "output": Output(),
+        "resources": Resources(cpu=2, gpu=0.25, memory_gb=3), "licence": "MIT", "citation": "none",
+    }  # fmt: skip
+    return ModelCard(**(facts | changes))
+
+
+class Stage:
+    """Applications that come up when they are told to."""
+
+    def __init__(self):
+        self.apps, self.stopped = {}, []
+
+    def running(self):
+        return dict(self.apps)
+
+    def start(self, app, card):
+        self.apps[app] = (Standing.STARTING, "")
+
+    def stop(self, app):
+        self.stopped.append(app)
+        self.apps.pop(app)
+
+    def come_up(self):
+        self.apps = dict.fromkeys(self.apps, (Standing.READY, ""))
+
+
+def settle(steward, patience=5.0):
+    """Let the thread that prepares come to its end, between looks."""
+    limit = time.monotonic() + patience
+    while time.monotonic() < limit:
+        steward.step()
+        if steward._preparing is None or not steward._preparing.is_alive():
+            break
+        steward._preparing.join(patience)
+    steward.step()
+
+
+@pytest.fixture
+def stage():
+    return Stage()
+
+
+def test_a_model_comes_up_step_by_step(stage):
+    card, gate = a_card(), threading.Event()
+
+    def prepare(_, say):
+        say("exporting")
+        gate.wait(5)
+
+    steward = Steward(lambda: {card.id: card}, prepare, stage)
+    steward.step()
+    steward.step()
+    assert (steward.berths["net"].standing, stage.apps) == (Standing.STARTING, {})
+    assert steward.berths["net"].as_state() == {"state": "starting", "said": "exporting"}
+    gate.set()
+    settle(steward)
+    assert list(stage.apps) == [app_of(card)]
+    stage.come_up()
+    steward.step()
+    assert steward.berths["net"].as_state() == {"state": "ready"}
+
+
+def test_models_are_prepared_one_at_a_time_and_one_that_fails_says_why(stage):
+    at_work, most = [], []
+
+    def prepare(card, _):
+        at_work.append(card.id)
+        most.append(len(at_work))
+        time.sleep(0.02)
+        at_work.remove(card.id)
+        if card.id == "bad":
+            raise WeightsError("there is no file", code="weights.missing", hint="put it there")
+
+    cards = {name: a_card(name) for name in ("good", "bad", "third")}
+    steward = Steward(lambda: cards, prepare, stage)
+    for _ in cards:
+        settle(steward)
+    assert max(most) == 1
+    assert set(stage.apps) == {app_of(cards["good"]), app_of(cards["third"])}
+    state = steward.berths["bad"].as_state()
+    assert (state["state"], state["problem"]["code"]) == ("failed", "weights.missing")
+
+
+def test_a_failed_model_is_tried_again_when_it_is_switched_off_and_on(stage):
+    cards, tried = {"net": a_card()}, []
+
+    def prepare(card, _):
+        tried.append(card.id)
+        if len(tried) == 1:
+            raise WeightsError("not there yet")
+
+    wanted = dict(cards)
+    steward = Steward(lambda: wanted, prepare, stage)
+    settle(steward)
+    assert steward.berths["net"].standing is Standing.FAILED
+    wanted.clear()
+    steward.step()
+    wanted.update(cards)
+    settle(steward)
+    assert len(tried) == 2
+    assert stage.apps
+
+
+def test_a_replica_that_does_not_start_is_told_with_serves_words(stage):
+    card = a_card()
+    steward = Steward(lambda: {card.id: card}, lambda *_: None, stage)
+    settle(steward)
+    stage.apps[app_of(card)] = (Standing.FAILED, "MemoryError: no room")
+    steward.step()
+    state = steward.berths["net"].as_state()
+    assert state["problem"]["code"] == "model.start"
+    assert "no room" in state["problem"]["detail"]
+
+
+def test_a_changed_card_is_there_before_the_old_one_goes(stage):
+    old = a_card()
+    new = old.model_copy(update={"title": "A better network"})
+    wanted = {"net": old}
+    steward = Steward(lambda: wanted, lambda *_: None, stage)
+    settle(steward)
+    stage.come_up()
+    wanted["net"] = new
+    settle(steward)
+    assert set(stage.apps) == {app_of(old), app_of(new)}
+    stage.come_up()
+    steward.step()
+    assert (list(stage.apps), stage.stopped) == ([app_of(new)], [app_of(old)])
+    assert steward.berths["net"].app == app_of(new)
+
+
+def test_what_nobody_wants_any_more_ends(stage):
+    wanted = {"net": a_card()}
+    steward = Steward(lambda: wanted, lambda *_: None, stage)
+    settle(steward)
+    stage.come_up()
+    wanted.clear()
+    steward.step()
+    assert (stage.apps, steward.berths) == ({}, {})
+
+
+def test_a_new_steward_takes_over_what_runs(stage):
+    card = a_card()
+    first = Steward(lambda: {card.id: card}, lambda *_: None, stage)
+    settle(first)
+    stage.come_up()
+    before = dict(stage.apps)
+    second = Steward(lambda: {card.id: card}, lambda *_: None, stage)
+    settle(second)
+    assert (stage.apps, stage.stopped) == (before, [])
+    assert second.berths["net"].standing is Standing.READY
+
+
+def test_small_models_share_a_process(stage):
+    small = a_card("small", resources=Resources(memory_gb=0.4))
+    steward = Steward(lambda: {small.id: small}, lambda *_: None, stage)
+    settle(steward)
+    assert stage.apps == {}
+    assert steward.berths["small"].standing is Standing.READY
+    assert shares(small)
+    assert not shares(a_card())
+
+
+def test_replicas_ask_for_what_the_card_says():
+    card = a_card(resources=Resources(cpu=2, gpu=0.25, memory_gb=3, replicas=2, warm=0, idle_s=60))
+    there = options_of(card, gpus=1, reserve=True)
+    assert there["ray_actor_options"] == {"num_cpus": 2, "num_gpus": 0.25, "memory": 3 << 30}
+    assert there["autoscaling_config"]["min_replicas"] == 0
+    assert there["autoscaling_config"]["max_replicas"] == 2
+    assert there["autoscaling_config"]["downscale_delay_s"] == 60
+    laptop = options_of(card, gpus=0, reserve=False)["ray_actor_options"]
+    assert "num_gpus" not in laptop
+    assert laptop["num_cpus"] < 0.1
+
+
+def test_serve_takes_these_options():
+    from ray import serve
+
+    for card in (a_card(), a_card(resources=Resources(gpu=1.5, warm=3, replicas=1))):
+        for gpus, reserve in ((0, False), (4, True)):
+            serve.deployment(object).options(**options_of(card, gpus=gpus, reserve=reserve))
+
+
+@pytest.mark.parametrize(("wanted", "cores", "threads"), [(1, 8, 1), (4, 2, 2), (0.5, 8, 1), (3.7, 8, 3)])
+def test_threads_are_the_cards_cores_as_far_as_there_are_any(wanted, cores, threads):
+    assert threads_of(a_card(resources=Resources(cpu=wanted)), cores) == threads
