@@ -96,13 +96,19 @@ def placed(document: Json, where: str) -> Json:
     return found
 
 
+def _joined(where: str, href: str) -> str:
+    """``urljoin`` does not know that addresses in object storage have folders."""
+    scheme, mark, rest = where.partition("://")
+    return f"{scheme}{mark}{urljoin(f'//{rest}', href)[2:]}" if scheme == "s3" else urljoin(where, href)
+
+
 def _absolute(holder: Any, where: str) -> Any:
     """A link or asset; hrefs with a scheme, and absolute paths, stay."""
     href = holder.get("href") if isinstance(holder, dict) else None
     if not isinstance(href, str) or urlsplit(href).scheme:
         return holder
     if is_remote(where):
-        return {**holder, "href": urljoin(where, href)}
+        return {**holder, "href": _joined(where, href)}
     return {**holder, "href": os.path.normpath(Path(where).parent / href)}
 
 

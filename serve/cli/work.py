@@ -203,12 +203,11 @@ def _execute(recipe: Recipe, settings: Settings, way: Way, where: tuple[Path, Bl
         )  # fmt: skip
         with watching(as_json=way.as_json, title=card.id) as observer:
             outcome = run(made, request, runner, observer)
-    if store is None:
-        _catalogue(out, settings, way)
+    _catalogue(str(out) if store is None else f"{str(way.out).rstrip('/')}/item.json", settings, way)
     return outcome
 
 
-def _catalogue(out: Path, settings: Settings, way: Way) -> None:
+def _catalogue(result: str, settings: Settings, way: Way) -> None:
     """Into the catalogue of this machine. The result stands by itself, so trouble here is told and no failure."""
     if not settings.catalogue:
         return
@@ -217,10 +216,11 @@ def _catalogue(out: Path, settings: Settings, way: Way) -> None:
     from models.registry import load_cards
     from pipelines.catalogue.register import Wish, register
     from pipelines.catalogue.store import Catalogue
+    from pipelines.remote.fetch import Fetcher
 
     try:
-        with Catalogue(settings.data_dir / "catalogue.sqlite") as catalogue:
-            register(catalogue, str(out), Wish(cards=load_cards(settings.card_folders)))
+        with Catalogue(settings.data_dir / "catalogue.sqlite") as catalogue, Fetcher(settings.network) as fetcher:
+            register(catalogue, result, Wish(cards=load_cards(settings.card_folders), fetch=fetcher.json))
     except (SwatheError, sqlite3.Error, OSError) as error:
         if not way.as_json:
             sys.stderr.write(f"  note: the result is not in the catalogue: {error}\n")

@@ -10,6 +10,7 @@ import rasterio
 from rasterio.warp import Resampling, reproject
 
 from pipelines import searched
+from pipelines.backdrop import backdrop
 from pipelines.begin import begin
 from pipelines.demo import catalogue
 from pipelines.gdal import Retry
@@ -100,6 +101,15 @@ def test_a_place_and_a_time_give_all_products(searched_run, coast, tmp_path):
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["observations"]["lost"] == 0
     assert {s["number"] for s in report["imagery"]["dates"][0]["scenes"]} == {1, 2, 3, 4}
+
+
+def test_its_preview_shows_what_an_eye_sees_though_the_method_looks_elsewhere(searched_run, water, coast, tmp_path):
+    assert "red" not in water.input.bands
+    _, mosaic = searched_run(tmp_path)
+    picture = backdrop(begin(Recipe(water.id, aoi=coast.aoi), water, mosaic, 1).work, network=Network())
+    assert picture.shape[2] == 3
+    assert (picture[..., 0] != picture[..., 2]).mean() > 0.5
+    assert {a.name for s in mosaic.scenes for a in s.picture} == {"red", "green", "blue"}
 
 
 def test_the_label_tells_which_scene_made_each_pixel(searched_run, tmp_path):

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from pipelines.catalogue.store import Catalogue
 from pipelines.demo import catalogue
+from tests.pipelines.s3_server import running_s3  # noqa: F401  the fixture s3_server
 from tests.serve.test_command import refused, swathe  # noqa: F401  the fixture that runs the command
 
 DATES = "2024-08-20_2024-09-10"
@@ -36,6 +38,19 @@ def test_a_run_leaves_the_files_that_others_rely_on_and_is_in_the_catalogue(swat
     status, text, err = swathe("run", "--model", "water-mndwi", *search, "--local", "--json", "--out", out)
     assert status == 0, err
     assert json.loads(text.splitlines()[-1])["already"]
+
+
+def test_a_result_in_object_storage_is_in_the_catalogue_too(swathe, search, s3_server, monkeypatch, tmp_path):  # noqa: F811
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    out = s3_server.prefix()
+    status, _, err = swathe("run", "--model", "water-mndwi", *search, "--local", "--json", "--out", out)
+    assert status == 0, err
+    status, text, err = swathe("catalog", "list", "results-water-mndwi", "--json")
+    assert status == 0, err
+    with Catalogue(tmp_path / "data" / "catalogue.sqlite") as kept:
+        item = kept.item("results-water-mndwi", json.loads(text)[0]["id"])
+    assert item["assets"]["data"]["href"] == f"{out}/result.tif"
 
 
 def test_a_plan_tells_scenes_bytes_seconds_and_memory(swathe, search):  # noqa: F811
