@@ -21,6 +21,7 @@ from swathe.job import ENDED, Job, Progress, Where
 from swathe.user import Scope
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from sqlalchemy import Connection
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from swathe.plan import Plan
     from swathe.state import Event
     from swathe.user import Caller
+
+    Kept = Callable[[Connection, Job], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +85,10 @@ class Jobs:
             tuple(in_words(text, planned.names) for text in warnings),
         )  # fmt: skip
 
-    def submit(self, caller: Caller, asking: Asking) -> Job:
+    def submit(self, caller: Caller, asking: Asking, kept: Kept | None = None) -> Job:
         """Look at the imagery, plan, decide where it runs, and put it into the queue: then it is accepted.
 
+        ``kept`` is called in the transaction that accepts it, so that what it notes stands exactly if the job does.
         Raises InputError and its kin for a wish that cannot be met, LimitError (``limit.*``, ``quota.*``) naming both
         numbers, BusyError (``busy.queue``), ForbiddenError, NotFoundError (project, upload, item), ReadError.
         """
@@ -107,12 +111,15 @@ class Jobs:
             if asking.hook is not None:
                 hooks.add(c, job.id, asking.hook.url, asking.hook.secret, list(asking.hook.kinds))
             audit.note(c, caller, "job.submit", job.id, model=job.model, place=job.where, area_km2=cost.area_km2)
-            return jobs.get(c, job.id)
+            accepted = jobs.get(c, job.id)
+            if kept is not None:
+                kept(c, accepted)
+        return accepted
 
-    def again(self, caller: Caller, id_: str) -> Job:
+    def again(self, caller: Caller, id_: str, kept: Kept | None = None) -> Job:
         """The same wish as a new job of the caller; without its hook, whose secret is not kept with the wish."""
         wish = asked(self._seen(caller, id_).request)
-        return self.submit(caller, wish.model_copy(update={"hook": None}))
+        return self.submit(caller, wish.model_copy(update={"hook": None}), kept)
 
     # --- looking ---
 
