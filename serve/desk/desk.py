@@ -9,6 +9,7 @@ from serve.desk.catalogue import Holdings
 from serve.desk.jobs import Jobs
 from serve.desk.keys import Keys
 from serve.desk.models import Models
+from serve.desk.predict import Predictions
 from serve.desk.projects import Projects
 from serve.desk.uploads import Uploads
 from serve.desk.usage import Usage
@@ -32,6 +33,7 @@ class Desk:
         self.store = store
         self.models = Models(settings, store)
         self.jobs = Jobs(settings, store, self.models)
+        self.predictions = Predictions(settings, store, self.models)
         self.uploads = Uploads(settings, store)
         self.projects = Projects(store)
         self.keys = Keys(settings, store)

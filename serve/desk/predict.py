@@ -1,0 +1,62 @@
+"""Predictions at once: who may, with which model, over what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from serve.desk import rights
+from serve.desk.inputs import settled
+from serve.desk.wording import told
+from swathe.recipe import Recipe
+from swathe.user import Scope
+
+if TYPE_CHECKING:
+    from serve.desk.asking import Asking
+    from serve.desk.models import Models
+    from serve.settings import ServiceSettings
+    from serve.store.store import Store
+    from swathe.recipe import Radiometry
+    from swathe.user import Caller
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What may be predicted; who holds the models does it."""
+
+    recipe: Recipe
+    """Its inputs can be opened; none where the image comes with the request."""
+    max_pixels: int
+    """Of the imagery."""
+    names: dict[str, str] = field(default_factory=dict)
+    """Paths of this machine -> what was asked for."""
+
+    @contextmanager
+    def worded(self) -> Iterator[None]:
+        """Errors of the prediction in the words of the request."""
+        with told(self.names):
+            yield
+
+
+class Predictions:
+    """One small image each, for whoever waits."""
+
+    def __init__(self, settings: ServiceSettings, store: Store, models: Models) -> None:
+        """Nothing is read yet."""
+        self._settings, self._store, self._models = settings, store, models
+
+    def of_image(self, caller: Caller, model: str, sensor: str | None, radiometry: Radiometry) -> Order:
+        """Of an image that comes with the request. Raises UnknownModelError, ConflictError, ForbiddenError."""
+        rights.require(caller, Scope.PREDICT)
+        self._models.usable(caller, model)
+        return Order(Recipe(model, (), sensor, radiometry), self._settings.limits.max_predict_pixels)
+
+    def of_asking(self, caller: Caller, asking: Asking) -> Order:
+        """Of imagery that has a name. Raises as ``of_image``, and what a submission raises about its inputs."""
+        rights.require(caller, Scope.PREDICT)
+        self._models.usable(caller, asking.model)
+        with told():
+            found = settled(asking.to_recipe(), self._settings, self._store, caller)
+        return Order(found.recipe, self._settings.limits.max_predict_pixels, found.names)
