@@ -11,14 +11,14 @@ from urllib.parse import parse_qs, quote, urlsplit
 from swathe.client import values
 from swathe.client.environment import address_and_key
 from swathe.client.link import Call, Link, Patience
+from swathe.client.problems import rebuilt
 from swathe.client.remote import AsyncJob
 from swathe.client.wish import Wish, asking, dated, named
-from swathe.errors import ImageryError
+from swathe.errors import ConflictError, ImageryError
+from swathe.project import Upload, UploadState
 
 if TYPE_CHECKING:
     import httpx2
-
-    from swathe.project import Upload
 
 PAGE = 100
 """Jobs of one answer."""
@@ -130,7 +130,16 @@ class AsyncClient:
         begun = values.upload_of(await self._link.told(Call("POST", "/api/uploads", json=body)))
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(_size(path))}
         call = Call("PUT", f"/api/uploads/{begun.id}/content", content=lambda: _pieces(path), headers=headers)
-        return values.upload_of(await self._link.told(call))
+        return _usable(await self._sent(call, begun.id))
+
+    async def _sent(self, call: Call, upload: str) -> Upload:
+        try:
+            return values.upload_of(await self._link.told(call))
+        except ConflictError as error:
+            if error.problem.code != "upload.state":
+                raise
+            # It had all come, and only the answer was lost.
+            return values.upload_of(await self._link.told(Call("GET", f"/api/uploads/{upload}")))
 
     async def models(self) -> list[values.ModelInfo]:
         """All that may be used, and those that are switched off."""
@@ -155,6 +164,13 @@ class AsyncClient:
         if path is None:
             return text
         return f"{dated(text)[0]}upload://{(await self.upload(path)).id}"
+
+
+def _usable(upload: Upload) -> Upload:
+    """Raises what the service found wrong with it."""
+    if upload.state is not UploadState.READY:
+        raise rebuilt(upload.problem or {"code": "imagery", "detail": f"the upload {upload.id} is {upload.state}"})
+    return upload
 
 
 def _next(page: dict[str, Any]) -> str | None:

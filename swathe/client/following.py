@@ -9,7 +9,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -18,7 +18,7 @@ from swathe.client.link import PASSING, Call
 from swathe.client.problems import error_of
 from swathe.client.values import event_of, job_of
 from swathe.errors import ServiceError, SwatheError
-from swathe.job import ENDED, Job
+from swathe.job import ENDED, Job, JobState, Progress
 from swathe.state import Event
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class Following:
         self._heard = time.monotonic()
         self._fruitless = 0
         self._pause = link.patience.first_s
+        self._job: Job | None = None
         self.after = after
 
     async def __aiter__(self) -> AsyncIterator[News]:
@@ -98,7 +99,7 @@ class Following:
                 return
             self._fruitless += 1
             async for message in httpx2.EventSource(answer):
-                if news := self._read(message.data):
+                if news := self._read(message):
                     self._fruitless = 0
                     yield news
 
@@ -112,19 +113,31 @@ class Following:
             if not events:
                 return
 
-    def _read(self, data: str) -> News | None:
+    def _read(self, message: httpx2.ServerSentEvent) -> News | None:
+        """How the job stands, or an event, which has its number as id."""
         try:
-            document = json.loads(data)
-        except ValueError:
-            return None  # a message of a kind that a newer service sends
-        return self._news(document) if isinstance(document, dict) else None
+            document = json.loads(message.data)
+            if message.event == "job":
+                self._job = job_of(document["job"])
+            elif message.event == "progress":
+                self._job = self._job and _further(self._job, document["facts"])
+            else:
+                return self._news(document) if message.id == str(document["seq"]) else None
+        except (ValueError, KeyError, TypeError):
+            return None  # of a kind that a newer service sends
+        return News(job=self._job)
 
     def _news(self, document: dict[str, Any]) -> News | None:
-        job = job_of(document["job"]) if document.get("job") else None
-        fresh = isinstance(document.get("seq"), int) and document["seq"] > self.after and "kind" in document
-        if fresh:
-            self.after = document["seq"]
-        return News(event_of(document) if fresh else None, job) if fresh or job else None
+        event = event_of(document)
+        if event.seq <= self.after:
+            return None
+        self.after = event.seq
+        return News(event)
+
+
+def _further(job: Job, facts: dict[str, Any]) -> Job:
+    numbers = {entry.name: facts[entry.name] for entry in fields(Progress) if entry.name in facts}
+    return replace(job, state=JobState(facts["state"]), progress=Progress(**numbers))
 
 
 def _passing_or_not(answer: httpx2.Response) -> SwatheError:

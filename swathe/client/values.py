@@ -33,10 +33,10 @@ class Estimate:
 
     place: Where
     """Where it would run."""
-    seconds: float
+    seconds: float | None
     """There."""
     seconds_from: str = ""
-    """``measured``: as earlier runs took; else a guess."""
+    """``measured``: as earlier runs took; ``guess``: nothing like it has run there yet."""
     cost: dict[str, Any] = field(default_factory=dict)
     """Pixels, bytes, tiles, area."""
     plan: dict[str, Any] = field(default_factory=dict)

@@ -114,11 +114,14 @@ def application(service):  # noqa: C901, PLR0915  one small service
         cut = service.streams.pop(0) if service.streams else None
 
         async def messages():
-            yield f"event: state\ndata: {json.dumps({'job': service.jobs[number]})}\n\n: still here\n\n"
+            now = service.jobs[number]
+            yield f"event: job\ndata: {json.dumps({'seq': now['last_seq'], 'kind': 'job', 'job': now})}\n\n: here\n\n"
+            far = {"seq": now["last_seq"], "kind": "progress", "facts": {**now["progress"], "state": now["state"]}}
             for count, event in enumerate(e for e in service.events if e["seq"] > seen):
                 if count == cut:
                     raise ConnectionResetError
                 yield f"id: {event['seq']}\nevent: {event['kind']}\ndata: {json.dumps(event)}\n\n"
+                yield f"event: progress\ndata: {json.dumps(far)}\n\n"
 
         return StreamingResponse(messages(), media_type="text/event-stream")
 
@@ -165,7 +168,17 @@ def application(service):  # noqa: C901, PLR0915  one small service
     @app.put("/api/uploads/{number}/content")
     async def content(request: Request, number: str):
         body = await request.body()
+        if service.uploads[number]["state"] == "ready":
+            return problem(409, "upload.state", detail="ready already")
+        if body == b"bad":
+            refused = {"code": "imagery.unreadable", "detail": "no image", "status": 422}
+            service.uploads[number] |= {"state": "refused", "problem": refused}
+            return service.uploads[number]
         service.uploads[number] |= {"state": "ready", "size": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+        return service.uploads[number]
+
+    @app.get("/api/uploads/{number}")
+    async def uploaded(number: str):
         return service.uploads[number]
 
     @app.post("/api/predict")

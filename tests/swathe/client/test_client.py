@@ -189,6 +189,12 @@ def test_an_upload_whose_answer_is_lost_is_sent_again_whole(service, client, tmp
     assert len(service.paths("PUT")) == 2
 
 
+def test_an_upload_that_is_no_imagery_is_told_at_once(client, tmp_path):
+    (tmp_path / "a.tif").write_bytes(b"bad")
+    with pytest.raises(errors.ImageryError, match="no image"):
+        client.upload(tmp_path / "a.tif")
+
+
 def test_a_missing_file_is_told_before_anything_is_sent(service, client, tmp_path):
     with pytest.raises(errors.ImageryError):
         client.submit("m", inputs=tmp_path / "none.tif")
@@ -222,6 +228,14 @@ def test_every_event_comes_once_and_in_order_however_often_it_breaks(service, cl
     assert [event.seq for event in client.job("j1").events()] == list(range(1, 10))
     if streams == "never":
         assert service.paths().count("/api/jobs/j1/events") < 10
+
+
+def test_progress_between_events_moves_the_job_and_is_no_event(service, client):
+    service.events = events(2)
+    service.jobs["j1"] = job(state="done", last_seq=2, progress={"pixels": 7, "of_pixels": 10})
+    seen = [(news.event.seq if news.event else None, news.job.progress.pixels if news.job else None)
+            for news in client.job("j1").news()]  # fmt: skip
+    assert seen == [(None, 7), (1, None), (None, 7), (2, None), (None, 7), (None, 7)]
 
 
 def test_events_go_on_after_one_that_is_known(service, client):
