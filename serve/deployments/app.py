@@ -26,6 +26,8 @@ class ServiceArgs(BaseModel):
     """More than one wants PostgreSQL, and results where all nodes see them."""
     reserve_cores: bool = False
     """Whether a model's cores are taken out of Ray's books."""
+    replica_actor: dict[str, Any] = Field(default_factory=dict)
+    """Further ``ray_actor_options`` of models' replicas: ``label_selector``, ``accelerator_type``, ``runtime_env``."""
 
 
 def service(args: dict[str, Any]) -> Application:
@@ -51,7 +53,7 @@ def service(args: dict[str, Any]) -> Application:
     heads: Any = serve.deployment(
         name="heads", num_replicas=1, max_ongoing_requests=8, max_queued_requests=64, **booked,
     )(_heads())  # fmt: skip
-    return ingress.bind(caretaker.bind(reserve=wanted.reserve_cores), heads.bind())
+    return ingress.bind(caretaker.bind(reserve=wanted.reserve_cores, actor=wanted.replica_actor), heads.bind())
 
 
 def _heads() -> type:

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from serve.deployments.steward import LOOK_S, Berth, Steward
 from serve.settings import ServiceSettings
@@ -27,15 +27,15 @@ _log = logging.getLogger("swathe.caretaker")
 class Caretaker:
     """See the module."""
 
-    def __init__(self, *, reserve: bool) -> None:
-        """Begin to work. ``reserve``: whether models take cores out of Ray's books."""
+    def __init__(self, *, reserve: bool, actor: Mapping[str, Any] | None = None) -> None:
+        """Begin to work. See :class:`serve.deployments.stage.ServeStage`."""
         from serve.deployments.stage import ServeStage
 
         settings = ServiceSettings.read()
         store = settings.open_store()
         self._turned = time.monotonic()
         self._end = threading.Event()
-        self._steward = Steward(enabled(settings, store), preparing(settings), ServeStage(reserve=reserve))
+        self._steward = Steward(enabled(settings, store), preparing(settings), ServeStage(reserve=reserve, actor=actor))
         self._threads = [threading.Thread(target=self._tend, name="steward", daemon=True)]
         for thread in self._threads:
             thread.start()

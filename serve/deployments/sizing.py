@@ -45,6 +45,7 @@ def options_of(card: ModelCard, *, gpus: float, reserve: bool) -> dict[str, Any]
         "max_queued_requests": _WAITING,
         "health_check_period_s": 10,
         "graceful_shutdown_timeout_s": 20,
+        "max_constructor_retry_count": 3,
         "autoscaling_config": {
             "min_replicas": wanted.warm,
             "max_replicas": max(wanted.warm, wanted.replicas or (4 if reserve else 1)),

@@ -14,9 +14,9 @@ from swathe.card import ModelCard
 class ServeStage:
     """The Serve that this process is a replica of."""
 
-    def __init__(self, *, reserve: bool) -> None:
-        """``reserve``: whether cores are taken out of Ray's books."""
-        self._reserve = reserve
+    def __init__(self, *, reserve: bool, actor: Mapping[str, Any] | None = None) -> None:
+        """``reserve``: whether cores are taken out of Ray's books. ``actor``: further ``ray_actor_options``."""
+        self._reserve, self._actor = reserve, dict(actor or {})
 
     def running(self) -> Mapping[str, tuple[Standing, str]]:
         """See :class:`serve.deployments.steward.Stage`."""
@@ -31,6 +31,7 @@ class ServeStage:
         from ray import serve
 
         options = options_of(card, gpus=ray.cluster_resources().get("GPU", 0), reserve=self._reserve)
+        options["ray_actor_options"] |= self._actor
         deployment: Any = serve.deployment(name=card.id, **options)(Replica)
         target = serve.RunTarget(deployment.bind(card), name=app, route_prefix=None)
         serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)

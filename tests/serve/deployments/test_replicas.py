@@ -1,0 +1,137 @@
+"""Models on a real Serve: a network of its own, a small one among the small ones, failures that come as our errors."""
+
+import asyncio
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from models.load import ensure
+from pipelines.online import Form, Online, Question
+from pipelines.sensors import load_sensors
+from serve.deployments.app import _heads
+from serve.deployments.berths import RayReplicas
+from serve.deployments.stage import ServeStage
+from serve.deployments.steward import Standing, Steward
+from swathe.card import Resources
+from swathe.errors import ConflictError, ImageryError, ModelError, UnknownModelError
+from swathe.recipe import Recipe
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT / "tests" / "pipelines"))
+PATIENCE_S = 90
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    from serve.settings import ServiceSettings
+
+    return ServiceSettings.read(data_dir=tmp_path_factory.mktemp("service"))
+
+
+@pytest.fixture(scope="module")
+def cards(tmp_path_factory, settings):
+    """The same network as a large model, and as a small one."""
+    from conftest import network_card, write_network
+
+    file = write_network(tmp_path_factory.mktemp("net") / "net.onnx")
+    large = ensure(network_card(file, id="large", resources=Resources(batch=4, memory_gb=1)), settings.home).card
+    small = network_card(file, id="small", resources=Resources(batch=4, memory_gb=0.3))
+    return {"large": large, "small": small}
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory):
+    from conftest import make_scene
+
+    return make_scene(tmp_path_factory.mktemp("scene") / "scene.tif", (200, 300)).read_bytes()
+
+
+class Asked:
+    """Stands where the caretaker's handle does: a method, asked from afar."""
+
+    def __init__(self, steward):
+        self.steward = steward
+
+    @property
+    def berths(self):
+        return self
+
+    async def remote(self):
+        return self.steward.berths
+
+
+@pytest.fixture(scope="module")
+def served(warm_ray, settings, cards):
+    """(replicas, steward) on the Serve of the warm Ray."""
+    from ray import serve
+
+    elsewhere = {"runtime_env": {"env_vars": {"SWATHE_DATA_DIR": str(settings.data_dir)}}}
+    serve.start(http_options={"location": "NoServer"})
+    heads = serve.deployment(name="heads", ray_actor_options={"num_cpus": 0.01, **elsewhere})(_heads())
+    handle = serve.run(heads.bind(), name="swathe", route_prefix=None)
+    steward = Steward(lambda: cards, lambda *_: None, ServeStage(reserve=False, actor=elsewhere))
+    _until(steward, lambda: steward.berths["large"].standing is Standing.READY)
+    yield RayReplicas(Asked(steward), handle), steward
+    serve.shutdown()
+
+
+def _until(steward, done):
+    limit = time.monotonic() + PATIENCE_S
+    while time.monotonic() < limit:
+        steward.step()
+        if done():
+            return
+        time.sleep(0.2)
+    raise AssertionError({name: berth.as_state() for name, berth in steward.berths.items()})
+
+
+def ask(replicas, model, image, form=Form.TIFF, **changes):
+    return asyncio.run(replicas.predict(model, replace(Question(Recipe(model), image, form), **changes)))
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("name", ["large", "small"])
+def test_replicas_give_the_bytes_of_this_process(served, settings, cards, image, name):
+    replicas, _ = served
+    here = Online(cards[name], settings.home, load_sensors(settings.sensors_dir))
+    assert ask(replicas, name, image).body == here(Question(Recipe(name), image)).body
+    said = json.loads(ask(replicas, name, image, Form.JSON).body)
+    assert said["model"] == name
+
+
+@pytest.mark.ray
+def test_what_is_wrong_with_a_request_is_our_error(served):
+    replicas, _ = served
+    for name in ("large", "small"):
+        with pytest.raises(ImageryError) as caught:
+            ask(replicas, name, b"no image")
+        assert caught.value.problem.code == "imagery.unreadable"
+    with pytest.raises(UnknownModelError):
+        ask(replicas, "nobody", b"")
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_model_that_does_not_load_says_why(served, cards, monkeypatch):
+    replicas, steward = served
+    large = cards["large"]
+    broken = large.model_copy(update={"id": "broken", "network": large.network | {"file": "/nowhere/net.onnx"}})
+    monkeypatch.setitem(cards, "broken", broken)
+    _until(steward, lambda: steward.berths["broken"].standing is Standing.FAILED)
+    assert "/nowhere/net.onnx" in steward.berths["broken"].as_state()["problem"]["detail"]
+    with pytest.raises(ModelError, match="nowhere"):
+        ask(replicas, "broken", b"")
+
+
+@pytest.mark.ray
+def test_a_model_that_is_not_there_yet_says_so(served, cards):
+    replicas, _ = served
+    steward = Steward(lambda: cards, lambda *_: time.sleep(1), ServeStage(reserve=False))
+    steward.step()
+    with pytest.raises(ConflictError) as caught:
+        ask(RayReplicas(Asked(steward), None), "large", b"")
+    assert caught.value.problem.code == "model.starting"
