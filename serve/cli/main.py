@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from serve.cli import catalog, cluster, demo, doctor, keys, models, search, up, work
+from serve.cli import catalog, cluster, demo, doctor, jobs, keys, models, search, up, work
 from swathe.errors import FAILED, INTERRUPTED, Problem, SwatheError, exit_code_of
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.add_typer(cluster.app)
 app.command()(up.up)
 app.command()(up.down)
 app.add_typer(keys.app)
+app.add_typer(jobs.app, name="jobs")
 
 
 @app.callback()

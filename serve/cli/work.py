@@ -94,6 +94,8 @@ def run(  # noqa: PLR0913, PLR0917  options of a command
     gpkg: Annotated[bool, typer.Option("--gpkg", help="Also features.gpkg.")] = False,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also one band per class.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another run in that folder.")] = False,
+    server: Annotated[str | None, typer.Option("--server", help="Have it done by the service at this address.")] = None,
+    key: Annotated[str | None, typer.Option("--key", envvar="SWATHE_KEY", help="Of that service.")] = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Run a model or a method over imagery. The same command resumes what was interrupted.
@@ -103,13 +105,16 @@ def run(  # noqa: PLR0913, PLR0917  options of a command
     search = wanted(source, dates, composite, collection=collection, max_cloud=max_cloud, res=res, crs=crs,
                     max_loss=max_loss)  # fmt: skip
     recipe = Recipe(
-        model, tuple(inputs or ()), sensor, _radiometry(bands, scale, offset, nodata), aoi,
+        model, tuple(inputs or ()), sensor, radiometry(bands, scale, offset, nodata), aoi,
         ProductSettings(min_area, simplify, gpkg, probabilities), chunk, search,
     )  # fmt: skip
     settings, out = context.obj, _spelt(out)
+    if server and (local or submit):
+        raise InputError("--server has it done elsewhere, --local and --submit do not", code="run.place",
+                         field="--server", hint="leave one of them out")  # fmt: skip
     if submit:
         raise typer.Exit(_submit(recipe, settings, out, as_json=as_json))
-    outcome = execute(recipe, settings, Way(out, local, overwrite, as_json, precision))
+    outcome = _outcome(recipe, settings, Way(out, local, overwrite, as_json, precision), (server, key))
     show.conclusion(outcome, out, as_json=as_json)
     raise typer.Exit(0 if outcome.state == "done" else INCOMPLETE)
 
@@ -124,7 +129,7 @@ def plan(  # noqa: PLR0913, PLR0917  options of a command
     """Say what a run would do and take, without doing it."""
     search = wanted(source, dates, composite, collection=collection, max_cloud=max_cloud, res=res, crs=crs,
                     max_loss=max_loss)  # fmt: skip
-    recipe = Recipe(model, tuple(inputs or ()), sensor, _radiometry(bands, scale, offset, nodata), aoi, chunk=chunk,
+    recipe = Recipe(model, tuple(inputs or ()), sensor, radiometry(bands, scale, offset, nodata), aoi, chunk=chunk,
                     search=search)  # fmt: skip
     from pipelines.estimate import Means
 
@@ -168,6 +173,15 @@ class Way:
     """Speak to a program."""
     precision: str | None = None
     """Instead of the card's."""
+
+
+def _outcome(recipe: Recipe, settings: Settings, way: Way, service: tuple[str | None, str | None]) -> Outcome:
+    url, key = service
+    if not url:
+        return execute(recipe, settings, way)
+    from serve.cli import remote
+
+    return remote.run(recipe, way, remote.Server(url, key))
 
 
 def execute(recipe: Recipe, settings: Settings, way: Way) -> Outcome:
@@ -313,7 +327,8 @@ def _without_submit(arguments: Sequence[str], out: str) -> tuple[str, ...]:
 # --- pieces -----------------------------------------------------------------------------------------------------------
 
 
-def _radiometry(bands: str | None, scale: float | None, offset: float | None, nodata: float | None) -> Radiometry:
+def radiometry(bands: str | None, scale: float | None, offset: float | None, nodata: float | None) -> Radiometry:
+    """What --bands, --scale, --offset and --nodata say."""
     names = tuple(name.strip() for name in (bands or "").split(",") if name.strip())
     return Radiometry(names, scale, offset, nodata)
 

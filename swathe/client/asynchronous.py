@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 from urllib.parse import parse_qs, quote, urlsplit
@@ -182,21 +183,15 @@ def _next(page: dict[str, Any]) -> str | None:
 
 
 def _seconds(answer: httpx2.Response) -> dict[str, float]:
-    """From headers ``Swathe-Seconds…``: each a number, or ``stage=number, …``."""
+    """``total``, and stages from ``Server-Timing: read;dur=12.3, …`` (milliseconds); what is not understood is left."""
     found: dict[str, float] = {}
-    for name, value in answer.headers.items():
-        if name.startswith("swathe-seconds"):
-            stage = name.removeprefix("swathe-seconds").strip("-") or "all"
-            found |= _numbers(stage, value)
+    with suppress(ValueError):
+        found["total"] = float(answer.headers.get("swathe-seconds", ""))
+    for part in answer.headers.get("server-timing", "").split(","):
+        name, _, duration = part.strip().partition(";dur=")
+        with suppress(ValueError):
+            found[name] = float(duration) / 1000
     return found
-
-
-def _numbers(stage: str, text: str) -> dict[str, float]:
-    pairs = (part.rpartition("=") for part in text.split(","))
-    try:
-        return {name.strip() or stage: float(number) for name, _, number in pairs}
-    except ValueError:
-        return {}
 
 
 def _expect_file(path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,12 @@ def job_of(document: Any) -> Job:
         told["state"] = JobState(told["state"])
         told["progress"] = Progress(**_known(Progress, told.get("progress") or {}))
         return Job(**_known(Job, told))
+
+
+def document_of(job: Job) -> dict[str, Any]:
+    """The service's words for it, for programs that read JSON."""
+    told = asdict(job)
+    return {**told, "place": told.pop("where"), "progress": {**told["progress"], "share": job.progress.share}}
 
 
 def event_of(document: Any) -> Event:
