@@ -103,7 +103,7 @@ jobs = Table(
     "jobs", metadata,
     Column("id", Text, primary_key=True),
     Column("owner_id", ForeignKey("users.id"), nullable=False),
-    Column("project_id", ForeignKey("projects.id", ondelete="SET NULL"), index=True),
+    Column("project_id", ForeignKey("projects.id", ondelete="SET NULL")),
     Column("title", Text, nullable=False, default=""),
     Column("request", JSON, nullable=False),
     Column("model", Text, nullable=False),
@@ -134,7 +134,22 @@ jobs = Table(
     # The queue counts by these: no attempt before this moment (seconds since 1970).
     Column("not_before", Float, nullable=False, default=0.0),
     Index("ix_jobs_owner", "owner_id", "id"),
+    Index("ix_jobs_project", "project_id", "id"),
     Index("ix_jobs_state", "state", "id"),
+    # A user's quotas are sums over this one alone.
+    Index("ix_jobs_sums", "owner_id", "created", "area_km2", "result_bytes", "started", "ended"),
+)  # fmt: skip
+# Of all jobs that there ever were, few are open.
+Index("ix_jobs_open", jobs.c.owner_id, jobs.c.place, jobs.c.id, sqlite_where=jobs.c.ended.is_(None),
+      postgresql_where=jobs.c.ended.is_(None))  # fmt: skip
+
+shares = Table(
+    # Work that users were given of late, as it was at that moment; it fades (serve/store/turns.py).
+    "shares", metadata,
+    Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    Column("place", Text, primary_key=True),
+    Column("seconds", Float, nullable=False),
+    Column("at", Float, nullable=False),
 )  # fmt: skip
 
 events = Table(
@@ -199,6 +214,12 @@ audit = Table(
     Index("ix_audit_user", "user_id", "seq"),
 )  # fmt: skip
 
+counters = Table(
+    "counters", metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Integer, nullable=False),
+)  # fmt: skip
+
 leases = Table(
     "leases", metadata,
     Column("name", Text, primary_key=True),
@@ -215,5 +236,5 @@ catalogue_writes = Table(
     Column("collection", Text, nullable=False),
     Column("item", Text, nullable=False, default=""),
     Column("document", JSON),
-    Column("owner_id", Text),
+    Index("ix_catalogue_writes_name", "collection", "item"),
 )  # fmt: skip

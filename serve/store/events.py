@@ -1,0 +1,47 @@
+"""Events of jobs: facts, numbered without gaps, never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from serve.store import tables
+from serve.store.store import now
+from swathe.state import Event
+
+_AT_ONCE = 500
+"""Ids in one question."""
+
+
+def of(c: Connection, job_id: str, after: int = 0, limit: int = 500) -> list[Event]:
+    """Those of a job after this number, oldest first."""
+    t = tables.events.c
+    query = select(t.seq, t.at, t.kind, t.facts).where(t.job_id == job_id, t.seq > after).order_by(t.seq).limit(limit)
+    return [Event(row.seq, row.at, row.kind, row.facts) for row in c.execute(query)]
+
+
+def newest(c: Connection, job_ids: Iterable[str]) -> dict[str, int]:
+    """Number of the newest event of each of them; jobs that are gone are missing."""
+    t, asked, found = tables.jobs.c, list(job_ids), {}
+    for first in range(0, len(asked), _AT_ONCE):
+        part = asked[first : first + _AT_ONCE]
+        found |= {row.id: row.last_seq for row in c.execute(select(t.id, t.last_seq).where(t.id.in_(part)))}
+    return found
+
+
+def append(c: Connection, job: Row[Any], kind: str, facts: dict[str, Any], key: str | None = None) -> Event | None:
+    """The next one of a job whose row this transaction has locked; None where one of that key stands already.
+
+    ``job``: its row, as it was when it was locked; a transaction appends to it as often as it likes.
+    """
+    t, moment = tables.events, now()
+    if key is not None and c.execute(select(t.c.seq).where(t.c.job_id == job.id, t.c.key == key)).first():
+        return None
+    seq = c.execute(
+        update(tables.jobs).where(tables.jobs.c.id == job.id)
+        .values(last_seq=tables.jobs.c.last_seq + 1, updated=moment).returning(tables.jobs.c.last_seq)
+    ).scalar_one()  # fmt: skip
+    c.execute(insert(t).values(job_id=job.id, seq=seq, at=moment, kind=kind, facts=facts, key=key))
+    return Event(seq, moment, kind, facts)

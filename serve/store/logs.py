@@ -1,0 +1,52 @@
+"""Logs of jobs: what attempts say, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select
+
+from serve.store import tables
+
+_T = tables.logs
+_LONGEST = 4000
+"""Characters of a message that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One of them."""
+
+    at: str
+    """UTC, RFC 3339."""
+    level: str
+    """``debug``, ``info``, ``warning``, ``error``."""
+    message: str
+    """One sentence."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """``task``, ``chunk``, ``attempt`` and the like."""
+    seq: int = 0
+    """1, 2, 3, … within the job; 0: not kept yet."""
+
+
+def add(c: Connection, job_id: str, lines: Iterable[Line]) -> None:
+    """In this order, after those that are there. Nothing happens for a job that is gone."""
+    t = tables.jobs.c
+    fresh = list(lines)
+    if not fresh or not c.execute(select(t.id).where(t.id == job_id).with_for_update()).first():
+        return
+    last = c.execute(select(func.coalesce(func.max(_T.c.seq), 0)).where(_T.c.job_id == job_id)).scalar_one()
+    rows = [
+        {"job_id": job_id, "seq": seq, "at": line.at, "level": line.level, "message": line.message[:_LONGEST],
+         "facts": line.facts}
+        for seq, line in enumerate(fresh, start=last + 1)
+    ]  # fmt: skip
+    c.execute(insert(_T), rows)
+
+
+def of(c: Connection, job_id: str, after: int = 0, limit: int = 500) -> list[Line]:
+    """Those of a job after this number, oldest first."""
+    query = select(_T).where(_T.c.job_id == job_id, _T.c.seq > after).order_by(_T.c.seq).limit(limit)
+    return [Line(row.at, row.level, row.message, row.facts, row.seq) for row in c.execute(query)]

