@@ -114,6 +114,17 @@ def dashboard(data_dir: Path, address: str | None = None) -> Dashboard:
     )
 
 
+def own_dashboard() -> Dashboard:
+    """Of the Ray that this process is connected to. Raises ClusterError where there is none."""
+    loaded: Any = sys.modules.get("ray._private.worker")
+    node = getattr(loaded, "_global_node", None)
+    url = getattr(node, "webui_url", "") or ""
+    if not url:
+        raise ClusterError("Ray has no dashboard, which takes jobs", code="cluster.none",
+                           hint="start Ray with its dashboard")  # fmt: skip
+    return Dashboard(url if "://" in url else f"http://{url}")
+
+
 def submit(request: JobRequest, to: Dashboard, *, again: bool = False) -> Job:
     """Send a run, or find the job that it already is.
 

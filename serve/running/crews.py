@@ -1,0 +1,254 @@
+"""Crews: each has jobs that the dispatcher holds carried out, in threads, on the pool, or as Ray jobs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from swathe.errors import ClusterError, SwatheError
+
+if TYPE_CHECKING:
+    from cluster.submit import Dashboard
+    from serve.running.attempt import Hired
+    from serve.running.held import Held
+    from serve.running.pool import Pool
+    from serve.settings import ServiceSettings
+    from serve.store.jobs import Hold
+    from serve.store.store import Store
+    from swathe.card import ModelCard
+    from swathe.job import Job
+
+_LOOK_S = 2.0
+"""Between two looks at a Ray job."""
+_log = logging.getLogger("swathe.crews")
+
+
+class Crew(Protocol):
+    """All three are called by the dispatcher's thread, and come back at once."""
+
+    lease_s: float
+    """That a job is held for until its attempt has begun."""
+
+    def start(self, job: Job, hold: Hold) -> None:
+        """Begin an attempt in the name of this hold. Raises SwatheError."""
+        ...
+
+    def alive(self, hold: Hold) -> bool:
+        """Whether whoever was to carry it out still may; False as well for what has come to its end."""
+        ...
+
+    def stop(self, hold: Hold) -> None:
+        """Its user has waited long enough for it to stop by itself."""
+        ...
+
+
+class Threads:
+    """Threads of this process and the plain loop: for tests, and for a service without Ray."""
+
+    def __init__(self, settings: ServiceSettings, store: Store, *, at_once: int = 2, threads: int = 1) -> None:
+        """``threads``: of the forward."""
+        self.lease_s = settings.limits.lease_s
+        self._settings, self._store, self._threads = settings, store, threads
+        self._pool = ThreadPoolExecutor(at_once, thread_name_prefix="attempt")
+        self._under_way: dict[Hold, Future[None]] = {}
+
+    def start(self, job: Job, hold: Hold) -> None:  # noqa: ARG002  the protocol's
+        """See :class:`Crew`."""
+        from serve.running.attempt import attempt
+
+        self._under_way[hold] = self._pool.submit(attempt, self._settings, self._store, hold, self._hiring)
+
+    def alive(self, hold: Hold) -> bool:
+        """See :class:`Crew`."""
+        future = self._under_way.get(hold)
+        if future is None or not future.done():
+            return future is not None
+        del self._under_way[hold]
+        if error := future.exception():
+            _log.error("the attempt at %s broke", hold.job, exc_info=error)
+        return False
+
+    def stop(self, hold: Hold) -> None:
+        """A thread cannot be stopped from outside; it looks for itself, between chunks."""
+
+    def close(self) -> None:
+        """Wait for what is under way."""
+        self._pool.shutdown()
+
+    @contextmanager
+    def _hiring(self, card: ModelCard, held: Held) -> Iterator[Hired]:  # noqa: ARG002  a loop does all cards
+        from pipelines.runner import Loop
+        from serve.running.attempt import Hired
+
+        yield Hired(Loop(self._threads), "loop")
+
+
+class OnPool:
+    """Leads of the standing pool; see ``serve.running.pool``."""
+
+    def __init__(self, settings: ServiceSettings, opened: Callable[[], Pool]) -> None:
+        """``opened`` gives the pool; it is asked for again when a lead cannot be reached."""
+        self.lease_s = settings.limits.lease_s
+        self._opened, self._lock = opened, threading.Lock()
+        self._pool: Pool | None = None
+        self._under_way: dict[Hold, tuple[str, Any]] = {}
+
+    def open(self) -> None:
+        """Have the pool up before the first job comes. Raises ClusterError."""
+        try:
+            with self._lock:
+                self._pool = self._pool or self._opened()
+        except SwatheError:
+            raise
+        except Exception as error:
+            raise ClusterError(f"the pool cannot be had: {error}", code="cluster.pool") from error
+
+    def start(self, job: Job, hold: Hold) -> None:  # noqa: ARG002  the protocol's
+        """See :class:`Crew`."""
+        self.open()
+        name = self._idlest()
+        try:
+            ref = self._leads[name].carry_out.remote(hold)
+        except Exception as error:
+            self._pool = None
+            raise ClusterError(f"the pool cannot be had: {error}", code="cluster.pool") from error
+        self._under_way[hold] = name, ref
+
+    def alive(self, hold: Hold) -> bool:
+        """See :class:`Crew`."""
+        import ray
+
+        name, ref = self._under_way.get(hold, ("", None))
+        if ref is None:
+            return False
+        ready, _ = ray.wait([ref], timeout=0, fetch_local=False)
+        if not ready:
+            return True
+        del self._under_way[hold]
+        self._look_at(name, ref)
+        return False
+
+    def stop(self, hold: Hold) -> None:
+        """It asks the store for itself, several times a second."""
+
+    @property
+    def _leads(self) -> dict[str, Any]:
+        return dict(self._pool.leads) if self._pool else {}
+
+    def _idlest(self) -> str:
+        busy = Counter(name for name, _ in self._under_way.values())
+        return min(self._leads, key=lambda name: busy[name])
+
+    def _look_at(self, name: str, ref: Any) -> None:
+        """How it ended: a lead that Ray has given up is asked for anew."""
+        import ray
+        from ray.exceptions import ActorDiedError, RayError
+
+        try:
+            ray.get(ref)
+        except ActorDiedError:
+            _log.warning("%s died", name)
+            self._pool = None
+        except RayError as error:
+            _log.warning("%s: %s", name, error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    at: float
+    future: Future[bool]
+
+
+class AsRayJobs:
+    """A Ray job per attempt, with its log and metadata in the dashboard."""
+
+    STARTS_S = 120.0
+    """Until the process of a Ray job holds its job by itself."""
+
+    def __init__(self, settings: ServiceSettings, store: Store, found: Callable[[], Dashboard]) -> None:
+        """``found`` gives the dashboard, at each use: it may come back at another address."""
+        self.lease_s = max(self.STARTS_S, settings.limits.lease_s)
+        self._store, self._found = store, found
+        self._sender = ThreadPoolExecutor(4, thread_name_prefix="ray-jobs")
+        self._sent: dict[Hold, Future[str]] = {}
+        self._looked: dict[Hold, _Look] = {}
+
+    def start(self, job: Job, hold: Hold) -> None:
+        """See :class:`Crew`."""
+        self._sent[hold] = self._sender.submit(self._send, job, hold)
+
+    def alive(self, hold: Hold) -> bool:
+        """See :class:`Crew`; what is not known yet is taken for alive."""
+        sent = self._sent.get(hold)
+        if sent is None:
+            return False
+        if not sent.done():
+            return True
+        looked = self._looked.get(hold)
+        if looked is not None and looked.future.done() and not self._known(hold, looked.future):
+            del self._sent[hold], self._looked[hold]
+            return False
+        if looked is None or (looked.future.done() and time.monotonic() - looked.at > _LOOK_S):
+            self._looked[hold] = _Look(time.monotonic(), self._sender.submit(self._runs, sent))
+        return True
+
+    def stop(self, hold: Hold) -> None:
+        """By signal; Ray waits half a minute before it kills."""
+        sent = self._sent.get(hold)
+        if sent is not None and sent.done() and not sent.exception():
+            self._sender.submit(self._stop, sent.result())
+
+    def close(self) -> None:
+        """Send nothing more; Ray jobs go on."""
+        self._sender.shutdown(wait=False, cancel_futures=True)
+
+    # --- pieces, in threads: Ray's answers take their time ---
+
+    def _send(self, job: Job, hold: Hold) -> str:
+        from cluster import submit
+        from serve.settings import ROOT
+        from serve.store import jobs
+
+        to = self._found()
+        request = submit.JobRequest(
+            (hold.job, str(hold.epoch), hold.holder), hold.job, place="here", cwd=ROOT, module="serve.running.attempt",
+            metadata={"job": job.id, "user": job.owner, "model": job.model, "title": job.title[:100],
+                      "attempt": str(hold.epoch)},
+        )  # fmt: skip
+        sent = submit.submit(request, to, again=True)
+        if not sent.fresh:  # of an attempt that lost its hold, and has not noticed yet
+            submit.cancel(sent.id, to)
+            sent = submit.submit(request, to, again=True)
+        with self._store.begin() as c:
+            jobs.bind(c, hold, sent.id)
+        return sent.id
+
+    def _runs(self, sent: Future[str]) -> bool:
+        """Raises where it could not be sent, or Ray does not know it any more."""
+        from cluster import submit
+
+        return not submit.state(sent.result(), self._found()).ended
+
+    def _known(self, hold: Hold, looked: Future[bool]) -> bool:
+        """What a look has shown; a Ray that cannot be asked now has not said that the job is gone."""
+        error = looked.exception()
+        if error is None:
+            return looked.result()
+        _log.warning("the Ray job of %s: %s", hold.job, error)
+        known = isinstance(error, SwatheError) and error.problem.code in {"cluster.unreachable", "cluster.auth"}
+        return known and self._sent[hold].exception() is None
+
+    def _stop(self, ray_job: str) -> None:
+        from cluster import submit
+
+        try:
+            submit.cancel(ray_job, self._found(), wait_s=0)
+        except SwatheError as error:
+            _log.warning("%s", error.problem.line())

@@ -1,0 +1,183 @@
+"""How an attempt ends: the job with it, once and in one transaction, or only this try of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from pipelines.products.assets import ASSETS
+from serve.running.pen import LOST
+from swathe.errors import (
+    ClusterError,
+    ConflictError,
+    OutputError,
+    ReadError,
+    StoreError,
+    SwatheError,
+)
+from swathe.job import JobState
+from swathe.state import State
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from pipelines.run import Outcome
+    from serve.running.held import Held
+    from serve.running.journal import Journal
+    from serve.running.pen import Pen
+    from serve.settings import ServiceSettings
+    from serve.store.store import Store
+    from swathe.job import Job
+
+FILES = (*(asset.name for asset in ASSETS), "item.json")
+"""What a job may leave behind."""
+_STATES = {State.DONE: JobState.DONE, State.INCOMPLETE: JobState.INCOMPLETE}
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 60.0
+_AGAIN_S = 0.5
+_PASSING = ("output.busy", "output.unreachable", "output.full", "output.failed")
+"""Troubles of storage that may be gone at the next attempt."""
+
+
+def waits(attempts: int) -> float:
+    """Seconds before the next attempt, after so many."""
+    return min(_FIRST_WAIT_S * 2 ** max(0, attempts - 1), _LONGEST_WAIT_S)
+
+
+def passing(error: SwatheError) -> bool:
+    """Whether the surroundings are to blame, so that another attempt may succeed; a wrong request stays wrong."""
+    if isinstance(error, OutputError):
+        return error.problem.code in _PASSING
+    return isinstance(error, (ClusterError, StoreError, ReadError))
+
+
+class Ending:
+    """Of one attempt. Each way waits for the database, as long as the job is still this attempt's."""
+
+    def __init__(self, settings: ServiceSettings, store: Store, held: Held, job: Job, pen: Pen) -> None:
+        """Nothing is written yet."""
+        self._settings, self._store, self._held, self._job, self._pen = settings, store, held, job, pen
+
+    def done(self, outcome: Outcome, journal: Journal, seconds: float) -> None:
+        """Products stand: files, catalogue and end state are written together, or not at all."""
+        files, entry = self._files(), self._entry()
+        result = {
+            "files": files, "item": None if entry is None else {"collection": entry[1]["collection"],
+                                                                "id": entry[1]["id"]},
+            "pixels": outcome.report.get("pixels", {}), "warnings": outcome.report.get("warnings", []),
+        }  # fmt: skip
+        state = _STATES[outcome.state]
+        journal.info(f"ends as {state.value}", seconds=round(seconds, 3), resumed=outcome.resumed)
+        self._finish(state, result, sum(files.values()), entry=entry)
+
+    def stopped(self, journal: Journal) -> None:
+        """Cancelled by its user: an end. Told to go by the machine: another attempt takes it up at once."""
+        if self._held.lost:
+            journal.inside("the job is somebody else's by now")
+        elif self._held.cancelling:
+            journal.info("ends as cancelled")
+            self._finish(JobState.CANCELLED, {}, 0)
+        else:
+            journal.info("given back: this attempt was told to stop")
+            self._release(0.0)
+
+    def failed(self, error: SwatheError, words: Callable[[str], str], journal: Journal) -> None:
+        """Tried again where that may help, and an end where it cannot."""
+        problem = self._problem(error, words)
+        if self._held.lost:
+            return
+        if self._held.cancelling:
+            self.stopped(journal)
+        elif passing(error) and self._job.attempts < self._settings.limits.max_attempts:
+            wait = waits(self._job.attempts)
+            journal.warning("tried again", problem=problem, seconds=wait)
+            self._release(wait, problem)
+        else:
+            journal.error("ends as failed", problem=problem)
+            self._finish(JobState.FAILED, {}, 0, problem)
+
+    def broke(self, error: Exception, journal: Journal) -> None:
+        """A fault of ours, which would only repeat itself."""
+        if isinstance(error, MemoryError):
+            self.failed(ClusterError("the attempt ran out of memory", code="cluster.memory"), str, journal)
+            return
+        problem = SwatheError(f"the attempt broke: {type(error).__name__}", code="internal").problem.as_dict()
+        journal.error("ends as failed", problem=problem)
+        self._finish(JobState.FAILED, {}, 0, problem)
+
+    # --- pieces ---
+
+    def _problem(self, error: SwatheError, words: Callable[[str], str]) -> dict[str, Any]:
+        from serve.desk.wording import reworded
+
+        if error.problem.code == "output.taken":
+            error = ConflictError("the imagery or the model has changed since this job began", code="job.changed",
+                                  hint="submit it anew")  # fmt: skip
+        error = reworded(error, {})
+        error.detail, error.hint = words(error.detail), words(error.hint)
+        return error.problem.as_dict()
+
+    def _files(self) -> dict[str, int]:
+        """Name -> bytes."""
+        blobs = self._settings.blobs(f"jobs/{self._job.id}")
+        found = ((name, blobs.look(name)) for name in FILES)
+        return {name: blob.size for name, blob in found if blob is not None}
+
+    def _entry(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Collection and Item for the catalogue. An Item's own id names the plan, which two jobs may share."""
+        from pipelines.catalogue.register import result_entry
+        from serve.planning import cards_of
+
+        blobs = self._settings.blobs(f"jobs/{self._job.id}")
+        where = f"{self._settings.folder_of(self._job.id)}/item.json"
+        item = json.loads(blobs.get("item.json")) | {"id": self._job.id}
+        return result_entry(item, where, cards_of(self._settings, self._store))
+
+    def _finish(
+        self, state: JobState, result: dict[str, Any], size: int, problem: dict[str, Any] | None = None,
+        entry: tuple[dict[str, Any], dict[str, Any]] | None = None,
+    ) -> None:  # fmt: skip
+        from serve.store import catalogue, jobs
+
+        def write(c: Connection) -> None:
+            if entry is not None:
+                catalogue.put_collection(c, entry[0])
+                catalogue.put_item(c, entry[1], self._job.owner)
+            jobs.finish(c, self._held.hold, state, result, size, problem)
+
+        self._write(write)
+
+    def _release(self, wait: float, problem: dict[str, Any] | None = None) -> None:
+        from serve.store import jobs
+        from serve.store.store import clock
+
+        hold = self._held.hold
+
+        def write(c: Connection) -> None:
+            if problem is not None:
+                jobs.note(c, hold, "retry", key=f"{self._job.round}:{hold.epoch}:retry", problem=problem, seconds=wait)
+            jobs.release(c, hold, clock() + wait)
+
+        self._write(write)
+
+    def _write(self, step: Callable[[Connection], None]) -> None:
+        """What waits first, then this; again and again, until it stands or the job is somebody else's."""
+        for _ in self._tries():
+            if not self._pen.flush():
+                continue
+            try:
+                with self._store.begin() as c:
+                    step(c)
+            except StoreError:
+                continue
+            except ConflictError as error:
+                if error.problem.code != LOST:
+                    raise
+            return
+
+    def _tries(self) -> Iterator[None]:
+        import time
+
+        while not self._held.lost:
+            yield
+            time.sleep(_AGAIN_S)

@@ -1,0 +1,68 @@
+"""What is swept: answers to repeated requests after a day, results of ended jobs when their time has come."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from swathe.errors import ConflictError, SwatheError
+from swathe.job import ENDED
+
+if TYPE_CHECKING:
+    from serve.settings import ServiceSettings
+    from serve.store.store import Store
+    from swathe.job import Job
+
+REPLIES = timedelta(days=1)
+"""For so long a repeated request is given the first one's answer."""
+_PAGE = 200
+_log = logging.getLogger("swathe.sweep")
+
+
+def sweep(settings: ServiceSettings, store: Store) -> None:
+    """Once, all of it; trouble with one job's files is told, and tried again the next time. Raises StoreError."""
+    from serve.store import replies
+    from serve.store.store import clock
+
+    with store.begin() as c:
+        replies.sweep(c, clock() - REPLIES.total_seconds())
+    if settings.limits.keep_days is not None:
+        before = datetime.now(UTC) - timedelta(days=settings.limits.keep_days)
+        for job in expired(store, before):
+            _drop(job, settings, store)
+
+
+def expired(store: Store, before: datetime) -> list[Job]:
+    """Jobs that ended before this moment, oldest first."""
+    from serve.store import jobs
+
+    found: list[Job] = []
+    cursor: str | None = None
+    while True:
+        with store.read() as c:
+            page = jobs.listed(c, jobs.Filter(state=tuple(ENDED)), _PAGE, cursor, newest_first=False)
+        found += [job for job in page.items if job.ended and datetime.fromisoformat(job.ended) < before]
+        # What was created later has ended later.
+        late = any(datetime.fromisoformat(job.created) >= before for job in page.items)
+        if page.cursor is None or late:
+            return found
+        cursor = page.cursor
+
+
+def _drop(job: Job, settings: ServiceSettings, store: Store) -> None:
+    from serve.desk import files
+    from serve.store import audit, catalogue, jobs
+
+    try:
+        with store.begin() as c:
+            entry = job.result.get("item")
+            if entry:
+                catalogue.drop_item(c, entry["collection"], entry["id"])
+            jobs.drop(c, job.id)
+            audit.note(c, None, "job.expire", job.id)
+        files.remove(job.id, settings)
+    except ConflictError:  # resumed in between
+        return
+    except SwatheError as error:
+        _log.warning("%s: %s", job.id, error.problem.line())
