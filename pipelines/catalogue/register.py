@@ -130,7 +130,7 @@ def _collections(catalogue: Catalogue, items: Iterable[Json], given: Mapping[str
     for item in items:
         id_, model = item["collection"], _model_of(item)
         if id_ not in found and id_ not in known:
-            found[id_] = _results(item, id_) if model else _stub(id_)
+            found[id_] = _results(item, id_) if model else stub(id_)
         if model in wish.cards and MODELS not in known:
             found[MODELS] = models_collection()
     return list(found.values())
@@ -141,11 +141,12 @@ def _results(item: Json, id_: str) -> Json:
     title = said.get("title") or said["id"]
     kept = ("title", "type", "roles", "description")
     assets = {key: {k: v for k, v in asset.items() if k in kept} for key, asset in item.get("assets", {}).items()}
-    found = _stub(id_, f"Results of {title}", f"Maps that swathe made with the model {said['id']}.")
+    found = stub(id_, f"Results of {title}", f"Maps that swathe made with the model {said['id']}.")
     return {**found, "item_assets": assets} if assets else found
 
 
-def _stub(id_: str, title: str = "", description: str = "") -> Json:
+def stub(id_: str, title: str = "", description: str = "") -> Json:
+    """A Collection that nobody has described yet."""
     return {
         "type": "Collection",
         "stac_version": "1.1.0",

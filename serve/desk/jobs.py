@@ -15,7 +15,7 @@ from serve.desk.wording import in_words, told
 from serve.store import audit, catalogue, events, hooks, ids, jobs, logs, users
 from serve.store.jobs import Filter
 from serve.store.store import now
-from swathe.errors import ConflictError, LimitError
+from swathe.errors import ConflictError, ImageryError, InputError, LimitError
 from swathe.imagery import shown
 from swathe.job import ENDED, Job, Progress, Where
 from swathe.user import Scope
@@ -250,13 +250,16 @@ def _too_large(area_km2: float, most: float) -> LimitError:
 
 
 def _check_hook(asking: Asking, settings: ServiceSettings) -> None:
-    """As text; the number that its name stands for is looked at when it is called. Raises ImageryError (``url.*``)."""
+    """As text; the number that its name stands for is looked at when it is called. Raises InputError (``url.*``)."""
     if asking.hook is None:
         return
     from pipelines.remote.address import web
 
-    with told():
+    try:
         web(asking.hook.url, allow_private=settings.allow_private_urls)
+    except ImageryError as error:
+        raise InputError(error.detail, code=error.problem.code, field="hook.url",
+                         hint="give an https address that the service may call") from None  # fmt: skip
 
 
 def _as_asked(made: Plan, asking: Asking) -> dict[str, Any]:

@@ -114,7 +114,7 @@ class Models:
             if enabled is not None:
                 models.enable(c, id_, enabled)
             if shared is not None:
-                models.put(c, replace(_of(c, id_), shared=self._shareable(caller, found, shared=shared)))
+                models.put(c, replace(models.get(c, id_), shared=self._shareable(caller, found, shared=shared)))
             audit.note(c, caller, "model.change", id_, enabled=enabled, shared=shared)
         return self._seen(caller, id_)
 
@@ -241,10 +241,6 @@ def _row(card: ModelCard, caller: Caller, before: Model | None) -> Model:
     if before is not None:
         return replace(before, card=document, problem=None, version=before.version + 1, updated=moment)
     return models.Model(card.id, document, True, caller.user.id, caller.admin, None, 1, moment, moment)
-
-
-def _of(c: Connection, id_: str) -> Model:
-    return next(row for row in models.listed(c) if row.id == id_)
 
 
 def _added(row: Model) -> ModelState | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
@@ -17,7 +18,7 @@ from pipelines.products.parts import refusals
 from pipelines.store.blobs import is_stored
 from pipelines.store.scratch import scratch
 from serve.desk import rights, usage
-from serve.desk.inputs import UPLOAD, files_of
+from serve.desk.inputs import UPLOAD
 from serve.desk.projects import check_into, is_shared
 from serve.desk.wording import told
 from serve.store import audit, jobs, uploads, users
@@ -72,7 +73,7 @@ class Uploads:
         found = self._open(caller, id_)
         with scratch() as folder:
             path = folder / _safe(found.name)
-            with refusals(folder):
+            with told({str(folder): "the service's disk"}):
                 sha256 = _take(chunks, path, self._settings.limits.max_upload_mb)
             return self._settle(caller, found, path, sha256)
 
@@ -129,22 +130,26 @@ class Uploads:
 
     def path(self, caller: Caller, id_: str) -> Path:
         """Its one image, as a file of this machine. Raises ConflictError (``upload.state``, ``upload.several``)."""
+        found = self.images(caller, id_)
+        if len(found) != 1:
+            raise ConflictError(f"the upload {id_} holds {len(found)} images", code="upload.several",
+                                hint="submit a job for it")  # fmt: skip
+        return found[0]
+
+    def images(self, caller: Caller, id_: str) -> list[Path]:
+        """All of them; those in object storage are fetched. Raises ConflictError (``upload.state``)."""
         found = self.get(caller, id_)
         if found.state is not UploadState.READY:
             raise ConflictError(
                 f"the upload {id_} is {found.state}", code="upload.state", hint="wait until it is ready"
             )
-        names = found.facts["files"]
-        if len(names) != 1:
-            raise ConflictError(f"the upload {id_} holds {len(names)} images", code="upload.several",
-                                hint="submit a job for it")  # fmt: skip
-        if not is_stored(self._settings.place):
-            return Path(files_of(found, self._settings)[0])
-        return self._brought(id_, names[0])
+        return [self._here(id_, name) for name in found.facts["files"]]
 
     # --- pieces ---
 
-    def _brought(self, id_: str, name: str) -> Path:
+    def _here(self, id_: str, name: str) -> Path:
+        if not is_stored(self._settings.place):
+            return Path(self._settings.place) / "uploads" / id_ / name
         path = self._settings.service_dir / "fetched" / id_ / name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -217,14 +222,31 @@ def _safe(name: str) -> str:
 
 def _take(chunks: Iterable[bytes], path: Path, max_mb: float) -> str:
     digest, size = hashlib.sha256(), 0
-    with path.open("wb") as file:
+    with _writing(path) as write:
         for chunk in chunks:
             size += len(chunk)
             if size > max_mb * MB:
                 raise _too_large(size, max_mb)
             digest.update(chunk)
-            file.write(chunk)
+            write(chunk)
     return digest.hexdigest()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[Callable[[bytes], None]]:
+    """Problems of the disk are ours to tell; what the connection says passes through."""
+    with refusals(path.parent):
+        file = path.open("wb")
+
+    def write(chunk: bytes) -> None:
+        with refusals(path.parent):
+            file.write(chunk)
+
+    try:
+        yield write
+    finally:
+        with refusals(path.parent):
+            file.close()
 
 
 def _too_large(size: int, max_mb: float) -> LimitError:

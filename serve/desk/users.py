@@ -89,7 +89,7 @@ class Users:
                 raise ConflictError("a user with this address was here before", code="user.taken",
                                     hint="an administrator has to remove or rename that one")  # fmt: skip
             made = users.add(c, email, self._settings.limits.token_role, str(claims.get("name", ""))[:200], subject)
-            audit.note(c, None, "user.add", made.id, subject=subject)
+            audit.note(c, None, "user.add", made.id, identity=subject)
         return made
 
 

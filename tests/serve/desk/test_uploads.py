@@ -1,0 +1,173 @@
+"""Uploads: bytes of strangers, streamed, bounded, looked at; then named in a job."""
+
+import io
+import stat
+import zipfile
+from hashlib import sha256
+
+import pytest
+
+from serve.desk.asking import Asking
+from serve.desk.inputs import settled
+from swathe.errors import ConflictError, ForbiddenError, ImageryError, LimitError, NotFoundError
+from swathe.job import JobState
+from swathe.project import UploadState
+
+
+def pieces(content, size=4096):
+    return (content[i : i + size] for i in range(0, len(content), size))
+
+
+def brought(front, owner, name, content, **more):
+    begun = front.desk.uploads.begin(owner, name, **more)
+    return front.desk.uploads.write(owner, begun.id, pieces(content))
+
+
+def zipped(**files):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
+def kept(front, upload):
+    folder = front.desk.settings.service_dir / "uploads" / upload.id
+    return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
+
+
+def test_an_image_is_ready_with_its_facts(front, image):
+    owner, content = front.person(), image().read_bytes()
+    found = brought(front, owner, "../Scene 1.TIF", content)
+    assert (found.state, found.size, found.sha256) == (UploadState.READY, len(content), sha256(content).hexdigest())
+    assert found.name == "../Scene 1.TIF"
+    (facts,) = found.facts["images"]
+    assert (facts["crs"], list(facts["shape"]), facts["bands"], facts["dtype"]) == ("EPSG:32633", [64, 96], 2, "uint16")
+    assert list(facts["bounds"]) == [500_000, 5_599_360, 500_960, 5_600_000]
+    assert front.desk.uploads.path(owner, found.id).read_bytes() == content
+    assert kept(front, found) == ["Scene_1.tif"]
+
+
+def test_an_archive_becomes_its_images(front, image):
+    owner = front.person()
+    one, two = image("T33_B03.tif", ("green",)).read_bytes(), image("T33_B08.tif", ("nir",)).read_bytes()
+    inside = {"a/T33_B03.tif": one, "a/T33_B08.tif": two, "b/T33_B08.tif": two, "a/readme.txt": b"x"}
+    found = brought(front, owner, "scene.zip", zipped(**inside))
+    assert found.state is UploadState.READY
+    assert kept(front, found) == ["0_T33_B08.tif", "T33_B03.tif", "T33_B08.tif"]
+    with pytest.raises(ConflictError, match="3 images"):
+        front.desk.uploads.path(owner, found.id)
+
+
+def test_an_upload_is_named_in_a_job(front, image):
+    owner = front.person()
+    found = brought(front, owner, "scene.tif", image().read_bytes())
+    asking = Asking(model="water-ndwi", inputs=(f"2024-07-25=upload://{found.id}",))
+    recipe = settled(asking.to_recipe(), front.desk.settings, front.desk.store, owner).recipe
+    assert recipe.inputs == (f"2024-07-25={front.desk.uploads.path(owner, found.id)}",)
+
+
+def hostile(image):
+    good = image().read_bytes()
+    link = zipfile.ZipInfo("a.tif")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    linked = io.BytesIO()
+    with zipfile.ZipFile(linked, "w") as archive:
+        archive.writestr(link, "/etc/passwd")
+    return {
+        "scene.tif": (b"", "image.content"), "a.tif": (b"GIF89a" * 9, "image.content"),
+        "cut.tif": (good[:200], "imagery.unreadable"), "virtual.tif": (b"<VRTDataset/>", "image.content"),
+        "notes.txt": (b"hello", "image.ending"), "out.zip": (zipped(**{"../../x.tif": good}), "archive.path"),
+        "bomb.zip": (zipped(**{"a.tif": b"II*\0" + bytes(40_000_000)}), "archive.ratio"),
+        "link.zip": (linked.getvalue(), "archive.link"), "none.zip": (zipped(a=b"x"), "archive.empty"),
+        "broken.zip": (zipped(**{"a.tif": good})[:-30], "archive.unreadable"),
+        "inner.zip": (zipped(**{"b.zip": zipped(a=b"x"), "a.tif": good}), "archive.nested"),
+        "nowhere.tif": (image("nowhere.tif", crs=None).read_bytes(), "grid.no_crs"),
+    }  # fmt: skip
+
+
+def test_hostile_files_are_refused_by_name_and_nothing_stays(front, image):
+    owner = front.person()
+    for name, (content, code) in hostile(image).items():
+        found = brought(front, owner, name, content)
+        assert (name, found.state, found.problem["code"]) == (name, UploadState.REFUSED, code)
+        assert kept(front, found) == []
+        assert str(front.desk.settings.data_dir) not in str(found.problem)
+        assert "/tmp" not in str(found.problem)
+        with pytest.raises(ConflictError):
+            front.desk.uploads.path(owner, found.id)
+
+
+def test_virtual_files_are_refused_by_their_name(front):
+    with pytest.raises(ImageryError) as caught:
+        front.desk.uploads.begin(front.person(), "scene.VRT")
+    assert caught.value.problem.code == "imagery.virtual"
+
+
+def test_a_stream_without_end_is_cut_off(limited):
+    front, drawn = limited(max_upload_mb=1), []
+    owner = front.person()
+    begun = front.desk.uploads.begin(owner, "scene.tif")
+
+    def endless():
+        while True:
+            drawn.append(1)
+            yield b"II*\0" * 25_000
+
+    with pytest.raises(LimitError, match=r"1\.1 MB or more, 1\.0 MB"):
+        front.desk.uploads.write(owner, begun.id, endless())
+    assert len(drawn) == 11
+    assert front.desk.uploads.get(owner, begun.id).state is UploadState.OPEN
+
+
+def test_a_connection_that_breaks_leaves_it_open(front, image):
+    owner, content = front.person(), image().read_bytes()
+    begun = front.desk.uploads.begin(owner, "scene.tif")
+
+    def broken():
+        yield content[:1000]
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        front.desk.uploads.write(owner, begun.id, broken())
+    assert front.desk.uploads.write(owner, begun.id, [content]).state is UploadState.READY
+    with pytest.raises(ConflictError):
+        front.desk.uploads.write(owner, begun.id, [content])
+
+
+def test_storage_is_bounded_and_both_numbers_are_told(front, image):
+    content = image("large.tif", side=(800, 800)).read_bytes()
+    owner = front.person(storage_mb=1)
+    begun = front.desk.uploads.begin(owner, "scene.tif")
+    with pytest.raises(LimitError, match=r"2\.6 MB more, 1\.0 MB are allowed") as caught:
+        front.desk.uploads.write(owner, begun.id, [content])
+    assert caught.value.problem.code == "quota.storage"
+    assert kept(front, begun) == []
+
+
+def test_an_upload_goes_with_its_bytes_but_not_from_under_a_job(front, image):
+    owner = front.person()
+    found = brought(front, owner, "scene.tif", image().read_bytes())
+    job = front.job(owner, request={"model": "water-ndwi", "inputs": [f"2024-01-01=upload://{found.id}"]})
+    with pytest.raises(ConflictError, match="a job works on"):
+        front.desk.uploads.drop(owner, found.id)
+    front.desk.jobs.cancel(owner, job.id)
+    assert front.desk.jobs.get(owner, job.id).state is JobState.CANCELLED
+    front.desk.uploads.drop(owner, found.id)
+    assert kept(front, found) == []
+    with pytest.raises(NotFoundError):
+        front.desk.uploads.get(owner, found.id)
+
+
+def test_a_shared_project_shows_uploads_but_its_owner_alone_fills_it(front, image):
+    owner, other = front.person(), front.person()
+    project = front.desk.projects.add(owner, "maps", shared=True)
+    found = brought(front, owner, "scene.tif", image().read_bytes(), project=project.id)
+    assert front.desk.uploads.get(other, found.id).id == found.id
+    with pytest.raises(ForbiddenError):
+        front.desk.uploads.drop(other, found.id)
+    with pytest.raises(ForbiddenError):
+        front.desk.uploads.begin(other, "x.tif", project=project.id)
+    front.desk.projects.change(owner, project.id, shared=False)
+    with pytest.raises(NotFoundError):
+        front.desk.uploads.get(other, found.id)
