@@ -87,7 +87,7 @@ def _ours(manners: Manners, _: Request, error: Exception) -> JSONResponse:
 def _malformed(manners: Manners, _: Request, error: Exception) -> JSONResponse:
     """Of what was sent nothing is repeated."""
     assert isinstance(error, RequestValidationError)
-    mistakes = [{"field": _field(e), "detail": str(e["msg"])[:400]} for e in error.errors()]
+    mistakes = [{"field": _field(e), "detail": _message(e)[:400]} for e in error.errors()]
     first, others = mistakes[0], len(mistakes) - 1
     detail = f"{first['field'] or 'body'}: {first['detail']}" + (f"; and {others} more" if others else "")
     problem = Problem(manners.code, "The request cannot be read.", detail, manners.hint, first["field"], manners.status)
@@ -99,6 +99,10 @@ def _field(error: dict[str, Any]) -> str:
     if error["type"] == "json_invalid":
         return ""
     return ".".join(map(str, error["loc"][1:]))[:200]
+
+
+def _message(error: dict[str, Any]) -> str:
+    return f"no JSON: {error['ctx']['error']}" if error["type"] == "json_invalid" else str(error["msg"])
 
 
 def _http(manners: Manners, _: Request, error: Exception) -> JSONResponse:

@@ -1,0 +1,460 @@
+"""What the API answers, as pydantic models: our nouns, with links. Made from values of the desk by ``of``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from serve.api import examples
+from swathe.job import ENDED, JobState, Where, may_resume
+from swathe.project import UploadState
+from swathe.user import Role, Scope
+
+if TYPE_CHECKING:
+    from serve.desk.files import ResultFile
+    from serve.desk.jobs import Estimate
+    from serve.desk.models import ModelState
+    from serve.desk.usage import Allowed, Used
+    from serve.store.audit import Entry
+    from serve.store.logs import Line
+    from swathe.job import Job
+    from swathe.project import Project, Upload
+    from swathe.state import Event
+    from swathe.user import Caller, Key, User
+
+
+class Answered(BaseModel):
+    """Frozen, and shown with an example."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+def _shown(name: str) -> ConfigDict:
+    return ConfigDict(frozen=True, json_schema_extra={"examples": [examples.ANSWERS[name]]})
+
+
+class Link(Answered):
+    """To something else."""
+
+    rel: str
+    href: str
+    type: str = "application/json"
+
+
+class ProgressAnswer(Answered):
+    """How far a job is; no number falls within one round."""
+
+    share: float = Field(description="0..1, of the pixels.")
+    pixels: int
+    of_pixels: int = Field(description="0: not planned yet.")
+    chunks: int
+    of_chunks: int
+    failed_chunks: int
+
+
+class JobAnswer(Answered):
+    """A job: what was asked, where it stands, what came of it."""
+
+    model_config = _shown("job")
+
+    id: str
+    owner: str
+    title: str
+    project: str | None
+    model: str
+    state: JobState
+    place: Where = Field(description="Where it runs: on the standing pool (online, pool), or as a Ray job (cluster).")
+    progress: ProgressAnswer
+    cancelling: bool
+    problem: dict[str, Any] | None = Field(description="RFC 9457: why it failed.")
+    result: dict[str, Any] = Field(description="Of an ended job: item, files (name: bytes), pixels, warnings.")
+    cost: dict[str, Any] = Field(description="The estimate that it was accepted with.")
+    request: dict[str, Any] = Field(description="As it was asked.")
+    labels: dict[str, Any]
+    round: int = Field(description="1; one more at each resume.")
+    attempts: int
+    ray_job: str | None
+    last_seq: int = Field(description="Number of its newest event.")
+    created: str
+    updated: str
+    started: str | None
+    ended: str | None
+    links: dict[str, str]
+
+    @classmethod
+    def of(cls, job: Job, root: str) -> Self:
+        """``root``: address of the service."""
+        known = {name: getattr(job, name) for name in cls.model_fields if hasattr(job, name)}
+        progress = ProgressAnswer(**asdict(job.progress), share=job.progress.share)
+        return cls(**known | {"place": job.where, "progress": progress, "links": _job_links(job, root)})
+
+
+def _job_links(job: Job, root: str) -> dict[str, str]:
+    here = f"{root}/api/jobs/{job.id}"
+    links = {"self": here, "events": f"{here}/events", "logs": f"{here}/logs", "files": f"{here}/files"}
+    if "item.json" in job.result.get("files", {}):
+        links["item"] = f"{here}/item"
+    if job.state not in ENDED:
+        links["cancel"] = f"{here}/cancel"
+    if may_resume(job.state):
+        links["resume"] = f"{here}/resume"
+    return links
+
+
+class JobsAnswer(Answered):
+    """A page of jobs, newest first."""
+
+    model_config = _shown("jobs")
+
+    jobs: list[JobAnswer]
+    links: list[Link]
+
+
+class EstimateAnswer(Answered):
+    """What a job would take; nothing was kept."""
+
+    model_config = _shown("estimate")
+
+    place: Where
+    seconds: float | None = Field(description="From its start to the finished products.")
+    seconds_from: str = Field(description="measured: on this machine; guess: nothing like it has run here yet.")
+    cost: dict[str, Any]
+    plan: dict[str, Any]
+    warnings: list[str]
+
+    @classmethod
+    def of(cls, found: Estimate) -> Self:
+        """As the desk has it."""
+        return cls(place=found.place, seconds=found.seconds, seconds_from=found.seconds_from, cost=found.cost,
+                   plan=found.plan, warnings=list(found.warnings))  # fmt: skip
+
+
+class EventAnswer(Answered):
+    """A fact of a job."""
+
+    seq: int
+    at: str
+    kind: str
+    facts: dict[str, Any]
+
+    @classmethod
+    def of(cls, event: Event) -> Self:
+        """As the store has it."""
+        return cls(seq=event.seq, at=event.at, kind=event.kind, facts=dict(event.facts))
+
+
+class EventsAnswer(Answered):
+    """Events in their order."""
+
+    model_config = _shown("events")
+
+    events: list[EventAnswer]
+    links: list[Link]
+
+
+class LineAnswer(Answered):
+    """A line of a log."""
+
+    seq: int
+    at: str
+    level: str
+    message: str
+    facts: dict[str, Any]
+
+    @classmethod
+    def of(cls, line: Line) -> Self:
+        """As the store has it."""
+        return cls(seq=line.seq, at=line.at, level=line.level, message=line.message, facts=dict(line.facts))
+
+
+class LogsAnswer(Answered):
+    """Lines in their order."""
+
+    model_config = _shown("logs")
+
+    logs: list[LineAnswer]
+    links: list[Link]
+
+
+class FileAnswer(Answered):
+    """A file that a job left behind."""
+
+    name: str
+    bytes: int
+    media_type: str
+    sha256: str = Field(description="Of its bytes; empty where it is not known.")
+    href: str
+
+    @classmethod
+    def of(cls, file: ResultFile, here: str) -> Self:
+        """``here``: address of the job's files."""
+        return cls(**asdict(file), href=f"{here}/{file.name}")
+
+
+class FilesAnswer(Answered):
+    """All files of a job; none before its end."""
+
+    model_config = _shown("files")
+
+    files: list[FileAnswer]
+
+
+class ModelAnswer(Answered):
+    """A model, and how it stands with it here."""
+
+    model_config = _shown("model")
+
+    id: str
+    title: str
+    task: str
+    enabled: bool
+    state: Literal["", "starting", "ready", "idle", "failed"] = Field(
+        description="Of what is kept warm; empty: nothing."
+    )
+    problem: dict[str, Any] | None = Field(description="RFC 9457: why it does not start.")
+    source: str = Field(description="shipped, or added while the service ran.")
+    owner: str | None
+    shared: bool
+    version: int
+    card: dict[str, Any]
+    links: dict[str, str]
+
+    @classmethod
+    def of(cls, found: ModelState, root: str) -> Self:
+        """``root``: address of the service."""
+        card = found.card
+        return cls(
+            id=card.id, title=card.title, task=str(card.task), enabled=found.enabled, state=found.state,  # pyright: ignore[reportArgumentType]
+            problem=found.problem, source=found.source, owner=found.owner, shared=found.shared, version=found.version,
+            card=card.model_dump(mode="json", exclude_defaults=True, exclude={"origin"}),
+            links={"self": f"{root}/api/models/{card.id}"},
+        )  # fmt: skip
+
+
+class ModelsAnswer(Answered):
+    """All models that the caller sees."""
+
+    model_config = _shown("models")
+
+    models: list[ModelAnswer]
+
+
+class UploadAnswer(Answered):
+    """A file that a user brought; a job names it upload://ID."""
+
+    model_config = _shown("upload")
+
+    id: str
+    owner: str
+    project: str | None
+    name: str
+    state: UploadState
+    size: int
+    sha256: str
+    facts: dict[str, Any]
+    problem: dict[str, Any] | None
+    labels: dict[str, Any]
+    created: str
+    links: dict[str, str]
+
+    @classmethod
+    def of(cls, upload: Upload, root: str) -> Self:
+        """``root``: address of the service."""
+        here = f"{root}/api/uploads/{upload.id}"
+        links = {"self": here} | ({"content": f"{here}/content"} if upload.state is UploadState.OPEN else {})
+        return cls(**asdict(upload), links=links)
+
+
+class UploadsAnswer(Answered):
+    """A page of uploads, newest first."""
+
+    model_config = _shown("uploads")
+
+    uploads: list[UploadAnswer]
+    links: list[Link]
+
+
+class ProjectAnswer(Answered):
+    """A folder for jobs and uploads."""
+
+    model_config = _shown("project")
+
+    id: str
+    owner: str
+    name: str
+    description: str
+    shared: bool
+    labels: dict[str, Any]
+    created: str
+    updated: str
+    links: dict[str, str]
+
+    @classmethod
+    def of(cls, project: Project, root: str) -> Self:
+        """``root``: address of the service."""
+        return cls(**asdict(project), links={"self": f"{root}/api/projects/{project.id}",
+                                             "jobs": f"{root}/api/jobs?project={project.id}"})  # fmt: skip
+
+
+class ProjectsAnswer(Answered):
+    """A page of projects."""
+
+    model_config = _shown("projects")
+
+    projects: list[ProjectAnswer]
+    links: list[Link]
+
+
+class QuotaAnswer(Answered):
+    """What a user may have; null: the service's own limit."""
+
+    running_jobs: int | None = None
+    queued_jobs: int | None = None
+    storage_mb: float | None = None
+    area_km2: float | None = None
+
+
+class UserAnswer(Answered):
+    """Somebody, or some program."""
+
+    model_config = _shown("user")
+
+    id: str
+    email: str
+    name: str
+    role: Role
+    active: bool
+    created: str
+    quota: QuotaAnswer = Field(description="Where it differs from the service's.")
+    subject: str = Field(description="issuer|sub at an identity provider; empty: none.")
+
+    @classmethod
+    def of(cls, user: User) -> Self:
+        """As the store has it."""
+        return cls(**asdict(user))
+
+
+class UsersAnswer(Answered):
+    """A page of users."""
+
+    model_config = _shown("users")
+
+    users: list[UserAnswer]
+    links: list[Link]
+
+
+class MeAnswer(Answered):
+    """Who asks, and what they may and have."""
+
+    model_config = _shown("me")
+
+    user: UserAnswer
+    scopes: list[Scope] = Field(description="Of the key or token that this request came with.")
+    key: str | None = Field(description="Id of that key; null: a token.")
+    quota: QuotaAnswer
+    usage: QuotaAnswer
+
+    @classmethod
+    def of(cls, caller: Caller, may: Allowed, has: Used) -> Self:
+        """As the desk has it."""
+        return cls(user=UserAnswer.of(caller.user), scopes=sorted(caller.scopes), key=caller.key,
+                   quota=QuotaAnswer(**asdict(may)), usage=QuotaAnswer(**asdict(has)))  # fmt: skip
+
+
+class KeyAnswer(Answered):
+    """A key's record."""
+
+    model_config = _shown("key")
+
+    id: str
+    user: str
+    prefix: str = Field(description="Its first eight characters after swk-.")
+    scopes: list[Scope]
+    label: str
+    created: str
+    expires: str | None
+    active: bool
+    used: str | None
+
+    @classmethod
+    def of(cls, key: Key) -> Self:
+        """As the store has it."""
+        return cls.model_validate(asdict(key) | {"scopes": sorted(key.scopes)})
+
+
+class NewKeyAnswer(KeyAnswer):
+    """A new key. What opens is shown this once and kept nowhere."""
+
+    model_config = _shown("new_key")
+
+    secret: str = Field(description="The key itself: swk- and 32 letters and digits.")
+
+
+class KeysAnswer(Answered):
+    """All keys of a user."""
+
+    model_config = _shown("keys")
+
+    keys: list[KeyAnswer]
+
+
+class EntryAnswer(Answered):
+    """A change, and who made it."""
+
+    seq: int
+    at: str
+    user: str | None
+    key: str | None
+    action: str
+    subject: str
+    facts: dict[str, Any]
+
+    @classmethod
+    def of(cls, entry: Entry) -> Self:
+        """As the store has it."""
+        return cls(**asdict(entry))
+
+
+class AuditAnswer(Answered):
+    """A page of the audit log, newest first."""
+
+    model_config = _shown("audit")
+
+    audit: list[EntryAnswer]
+    links: list[Link]
+
+
+class LandingAnswer(Answered):
+    """Where everything is."""
+
+    model_config = _shown("landing")
+
+    title: str
+    version: str
+    links: list[Link]
+
+
+class PartAnswer(Answered):
+    """One part of what the service needs."""
+
+    ok: bool
+    detail: str
+
+
+class ReadyAnswer(Answered):
+    """Whether requests can be served, and which part cannot."""
+
+    model_config = _shown("ready")
+
+    ok: bool
+    parts: dict[str, PartAnswer]
+
+
+class LiveAnswer(Answered):
+    """This process answers."""
+
+    model_config = _shown("live")
+
+    ok: bool

@@ -1,0 +1,65 @@
+"""One function that makes our HTTP API over a desk; no Ray inside."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from fastapi import Depends, FastAPI
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from serve.api import health, jobs, landing, models, openapi, people, predict, projects, uploads
+from serve.api.doorway import Doorway
+from serve.api.front import BODY_BYTES, Front
+from serve.api.health import Health
+from serve.api.meters import Metered, Meters
+from serve.api.service import Service
+from serve.problems import install
+
+if TYPE_CHECKING:
+    from serve.api.replicas import Replicas
+    from serve.desk.desk import Desk
+
+_ROUTERS = (landing, health, jobs, predict, models, uploads, projects, people)
+_SENT = ["ETag", "Location", "Preference-Applied", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset",
+         "Retry-After", "Swathe-Seconds", "Swathe-Pixels", "Idempotent-Replayed", "Content-Range"]  # fmt: skip
+_TAKEN = ["Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "Prefer", "If-None-Match", "Last-Event-ID",
+          "Range", "If-Range"]  # fmt: skip
+_GONE = 499
+
+
+def api(desk: Desk, replicas: Replicas | None = None, front: Front | None = None) -> FastAPI:
+    """The whole application. ``replicas``: warm models; None: predictions at once are refused."""
+    front = front or Front.of(desk.settings)
+    meters = Meters(desk.store, replicas.states if replicas else dict)
+    app = FastAPI(
+        title="swathe", version=version("swathe"), description=openapi.ABOUT, openapi_url=None, docs_url=None,
+        redoc_url=None, max_body_size=BODY_BYTES, dependencies=[Depends(_named)], redirect_slashes=False,
+        middleware=_middleware(front, meters),
+    )  # fmt: skip
+    app.state.service = Service(desk, replicas, front, meters)
+    app.state.health = Health()
+    for module in _ROUTERS:
+        app.include_router(module.router)
+    install(app)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    return app
+
+
+def _named(request: Request) -> None:
+    """The route's name for metrics: its template, without ids."""
+    request.state.route = request.scope["route"].path
+
+
+def _middleware(front: Front, meters: Meters) -> list[Any]:
+    origins = [Middleware(CORSMiddleware, allow_origins=front.cors_origins, allow_methods=["*"], allow_headers=_TAKEN,
+                          expose_headers=_SENT)] if front.cors_origins else []  # fmt: skip
+    return [Middleware(Doorway, front), *origins, Middleware(Metered, meters)]
+
+
+async def _gone(_: Request, __: Exception) -> Response:
+    """Nobody hears this."""
+    return Response(status_code=_GONE)

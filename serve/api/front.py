@@ -1,0 +1,60 @@
+"""What the API is told about itself: where it stands, whom it believes, and how long it waits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from serve.settings import ServiceSettings
+
+BODY_BYTES = 8 * 2**20
+"""Of a request's body, at most; images and uploads have bounds of their own."""
+IMAGE_BYTES = 64 * 2**20
+"""Of an image that is answered at once: 4 Mpx of six bands of 16 bits are 50 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """A plain value; ``of`` takes it from the settings."""
+
+    public_url: str = ""
+    """Its address as its users see it; empty: as each request says it."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks whose X-Forwarded headers are believed."""
+    cors_origins: tuple[str, ...] = ()
+    """Pages of other hosts that may use it from a browser; ``*``: any."""
+    oidc_issuer: str = ""
+    """Identity provider whose tokens are taken beside keys; empty: none."""
+    oidc_audience: str = ""
+    """What they must be meant for."""
+    rate_per_minute: int = 600
+    """Requests of one key."""
+    predict_rate_per_minute: int = 300
+    """Predictions of one key, which count as requests too."""
+    rates_at: str = "async+memory://"
+    """Where requests are counted (an address of ``limits``); memory: in each process of its own."""
+    silence_s: float = 20.0
+    """Of a body that is on its way; then 408."""
+    slowest_bytes_s: float = 1000.0
+    """Average of such a body after half a minute, at least."""
+    longest_wait_s: float = 60.0
+    """That ``Prefer: wait`` can ask for."""
+    keep_alive_s: float = 15.0
+    """Between two signs of life on an event stream."""
+    tick_s: float = 0.25
+    """Between two looks at the jobs that somebody follows."""
+    listeners: int = 2000
+    """Event streams and waiting requests of one process; more are refused with 429."""
+    slow_lane: int = 16
+    """Requests that look at imagery at a time; the others wait."""
+    slow_queue: int = 64
+    """Of them; more are refused with 429."""
+
+    @classmethod
+    def of(cls, settings: ServiceSettings) -> Front:
+        """As the settings have it."""
+        return cls(
+            settings.public_url.rstrip("/"), settings.trusted_proxies, settings.cors_origins, settings.oidc_issuer,
+            settings.oidc_audience, settings.limits.rate_per_minute, settings.limits.predict_rate_per_minute,
+        )  # fmt: skip

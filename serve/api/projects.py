@@ -1,0 +1,95 @@
+"""Projects over HTTP."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Path
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from serve.api.answers import Link, ProjectAnswer, ProjectsAnswer
+from serve.api.callers import Who
+from serve.api.sending import Cursor, Limit, address, page_links, sent
+from serve.api.service import Here
+from serve.api.strict import StrictRoute
+
+router = APIRouter(prefix="/api/projects", tags=["projects"], route_class=StrictRoute)
+ProjectId = Annotated[str, Path(max_length=64, description="Id of a project.")]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Text = Annotated[str, Field(max_length=4000)]
+
+
+class ProjectAsked(BaseModel):
+    """A folder for jobs and uploads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    """Unique among one's own."""
+    description: Text = ""
+    """For people."""
+    shared: bool = False
+    """Whether all users see what is in it."""
+    labels: dict[str, Any] = {}
+    """Whatever a client wants to find again."""
+
+
+class ProjectChange(BaseModel):
+    """What of it is to change; what is left out stays."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name = ""
+    """See there."""
+    description: Text = ""
+    """See there."""
+    shared: bool = False
+    """See there."""
+    labels: dict[str, Any] = {}
+    """Instead of all there are."""
+
+
+@router.get("", operation_id="list_projects", response_model=ProjectsAnswer)
+def listed(request: Request, service: Here, who: Who, limit: Limit = 50, cursor: Cursor = None) -> Response:
+    """One's own, and those that are shared."""
+    page, root = service.desk.projects.listed(who, limit, cursor), address(request)
+    links = [Link(**one) for one in page_links(request, page)]
+    return sent(request, ProjectsAnswer(projects=[ProjectAnswer.of(p, root) for p in page.items], links=links))
+
+
+@router.post("", operation_id="add_project", status_code=201, response_model=ProjectAnswer)
+def add(
+    request: Request, service: Here, who: Who,
+    asked: Annotated[ProjectAsked, Body(openapi_examples={"project": {"summary": "A project",
+                                                                      "value": {"name": "Venice"}}})],
+) -> Response:  # fmt: skip
+    """A new one."""
+    found = service.desk.projects.add(who, asked.name, asked.description, shared=asked.shared, labels=asked.labels)
+    made = ProjectAnswer.of(found, address(request))
+    return sent(request, made, 201, {"Location": made.links["self"]})
+
+
+@router.get("/{id}", operation_id="get_project", response_model=ProjectAnswer)
+def get(request: Request, service: Here, who: Who, id: ProjectId) -> Response:  # noqa: A002
+    """One project."""
+    return sent(request, ProjectAnswer.of(service.desk.projects.get(who, id), address(request)))
+
+
+@router.patch("/{id}", operation_id="change_project", response_model=ProjectAnswer)
+def change(
+    request: Request, service: Here, who: Who, id: ProjectId,  # noqa: A002
+    wanted: Annotated[ProjectChange, Body(openapi_examples={"share": {"summary": "Share it",
+                                                                      "value": {"shared": True}}})],
+) -> Response:  # fmt: skip
+    """Rename, describe, share, label."""
+    found = service.desk.projects.change(who, id, **wanted.model_dump(exclude_unset=True))
+    return sent(request, ProjectAnswer.of(found, address(request)))
+
+
+@router.delete("/{id}", operation_id="delete_project", status_code=204, response_class=Response)
+def drop(service: Here, who: Who, id: ProjectId) -> Response:  # noqa: A002
+    """The folder alone: jobs and uploads stay with their owners."""
+    service.desk.projects.drop(who, id)
+    return Response(status_code=204)

@@ -1,0 +1,29 @@
+"""How far jobs are, many at a time: what a process that watches for all its listeners asks every quarter of a second."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+
+from serve.store.tables import jobs
+from swathe.job import JobState, Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """Of one job."""
+
+    seq: int
+    """Number of its newest event."""
+    state: JobState
+    """Where it stands."""
+    progress: Progress
+    """How far it is."""
+
+
+def of(c: Connection, job_ids: Iterable[str]) -> dict[str, Pulse]:
+    """By id, in one question; those that are gone are missing."""
+    wanted = select(jobs.c.id, jobs.c.last_seq, jobs.c.state, jobs.c.progress).where(jobs.c.id.in_(list(job_ids)))
+    return {row.id: Pulse(row.last_seq, JobState(row.state), Progress(**row.progress)) for row in c.execute(wanted)}
