@@ -60,12 +60,15 @@ class Page:
     """Items that the search finds on all its pages."""
 
 
-def answer(connection: sqlite3.Connection, search: Search, seconds: float) -> Page:
-    """Run a search. Raises InputError whose ``field`` names what is wrong with it, or ``catalogue.slow``."""
+def answer(connection: sqlite3.Connection, search: Search, seconds: float, only: Sql = ("1", ())) -> Page:
+    """Run a search, among the items that ``only`` lets through.
+
+    Raises InputError whose ``field`` names what is wrong with it, or ``catalogue.slow``.
+    """
     if not search.limit >= 1:
         raise InputError("a page holds at least one item", code="catalogue.limit", field="limit", hint="give 1 or more")
     tests, keys, limit = Tests(), order_of(search.sortby), min(search.limit, MOST)
-    where = joined(conditions(search, tests))
+    where = joined([*conditions(search, tests), only])
     follows = [after(keys, values_of(search.token, keys))] if search.token else []
     equip(connection)
     with tests, _bounded(connection, seconds):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sqlite3
 import threading
@@ -11,6 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Self
 
+from pipelines.catalogue.conditions import Sql, joined
 from pipelines.catalogue.entry import Entry, check_id, entry_of, kept_links, packed, refused, whole
 from pipelines.catalogue.schema import VERSION, migrate, version_of
 from pipelines.catalogue.search import Page, Search, answer
@@ -18,6 +20,9 @@ from pipelines.catalogue.summary import summarise
 from swathe.errors import InputError, OutputError
 
 _WAIT_S = 30.0
+_ALL: Sql = ("1", ())
+_REMEMBERED = 1000
+"""Summaries of views that are kept."""
 _COLUMNS = 'collection, id, instant, moment, start, "end", west, south, east, north, geometry, properties'
 _UPSERT = (
     f"INSERT INTO stac_items ({_COLUMNS}) VALUES ({', '.join('?' * 12)}) ON CONFLICT (collection, id) DO UPDATE SET "  # noqa: S608  no value in it
@@ -42,6 +47,8 @@ class Catalogue:
         self._path = None if isinstance(where, sqlite3.Connection) else where
         self._idle: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
+        self._only = _ALL
+        self._summaries: dict[tuple[Any, ...], dict[str, Any]] = {}
         with self._writing() as connection:
             if version_of(connection) != VERSION:
                 migrate(connection)
@@ -55,9 +62,19 @@ class Catalogue:
     def close(self) -> None:
         """Let go of the file. A connection that was given stays open."""
         with self._lock:
-            idle, self._idle = self._idle, []
+            idle = self._idle.copy()
+            self._idle.clear()
         for connection in idle:
             connection.close()
+
+    def within(self, only: Sql) -> Self:
+        """The same catalogue as somebody sees it who sees no items but those: a condition on ``stac_items``.
+
+        It shares the connections of this one, and is closed with it.
+        """
+        view = copy.copy(self)
+        view._only = joined([self._only, only])  # noqa: SLF001  its own
+        return view
 
     # --- collections ---
 
@@ -101,8 +118,8 @@ class Catalogue:
     def count(self, collection: str) -> int:
         """Items of a collection."""
         with self._reading() as connection:
-            sql = "SELECT count(*) FROM stac_items WHERE collection = ?"
-            return connection.execute(sql, (collection,)).fetchone()[0]
+            sql = f"SELECT count(*) FROM stac_items WHERE collection = ? AND {self._only[0]}"  # noqa: S608  our own words
+            return connection.execute(sql, (collection, *self._only[1])).fetchone()[0]
 
     def delete_collection(self, id_: str) -> None:
         """With all its items. InputError ``catalogue.unknown``."""
@@ -128,10 +145,10 @@ class Catalogue:
 
     def item(self, collection: str, id_: str) -> dict[str, Any]:
         """One of them. InputError ``catalogue.unknown``."""
-        sql = """SELECT properties, document FROM stac_items JOIN stac_documents USING (key)
-                 WHERE collection = ? AND id = ?"""
+        sql = f"""SELECT properties, document FROM stac_items JOIN stac_documents USING (key)
+                 WHERE collection = ? AND id = ? AND {self._only[0]}"""  # noqa: S608  the same
         with self._reading() as connection:
-            row = connection.execute(sql, (collection, id_)).fetchone()
+            row = connection.execute(sql, (collection, id_, *self._only[1])).fetchone()
         if row is None:
             raise _unknown(f"there is no item {id_!r} in collection {collection!r}", "id")
         return whole(*row)
@@ -147,7 +164,7 @@ class Catalogue:
     def search(self, search: Search) -> Page:
         """Items that meet every condition, a page at a time."""
         with self._reading() as connection:
-            return answer(connection, search, self._seconds)
+            return answer(connection, search, self._seconds, self._only)
 
     def names(self, collection: str | None = None) -> dict[str, str]:
         """Properties of the items and their JSON Schema type: what a filter can ask for."""
@@ -156,7 +173,7 @@ class Catalogue:
             known = (
                 [collection] if collection else [r[0] for r in connection.execute("SELECT id FROM stac_collections")]
             )
-            for name, kind in (row for one in known for row in connection.execute(_NAMES, (one,))):
+            for name, kind in self._named(connection, known):
                 found.setdefault(name, set()).add(_KINDS[kind])
         return {name: kinds.pop() if len(kinds) == 1 else "" for name, kinds in sorted(found.items())}
 
@@ -168,15 +185,31 @@ class Catalogue:
 
     # --- connections ---
 
+    def _named(self, connection: sqlite3.Connection, known: Iterable[str]) -> Iterator[tuple[str, str]]:
+        sql, params = _NAMES.format(only=self._only[0]), self._only[1]
+        for collection in known:
+            yield from connection.execute(sql, (collection, *params))
+
     def _described(self, connection: sqlite3.Connection, row: tuple[Any, ...]) -> dict[str, Any]:
         """A collection with what its items say; computed again where they have changed since."""
         id_, document, version, summary, summary_version = row
+        if self._only != _ALL:
+            return _merged(json.loads(document), self._seen(connection, id_, version))
         if summary_version == version:
             return _merged(json.loads(document), json.loads(summary))
-        found = summarise(connection, id_)
+        found = summarise(connection, id_, _ALL)
         if self._given is None:
             self._remember(id_, version, json.dumps(found))
         return _merged(json.loads(document), found)
+
+    def _seen(self, connection: sqlite3.Connection, id_: str, version: int) -> dict[str, Any]:
+        """A summary of what this view shows, kept in memory until the items change."""
+        key = (id_, version, self._only)
+        if key not in self._summaries:
+            if len(self._summaries) >= _REMEMBERED:
+                self._summaries.clear()
+            self._summaries[key] = summarise(connection, id_, self._only)
+        return self._summaries[key]
 
     def _remember(self, id_: str, version: int, text: str) -> None:
         """Keep a summary, unless items came meanwhile; without waiting for writers: it can be computed again."""
@@ -263,7 +296,7 @@ class Catalogue:
 _COLLECTION = "SELECT id, document, version, summary, summary_version FROM stac_collections"
 _TOUCH = "UPDATE stac_collections SET version = version + 1 WHERE id = ?"
 _NAMES = """SELECT DISTINCT j.key, j.type FROM
-    (SELECT properties FROM stac_items WHERE collection = ? ORDER BY moment DESC LIMIT 200) AS i,
+    (SELECT properties FROM stac_items WHERE collection = ? AND {only} ORDER BY moment DESC LIMIT 200) AS i,
     json_each(i.properties) AS j"""
 _KINDS = {
     "integer": "number", "real": "number", "text": "string", "true": "boolean", "false": "boolean", "array": "array",

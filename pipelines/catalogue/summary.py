@@ -6,6 +6,7 @@ import json
 import sqlite3
 from typing import Any
 
+from pipelines.catalogue.conditions import Sql
 from pipelines.catalogue.moments import instant_text
 
 _VALUES = ("platform", "constellation", "proj:code", "swathe:model.id", "processing:level")
@@ -16,25 +17,26 @@ _MOST_VALUES = 50
 _EAST = 180.0
 
 
-def summarise(connection: sqlite3.Connection, collection: str) -> dict[str, Any]:
-    """``extent`` (None without items) and ``summaries`` of the items that there are now."""
-    found = connection.execute(_TIMES, (collection,)).fetchone()
+def summarise(connection: sqlite3.Connection, collection: str, only: Sql) -> dict[str, Any]:
+    """``extent`` (None without items) and ``summaries`` of the items at hand, as far as ``only`` lets them through."""
+    items = (f"FROM stac_items WHERE collection = ? AND {only[0]}", (collection, *only[1]))
+    found = connection.execute(f"{_TIMES} {items[0]}", items[1]).fetchone()
     if found[0] is None:
         return {"extent": None, "summaries": {}}
     interval = [instant_text(found[0]), instant_text(found[1])]
-    extent = {"spatial": {"bbox": [_bbox(connection, collection)]}, "temporal": {"interval": [interval]}}
-    return {"extent": extent, "summaries": _summaries(connection, collection)}
+    extent = {"spatial": {"bbox": [_bbox(connection, items)]}, "temporal": {"interval": [interval]}}
+    return {"extent": extent, "summaries": _summaries(connection, items)}
 
 
-_TIMES = 'SELECT min(start), max("end") FROM stac_items WHERE collection = ?'
+_TIMES = 'SELECT min(start), max("end")'
 _ROUND = """SELECT min(west), max(east), min(south), max(north), max(west > east),
-    min(CASE WHEN west >= 0 THEN west END), max(CASE WHEN west > east OR west < 0 THEN east END)
-    FROM stac_items WHERE collection = ? AND west IS NOT NULL"""
+    min(CASE WHEN west >= 0 THEN west END), max(CASE WHEN west > east OR west < 0 THEN east END)"""
 
 
-def _bbox(connection: sqlite3.Connection, collection: str) -> list[float]:
+def _bbox(connection: sqlite3.Connection, items: Sql) -> list[float]:
     """Around all items; across the antimeridian where an item crosses it and that way round is narrower."""
-    west, east, south, north, crossing, eastern, western = connection.execute(_ROUND, (collection,)).fetchone()
+    row = connection.execute(f"{_ROUND} {items[0]} AND west IS NOT NULL", items[1]).fetchone()
+    west, east, south, north, crossing, eastern, western = row
     if west is None:
         return [-_EAST, -90.0, _EAST, 90.0]
     if not crossing:
@@ -44,11 +46,11 @@ def _bbox(connection: sqlite3.Connection, collection: str) -> list[float]:
     return [-_EAST, south, _EAST, north]
 
 
-def _summaries(connection: sqlite3.Connection, collection: str) -> dict[str, Any]:
+def _summaries(connection: sqlite3.Connection, items: Sql) -> dict[str, Any]:
     """In one pass over the properties."""
     values: dict[str, set[str]] = {name: set() for name in _VALUES}
     spans: dict[str, list[float]] = {}
-    for (text,) in connection.execute("SELECT properties FROM stac_items WHERE collection = ?", (collection,)):
+    for (text,) in connection.execute(f"SELECT properties {items[0]}", items[1]):
         properties = json.loads(text)
         for name, seen in values.items():
             value = _value(properties, name)

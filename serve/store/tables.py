@@ -136,6 +136,7 @@ jobs = Table(
     Index("ix_jobs_owner", "owner_id", "id"),
     Index("ix_jobs_project", "project_id", "id"),
     Index("ix_jobs_state", "state", "id"),
+    Index("ix_jobs_ended", "ended", "id"),
     # A user's quotas are sums over this one alone.
     Index("ix_jobs_sums", "owner_id", "created", "area_km2", "result_bytes", "started", "ended"),
 )  # fmt: skip

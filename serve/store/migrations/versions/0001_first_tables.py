@@ -164,6 +164,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name="fk_jobs_project_id", ondelete="SET NULL"),
         sa.PrimaryKeyConstraint("id", name="pk_jobs"),
     )
+    op.create_index("ix_jobs_ended", "jobs", ["ended", "id"], unique=False)
     op.create_index(
         "ix_jobs_open",
         "jobs",
