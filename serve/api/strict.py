@@ -6,7 +6,8 @@ What no database stores is refused at the door.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine
+import math
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, NoReturn
 
 from fastapi.routing import APIRoute
@@ -15,6 +16,10 @@ from starlette.responses import Response
 
 from serve.api.callers import presented, recognised
 from serve.api.service import here
+
+
+DEEPEST = 64
+"""Levels of lists and objects in one another."""
 
 
 class StrictRequest(Request):
@@ -42,9 +47,13 @@ class StrictRoute(APIRoute):
 
 
 def parsed(body: bytes) -> Any:
-    """Standard JSON in UTF-8: no NaN, no Infinity, no NUL in texts, no half of a character. Raises JSONDecodeError."""
+    """Standard JSON in UTF-8: no NaN, no Infinity, no NUL in texts, no half of a character, and not too deep.
+
+    Raises JSONDecodeError.
+    """
     try:
-        found = json.loads(body, parse_constant=_constant)
+        found = json.loads(body, parse_constant=_constant, parse_float=_number)
+        _expect_shallow(found)
         if b"\\u" in body:
             _expect_text(json.dumps(found, ensure_ascii=False))
     except json.JSONDecodeError:
@@ -53,6 +62,29 @@ def parsed(body: bytes) -> Any:
         raise _no_json("it is nested too deeply") from None
     except ValueError as error:  # numbers of thousands of digits, bytes that are no UTF-8
         raise _no_json(str(error)[:200]) from None
+    return found
+
+
+def _expect_shallow(found: Any) -> None:
+    """What is answered is written by another library, which goes 255 levels deep; GeoJSON has eight."""
+    level = [found]
+    for _ in range(DEEPEST):
+        level = [inner for one in level for inner in _inside(one) if isinstance(inner, dict | list)]
+        if not level:
+            return
+    raise _no_json(f"it is nested more than {DEEPEST} levels deep")
+
+
+def _inside(one: Any) -> Iterable[Any]:
+    if isinstance(one, dict):
+        return one.values()
+    return one if isinstance(one, list) else ()
+
+
+def _number(text: str) -> float:
+    found = float(text)
+    if math.isinf(found):
+        raise _no_json(f"{text[:40]} is too large a number")
     return found
 
 
