@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pipelines.catalogue.register import IMAGERY, stub
 from serve.desk import rights
+from serve.desk.projects import is_shared
 from serve.store import audit, catalogue, uploads
+from swathe.errors import ConflictError
 from swathe.user import Scope
 
 if TYPE_CHECKING:
@@ -29,15 +30,19 @@ class Holdings:
         """Nothing is read yet."""
         self._settings, self._store, self._uploads = settings, store, brought
 
-    @cached_property
-    def reader(self) -> Catalogue:
-        """All of it, whoever asks: what an API shows of it goes through ``owner_of``."""
-        return catalogue.reader(self._store, self._settings.service_dir)
-
     def owner_of(self, caller: Caller) -> str | None:
-        """Whose items they see beside those of nobody in particular; None: everybody's."""
+        """Whose items they see, beside shared ones and those of nobody in particular; None: everybody's."""
         rights.require(caller, Scope.CATALOGUE_READ)
         return None if caller.admin else caller.user.id
+
+    def view(self, caller: Caller) -> Catalogue:
+        """The catalogue as they see it now, to be read from."""
+        return catalogue.seen(self._store, self._settings.service_dir, self.owner_of(caller))
+
+    def item(self, caller: Caller, collection: str, id_: str) -> Json:
+        """One that they see. Raises NotFoundError (``item.unknown``)."""
+        rights.require(caller, Scope.CATALOGUE_READ)
+        return catalogue.item(self._store, self._settings.service_dir, collection, id_, caller)
 
     def register(self, caller: Caller, upload: str, when: str | None = None, title: str = "") -> list[Json]:
         """Imagery of one's own, an Item per file of an upload; again: it is renewed.
@@ -51,13 +56,25 @@ class Holdings:
         files = self._uploads.images(caller, upload)
         items = [self._item(upload, n, item, title) for n, item in enumerate(image_items(files, when))]
         with self._store.begin() as c:
-            owner = uploads.get(c, upload).owner
-            rights.change(caller, owner, f"upload {upload}")
+            found = uploads.get(c, upload)
+            rights.change(caller, found.owner, f"upload {upload}", shared=is_shared(c, found.project))
             catalogue.put_collection(c, stub(IMAGERY))
             for item in items:
-                catalogue.put_item(c, item, owner)
+                catalogue.put_item(c, item, found.owner, found.project)
             audit.note(c, caller, "catalogue.register", upload, items=len(items))
         return items
+
+    def drop(self, caller: Caller, collection: str, id_: str) -> None:
+        """Forget imagery that was registered; its upload stays. Raises NotFoundError, ConflictError, ForbiddenError."""
+        rights.require(caller, Scope.CATALOGUE_WRITE)
+        found = catalogue.item(self._store, self._settings.service_dir, collection, id_, caller)["properties"]
+        rights.change(caller, found.get(catalogue.OWNER), f"item {id_}", shared=True)  # it was seen
+        if UPLOAD not in found:
+            raise ConflictError(f"the item {id_} is the result of a job", code="item.result",
+                                hint="remove the job")  # fmt: skip
+        with self._store.begin() as c:
+            catalogue.drop_item(c, collection, id_)
+            audit.note(c, caller, "catalogue.drop", f"{collection}/{id_}")
 
     def _item(self, upload: str, n: int, item: Json, title: str) -> Json:
         """Under an id that follows from the upload, so that it goes with it."""

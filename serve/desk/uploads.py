@@ -18,10 +18,11 @@ from pipelines.products.parts import refusals
 from pipelines.store.blobs import is_stored
 from pipelines.store.scratch import scratch
 from serve.desk import rights, usage
+from serve.desk.catalogue import IMAGERY, item_id
 from serve.desk.inputs import UPLOAD
 from serve.desk.projects import check_into, is_shared
 from serve.desk.wording import told
-from serve.store import audit, jobs, uploads, users
+from serve.store import audit, catalogue, jobs, uploads, users
 from serve.store.jobs import Filter
 from swathe.errors import ConflictError, ImageryError, LimitError
 from swathe.job import ACTIVE, JobState
@@ -115,7 +116,7 @@ class Uploads:
             return uploads.listed(c, limit, cursor, visible_to=None if caller.admin else caller.user.id)
 
     def drop(self, caller: Caller, id_: str) -> None:
-        """With its bytes. Raises ConflictError (``upload.used``) while a job that names it is not at its end."""
+        """With its bytes and catalogue entries. Raises ConflictError (``upload.used``) while a job needs it."""
         rights.require(caller, Scope.UPLOADS)
         with self._store.begin() as c:
             found = uploads.get(c, id_)
@@ -124,6 +125,8 @@ class Uploads:
             if any(_names(job.request, id_) for job in alive):
                 raise ConflictError(f"a job works on the upload {id_}", code="upload.used",
                                     hint="cancel it, or wait for its end")  # fmt: skip
+            for n in range(len(found.facts.get("files", ()))):
+                catalogue.drop_item(c, IMAGERY, item_id(id_, n))
             uploads.drop(c, id_)
             audit.note(c, caller, "upload.drop", id_)
         self._remove(id_)

@@ -60,6 +60,15 @@ class Front:
         return made
 
 
+@pytest.fixture(scope="module")
+def hall(tmp_path_factory):
+    """One for all tests of a module, which look at their own things alone."""
+    settings = ServiceSettings.read(data_dir=tmp_path_factory.mktemp("hall"))
+    store = settings.open_store()
+    yield Front(Desk(settings, store))
+    store.close()
+
+
 @pytest.fixture
 def front_of(tmp_path):
     """``front_of(**settings)``: a desk with a database of its own."""

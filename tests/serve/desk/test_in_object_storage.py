@@ -1,0 +1,81 @@
+"""The desk where results and uploads lie in a real S3: streamed, signed, named in jobs, removed."""
+
+import urllib.request
+
+import pytest
+
+from serve.desk.asking import Asking
+from swathe.errors import ConflictError, ImageryError, LimitError
+from swathe.job import JobState
+from swathe.project import UploadState
+from tests.pipelines.s3_server import running_s3  # noqa: F401  the fixture s3_server
+
+
+@pytest.fixture
+def front(front_of, s3_server, monkeypatch):
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    return front_of(results=s3_server.prefix())
+
+
+def names(front, prefix):
+    return sorted(blob.name for blob in front.desk.settings.blobs(prefix).list())
+
+
+def test_an_upload_is_kept_there_and_read_by_a_job(front, image):
+    owner, content = front.person(), image().read_bytes()
+    begun = front.desk.uploads.begin(owner, "scene.tif")
+    found = front.desk.uploads.write(owner, begun.id, [content])
+    assert (found.state, names(front, f"uploads/{begun.id}")) == (UploadState.READY, ["scene.tif"])
+    assert front.desk.uploads.path(owner, begun.id).read_bytes() == content
+    job = front.desk.jobs.submit(owner, Asking(model="water-ndwi", inputs=(f"upload://{begun.id}",)))
+    assert (job.state, job.cost["pixels"]) == (JobState.QUEUED, 64 * 96)
+    with pytest.raises(ImageryError, match="belongs to the service"):
+        front.desk.jobs.submit(owner, Asking(model="water-ndwi", inputs=(
+            f"{front.desk.settings.place}/uploads/{begun.id}/scene.tif",)))  # fmt: skip
+    front.desk.jobs.cancel(owner, job.id)
+    front.desk.uploads.drop(owner, begun.id)
+    assert names(front, f"uploads/{begun.id}") == []
+
+
+def test_a_client_writes_by_itself_to_a_signed_address(front, image):
+    owner, content = front.person(), image().read_bytes()
+    begun = front.desk.uploads.begin(owner, "scene.tif")
+    with pytest.raises(ConflictError, match="nothing has arrived"):
+        front.desk.uploads.arrived(owner, begun.id)
+    address = front.desk.uploads.address(owner, begun.id)
+    urllib.request.urlopen(urllib.request.Request(address, content, method="PUT"), timeout=20).close()
+    found = front.desk.uploads.arrived(owner, begun.id)
+    assert (found.state, found.size) == (UploadState.READY, len(content))
+    assert names(front, f"uploads/{begun.id}") == ["scene.tif"]
+
+
+def test_what_arrives_is_bounded_and_looked_at(front_of, front, image, tmp_path):
+    (tmp_path / "limits.yaml").write_text("max_upload_mb: 0.01\n")
+    small = front_of(results=front.desk.settings.results, service_config=tmp_path / "limits.yaml")
+    owner = small.person()
+    for content, refusal in ((image().read_bytes(), LimitError), (b"<VRTDataset/>", None)):
+        begun = small.desk.uploads.begin(owner, "scene.tif")
+        address = small.desk.uploads.address(owner, begun.id)
+        urllib.request.urlopen(urllib.request.Request(address, content, method="PUT"), timeout=20).close()
+        if refusal is None:
+            assert small.desk.uploads.arrived(owner, begun.id).problem["code"] == "image.content"
+        else:
+            with pytest.raises(refusal):
+                small.desk.uploads.arrived(owner, begun.id)
+        assert names(small, f"uploads/{begun.id}") == []
+
+
+def test_results_are_opened_by_a_signed_address_and_go_with_their_job(front):
+    owner = front.person()
+    files = {"result.tif": b"II*\0result", "item.json": b'{"type": "Feature"}'}
+    job = front.job(owner, JobState.DONE, result={"files": {name: len(content) for name, content in files.items()}})
+    blobs = front.desk.settings.blobs(f"jobs/{job.id}")
+    for name, content in files.items():
+        blobs.put(name, content)
+    blobs.put(".swathe/events.jsonl", b"{}")
+    address = front.desk.jobs.open(owner, job.id, "result.tif")
+    assert urllib.request.urlopen(address, timeout=20).read() == files["result.tif"]
+    assert front.desk.jobs.item(owner, job.id) == {"type": "Feature"}
+    front.desk.jobs.drop(owner, job.id)
+    assert names(front, f"jobs/{job.id}") == []
