@@ -30,6 +30,16 @@ READY_S = 180
 """Ray is up in 10 to 20 s on two idle cores; a busy machine takes several times that."""
 GRACE_S = 20
 _DASHBOARD_PORT = 8265
+_LEAN_PROGRAM = """
+import sys
+sys.modules.update(dict.fromkeys(("ray.serve", "pandas", "pyarrow")))
+import ray._private.utils
+ray._private.utils.get_ray_client_dependency_error = lambda: ImportError("not wanted")
+from ray.scripts.scripts import main
+main()
+"""
+"""``ray start`` without libraries that it has no use for: it stays as long as Ray does, and they are half of it. Told
+that Ray Client is not installed, it starts no server for it; there is no option for that."""
 _EXCEPTION = re.compile(r"[\w.]*(Error|Exception): \S")
 
 
@@ -54,8 +64,8 @@ class HeadSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     """For all its processes, such as credentials of an object store."""
     lean: bool = False
-    """Without two processes of 50 MB: the autoscaler's monitor, and what carries workers' output to drivers' terminals
-    (it stays in the log files)."""
+    """Without three processes of 50 MB each (Ray Client's server, the autoscaler's monitor, and what carries workers'
+    output to drivers' terminals; it stays in the log files), and without what ``ray start`` itself has no use for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +238,7 @@ def _command(spec: HeadSpec, folder: Path, port: int, dashboard: int) -> list[st
         "dashboard-port": dashboard,
         # The defaults of these two are fixed numbers: a second Ray on the machine could take no jobs.
         "dashboard-agent-listen-port": 0,
-        "ray-client-server-port": reach.free_port(),
+        "ray-client-server-port": None if spec.lean else reach.free_port(),
         "include-log-monitor": "false" if spec.lean else None,
         "include-dashboard": "true",
         "object-store-memory": spec.object_store_mb << 20,
@@ -239,7 +249,8 @@ def _command(spec: HeadSpec, folder: Path, port: int, dashboard: int) -> list[st
     }
     given = [f"--{name}={value}" for name, value in options.items() if value is not None]
     given += ["--no-monitor"] if spec.lean else []
-    return [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats", *given]
+    program = ["-c", _LEAN_PROGRAM] if spec.lean else ["-m", "ray.scripts.scripts"]
+    return [sys.executable, *program, "start", "--head", "--block", "--disable-usage-stats", *given]
 
 
 def _inherited() -> dict[str, str]:

@@ -152,7 +152,7 @@ def _stop(data_dir: Path) -> bool:
             keeper.wait(_END_S)
         with suppress(psutil.Error):
             keeper.kill()
-    left = head.stop(record.folder_of(data_dir)) if record.folder_of(data_dir).is_dir() else False
+    left = head.stop(record.folder_of(data_dir), grace_s=6) if record.folder_of(data_dir).is_dir() else False
     record.forget(data_dir)
     return bool(known) or left
 

@@ -16,11 +16,15 @@ from serve.settings import ServiceSettings
 from swathe.errors import SwatheError
 
 if TYPE_CHECKING:
+    from serve.running.crews import OnPool
+    from serve.running.dispatcher import Dispatcher
     from serve.store.store import Store
     from swathe.card import ModelCard
 
 STUCK_S = 60.0
 """Without a turn of the steward's loop, Ray is asked for a new caretaker."""
+_FEW = 2
+"""Hands that one lead is enough for."""
 _log = logging.getLogger("swathe.caretaker")
 
 
@@ -36,9 +40,9 @@ class Caretaker:
         self._turned = time.monotonic()
         self._end = threading.Event()
         self._steward = Steward(enabled(settings, store), preparing(settings), ServeStage(reserve=reserve, actor=actor))
-        self._threads = [threading.Thread(target=self._tend, name="steward", daemon=True)]
-        for thread in self._threads:
-            thread.start()
+        self._dispatcher = dispatching(settings, store)
+        self._dispatcher.start()
+        threading.Thread(target=self._tend, name="steward", daemon=True).start()
 
     def berths(self) -> Mapping[str, Berth]:
         """Where each enabled model stands."""
@@ -48,10 +52,12 @@ class Caretaker:
         """Raises where one of the two has stopped working: Serve then puts a new caretaker in the place of this one."""
         if time.monotonic() - self._turned > STUCK_S:
             raise RuntimeError("the steward is stuck")
+        self._dispatcher.check()
 
     def __del__(self) -> None:
         """Leave no thread behind that goes on dispatching."""
         self._end.set()
+        self._dispatcher.stop()
 
     def _tend(self) -> None:
         while not self._end.wait(LOOK_S):
@@ -62,6 +68,30 @@ class Caretaker:
             except Exception:  # noqa: BLE001  Serve may stumble; the next look finds it standing
                 _log.exception("the steward stumbled")
             self._turned = time.monotonic()
+
+
+def dispatching(settings: ServiceSettings, store: Store) -> Dispatcher:
+    """The dispatcher, with the crews that this Ray offers."""
+    from cluster.submit import own_dashboard
+    from serve.running.crews import AsRayJobs, OnPool
+    from serve.running.dispatcher import Dispatcher
+    from serve.running.pool import PoolShape, open_pool
+    from swathe.job import Where
+
+    limits = settings.limits
+    shape = PoolShape(limits.hands, threads=1, leads=1 if limits.hands <= _FEW else 2, jobs=limits.running_pool)
+    pool = OnPool(settings, lambda: open_pool(settings, shape))
+    threading.Thread(target=_opened, args=(pool,), name="pool", daemon=True).start()
+    crews = {Where.ONLINE: pool, Where.POOL: pool, Where.CLUSTER: AsRayJobs(settings, store, own_dashboard)}
+    return Dispatcher(settings, store, crews)
+
+
+def _opened(pool: OnPool) -> None:
+    """Warm before the first job comes; where that fails, the first job tries again."""
+    try:
+        pool.open()
+    except SwatheError as error:
+        _log.warning("%s", error.problem.line())
 
 
 def enabled(settings: ServiceSettings, store: Store) -> Callable[[], Mapping[str, ModelCard]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import urllib.error
 import urllib.request
@@ -16,6 +17,7 @@ from swathe.errors import ClusterError
 APP = "swathe"
 """The application of ``configs/serve.yaml``."""
 _PATIENCE_S = 60.0
+_EXCEPTION = re.compile(r"[\w.]*(Error|Exception): \S")
 _OK, _BAD, _BELOW_ERRORS = 200, 400, 500
 
 
@@ -36,12 +38,16 @@ def what_fails(at: Head) -> str:
     """What Serve says of the service, where it could not be deployed; empty where it is or may yet come."""
     _, answer = reach.get_json(f"{at.dashboard}/api/serve/applications/", at.token)
     app = ((answer or {}).get("applications") or {}).get(APP) or {}
-    return _last_line(app.get("message", "")) if app.get("status") == "DEPLOY_FAILED" else ""
+    if app.get("status") != "DEPLOY_FAILED":
+        return ""
+    return reason(app.get("message", ""), *(d.get("message", "") for d in app.get("deployments", {}).values()))
 
 
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else ""
+def reason(*texts: str) -> str:
+    """The last exception that is named in what Serve says, without its way; else its last line."""
+    lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
+    named = [line for line in lines if _EXCEPTION.match(line)]
+    return (named or lines or [""])[-1][:300]
 
 
 def _send(to: Head, config: Mapping[str, Any]) -> tuple[int, str]:
@@ -52,6 +58,6 @@ def _send(to: Head, config: Mapping[str, Any]) -> tuple[int, str]:
         with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310  our own dashboard
             return answer.status, ""
     except urllib.error.HTTPError as refused:
-        return refused.code, _last_line(refused.read().decode(errors="replace"))
+        return refused.code, reason(refused.read().decode(errors="replace"))
     except (OSError, ValueError) as error:
         return 0, str(error)

@@ -35,6 +35,8 @@ PATIENCE_S = 30.0
 """Of silence before the service is given to Ray again: Serve brings back its own actors in less."""
 LAST_S = 120.0
 """Of silence before Ray itself is started anew."""
+_GRACE_S = 6.0
+"""For Ray to end by itself. If it does not, nothing is lost: receipts say what is done, the store what is to do."""
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "serve.yaml"
 _OK, _BELOW_ERRORS = 200, 500
 _log = logging.getLogger("swathe.keeper")
@@ -45,6 +47,8 @@ SMALL: dict[str, str] = {
     "RAY_idle_worker_killing_time_threshold_ms": "1000",
     "RAY_enable_worker_prestart": "0",
     "RAY_prestart_worker_first_driver": "0",
+    # Of glibc: threads share two heaps instead of having eight per core, most of each unused.
+    "MALLOC_ARENA_MAX": "2",
 }
 """What keeps an idle Ray small."""
 
@@ -141,8 +145,9 @@ class Keeper:
                 self._note(state=record.FAILED, problem=error.problem.as_dict())
                 raise
             finally:
-                head.stop(record.folder_of(self.spec.data_dir))
-                if self._up.state != record.FAILED:
+                failed = self._up.state == record.FAILED
+                head.stop(record.folder_of(self.spec.data_dir), keep_logs=failed, grace_s=_GRACE_S)
+                if not failed:
                     record.forget(self.spec.data_dir)
 
     def _begin(self) -> None:
@@ -210,7 +215,7 @@ class Keeper:
         """A new Ray in the place of one that died. What prevents it is told, and tried again by the next look."""
         _log.warning("Ray is gone: started again")
         try:
-            head.stop(record.folder_of(self.spec.data_dir), grace_s=5)
+            head.stop(record.folder_of(self.spec.data_dir), grace_s=_GRACE_S)
             self._await_port()
             self._raise_up()
             self._note(restarts=self._up.restarts + 1)

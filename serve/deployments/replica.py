@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pipelines.online import Answer, Online, Question
 from pipelines.sensors import load_sensors
+from pipelines.worker import give_back
 from serve.deployments.sizing import app_of, threads_of
 from serve.settings import ServiceSettings
 from swathe.card import ModelCard
@@ -24,7 +25,9 @@ def open_model(card: ModelCard, settings: ServiceSettings) -> Online:
     from cluster.machine import cores
 
     threads = threads_of(card, cores())
-    return Online(card, settings.home, load_sensors(settings.sensors_dir), threads, settings.network)
+    online = Online(card, settings.home, load_sensors(settings.sensors_dir), threads, settings.network)
+    give_back()  # what compiling the network took
+    return online
 
 
 class Replica:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from serve.deployments.giving import reason
 from serve.deployments.replica import Replica
 from serve.deployments.sizing import options_of
 from serve.deployments.steward import PREFIX, Standing
@@ -46,16 +47,8 @@ class ServeStage:
 def _standing(app: Any) -> tuple[Standing, str]:
     """From Serve's words; an application without replicas that is healthy was scaled to zero."""
     if app.status in ("DEPLOY_FAILED", "UNHEALTHY"):
-        return Standing.FAILED, _reason(app)
+        return Standing.FAILED, reason(app.message, *(d.message for d in app.deployments.values()))
     if app.status != "RUNNING":
         return Standing.STARTING, "a replica loads it"
     replicas = sum(sum(d.replica_states.values()) for d in app.deployments.values())
     return (Standing.READY if replicas else Standing.IDLE), ""
-
-
-def _reason(app: Any) -> str:
-    """The last line of what its replicas said: the exception itself, without its way."""
-    texts = [app.message, *(d.message for d in app.deployments.values())]
-    lines = [line.strip() for text in texts for line in text.splitlines() if line.strip()]
-    named = [line for line in lines if "Error: " in line or "Exception: " in line]
-    return (named or lines or [""])[-1][:300]

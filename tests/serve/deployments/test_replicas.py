@@ -128,8 +128,8 @@ def test_a_model_that_does_not_load_says_why(served, cards, monkeypatch):
 
 
 @pytest.mark.ray
-def test_a_model_that_is_not_there_yet_says_so(served, cards):
-    replicas, _ = served
+@pytest.mark.usefixtures("served")
+def test_a_model_that_is_not_there_yet_says_so(cards):
     steward = Steward(lambda: cards, lambda *_: time.sleep(1), ServeStage(reserve=False))
     steward.step()
     with pytest.raises(ConflictError) as caught:
