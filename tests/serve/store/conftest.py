@@ -20,6 +20,11 @@ class Server:
     """A PostgreSQL of this test run."""
 
     pg: object
+    template: str = ""
+
+    def relax(self):
+        """What a test writes need not survive a power cut."""
+        self._run("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
 
     @property
     def url(self):
@@ -31,15 +36,27 @@ class Server:
     def start(self):
         self.pg.ensure_postgres_running()
 
-    def fresh(self):
+    def fresh(self, template="template1"):
         """Address of a new, empty database."""
         name = ids.new("d")
+        self._run(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return self.pg.get_uri(database=name)
+
+    def ready(self):
+        """Address of a new one with all tables."""
+        if not self.template:
+            url = self.fresh()
+            Store.open(url).close()
+            self.template = url.partition("?")[0].rpartition("/")[2]
+        return self.fresh(self.template)
+
+    def _run(self, *statements):
         engine = create_engine(self.url.replace("postgresql://", "postgresql+psycopg://", 1),
                                isolation_level="AUTOCOMMIT")  # fmt: skip
         with engine.connect() as c:
-            c.execute(text(f"CREATE DATABASE {name}"))
+            for statement in statements:
+                c.execute(text(statement))
         engine.dispose()
-        return self.pg.get_uri(database=name)
 
 
 def _started():
@@ -60,7 +77,9 @@ def _started():
 def postgres():
     """A server that other tests use, too: nobody stops it but at the end."""
     folder, pg = _started()
-    yield Server(pg)
+    server = Server(pg)
+    server.relax()
+    yield server
     pg.stop()
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -82,10 +101,23 @@ def store_url(request, tmp_path):
     return request.getfixturevalue("postgres").fresh()
 
 
-@pytest.fixture
-def store(store_url):
+@pytest.fixture(scope="session")
+def made_file(tmp_path_factory):
+    """A file with all tables, to be copied."""
+    path = tmp_path_factory.mktemp("store") / "made.sqlite"
+    Store.open(f"sqlite:///{path}").close()
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request, tmp_path):
     """A store of its own, with its tables."""
-    store = Store.open(store_url)
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("made_file"), tmp_path / "service.sqlite")
+        url = f"sqlite:///{tmp_path / 'service.sqlite'}"
+    else:
+        url = request.getfixturevalue("postgres").ready()
+    store = Store(url)
     yield store
     store.close()
 

@@ -217,7 +217,9 @@ def test_only_what_has_ended_is_dropped(store, submit):
     assert told(store, id_) == []
 
 
-@pytest.mark.parametrize("id_", ["", "j", "x" * 27, "j" + "0" * 26, "j" + "0" * 25 + "\0", "j" + "ü" * 26, "u" + "0" * 26])
+@pytest.mark.parametrize(
+    "id_", ["", "j", "x" * 27, "j" + "0" * 26, "j" + "0" * 25 + "\0", "j" + "ü" * 26, "u" + "0" * 26]
+)
 def test_ids_that_are_none_are_not_found(store, id_):
     with pytest.raises(NotFoundError) as refused:
         look(store, id_)

@@ -1,0 +1,78 @@
+"""Tables: made by migrations, the same as they are described, by several processes at once."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+from serve.store import migrate, users
+from serve.store.store import Store
+from serve.store.tables import metadata
+from swathe.errors import StoreError
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_migrations_make_what_is_described(store):
+    with store.engine.connect() as c:
+        options = {"compare_type": True, "include_object": lambda o, name, *_: not str(name).startswith("stac_")}
+        context = MigrationContext.configure(c, opts=options)
+        assert compare_metadata(context, metadata) == []
+
+
+def test_the_newest_step_is_known():
+    folder = ROOT / "serve" / "store" / "migrations"
+    assert ScriptDirectory(str(folder)).get_current_head() == migrate.HEAD
+
+
+def test_an_older_database_is_brought_up_to_date(store):
+    """Its first table is there, and what it held stays."""
+    with store.engine.connect() as c:
+        c.execute(text("DROP TABLE alembic_version"))
+        for table in reversed(metadata.sorted_tables):
+            if table.name != "x":
+                table.drop(c)
+        c.execute(text("CREATE TABLE kept (n INTEGER)"))
+        c.execute(text("INSERT INTO kept VALUES (7)"))
+        c.commit()
+    migrate.upgrade(store.engine)
+    with store.begin() as c:
+        assert users.count(c) == 0
+        assert c.execute(text("SELECT n FROM kept")).scalar_one() == 7
+
+
+def test_the_database_of_a_newer_swathe_is_left_alone(store):
+    with store.begin() as c:
+        c.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StoreError) as refused:
+        Store.open(store.url)
+    assert refused.value.problem.code == "store.newer"
+
+
+PROGRAM = """
+import sys
+from serve.store.store import Store
+from serve.store import users
+store = Store.open(sys.argv[1])
+with store.begin() as c:
+    users.add(c, sys.argv[2])
+"""
+
+
+def test_several_processes_start_at_once(store_url):
+    started = [
+        subprocess.Popen([sys.executable, "-c", PROGRAM, store_url, f"u{n}@example.org"], cwd=ROOT,
+                         stderr=subprocess.PIPE, text=True)
+        for n in range(3)
+    ]  # fmt: skip
+    said = [process.communicate(timeout=120)[1] for process in started]
+    assert [process.returncode for process in started] == [0] * 3, said
+    store = Store.open(store_url)
+    with store.read() as c:
+        assert users.count(c) == 3
+    store.close()
