@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from swathe.errors import InputError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from models.registry import Registry
     from pipelines.estimate import Means
     from serve.settings import Settings
@@ -22,10 +25,27 @@ if TYPE_CHECKING:
 
 def cards_of(settings: Settings, store: Store | None = None) -> Registry:
     """Every card: those of the folders, and of a service those that were added while it ran. Raises CardError."""
+    found = cards_of_folders(settings.card_folders)
+    return found if store is None else replace(found, cards={**added_cards(store), **found.cards})
+
+
+def cards_of_folders(folders: tuple[Path, ...]) -> Registry:
+    """The cards of files, read again when one of them has changed. Raises CardError."""
+    return _read_cards(folders, tuple(_stamps(folder) for folder in folders))
+
+
+def _stamps(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    if not folder.is_dir():
+        return ()
+    facts = ((entry.name, entry.stat()) for entry in os.scandir(folder))
+    return tuple(sorted((name, fact.st_mtime_ns, fact.st_size) for name, fact in facts))
+
+
+@lru_cache(maxsize=8)
+def _read_cards(folders: tuple[Path, ...], stamps: tuple[tuple[tuple[str, int, int], ...], ...]) -> Registry:  # noqa: ARG001  what is kept is kept for them
     from models.registry import load_cards
 
-    found = load_cards(settings.card_folders)
-    return found if store is None else replace(found, cards={**added_cards(store), **found.cards})
+    return load_cards(folders)
 
 
 def added_cards(store: Store) -> dict[str, ModelCard]:

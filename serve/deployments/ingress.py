@@ -23,4 +23,5 @@ class Ingress:
         from serve.desk.desk import Desk
 
         desk = Desk(self._settings, self._settings.open_store())
+        desk.warm()
         return api(desk, self._replicas, Front.of(self._settings))

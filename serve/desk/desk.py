@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from serve.desk.audit import Audit
@@ -18,6 +19,10 @@ from serve.desk.users import Users
 if TYPE_CHECKING:
     from serve.settings import ServiceSettings
     from serve.store.store import Store
+
+
+WARM = ("pipelines.begin", "pipelines.searched", "pipelines.estimate", "pipelines.catalogue.plain", "pipelines.online")
+"""What is imported late, because a command line need not load it."""
 
 
 class Desk:
@@ -41,3 +46,9 @@ class Desk:
         self.usage = Usage(settings, store)
         self.catalogue = Holdings(settings, store, self.uploads)
         self.audit = Audit(store)
+
+    def warm(self) -> None:
+        """Load what the first request would wait for: seconds of imports, and the cards."""
+        for name in WARM:
+            import_module(name)
+        self.models.enabled()

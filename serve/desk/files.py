@@ -63,11 +63,12 @@ def open_file(job: Job, settings: ServiceSettings, name: str) -> Path | str:
 
 
 def item(job: Job, settings: ServiceSettings) -> dict[str, Any]:
-    """Its STAC Item, as it was written: with hrefs beside it. Raises NotFoundError (``item.unknown``)."""
+    """Its STAC Item, named as in the catalogue, with hrefs beside it. Raises NotFoundError (``item.unknown``)."""
     if "item.json" not in job.result.get("files", {}):
         raise rights.missing(f"item of the job {job.id}")
     try:
-        return json.loads(settings.blobs(f"jobs/{job.id}").get("item.json"))
+        document = json.loads(settings.blobs(f"jobs/{job.id}").get("item.json"))
+        return document | (job.result.get("item") or {})
     except (FileNotFoundError, ValueError):
         raise rights.missing(f"item of the job {job.id}") from None
 

@@ -6,14 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from models.registry import LARGEST_CARD, Registry, load_cards
+from models.registry import LARGEST_CARD, Registry
 from serve.desk import rights
 from serve.desk.wording import told
+from serve.planning import cards_of_folders
 from serve.store import audit, jobs, models
 from serve.store.jobs import Filter
 from serve.store.store import now
@@ -58,7 +58,7 @@ class ModelState:
 
 
 class Models:
-    """What can be run. Cards of files are read once; those of the store each time they have changed."""
+    """What can be run. Cards of files and of the store are read again when they have changed."""
 
     def __init__(self, settings: ServiceSettings, store: Store) -> None:
         """Nothing is read yet."""
@@ -134,9 +134,9 @@ class Models:
 
     # --- pieces ---
 
-    @cached_property
+    @property
     def _shipped(self) -> Registry:
-        return load_cards(self._settings.card_folders)
+        return cards_of_folders(self._settings.card_folders)
 
     def _all(self) -> dict[str, ModelState]:
         rows = self._stored()

@@ -60,10 +60,18 @@ class Front:
         return made
 
 
-@pytest.fixture(scope="module")
-def hall(tmp_path_factory):
-    """One for all tests of a module, which look at their own things alone."""
-    settings = ServiceSettings.read(data_dir=tmp_path_factory.mktemp("hall"))
+@pytest.fixture(scope="session")
+def open_root(tmp_path_factory, image):
+    """A folder of this machine that a service may read, with one image in it."""
+    root = tmp_path_factory.mktemp("open")
+    (root / "scene.tif").write_bytes(image().read_bytes())
+    return root
+
+
+@pytest.fixture(scope="session")
+def hall(tmp_path_factory, open_root):
+    """One with the shipped limits for all tests that look at things of their own alone."""
+    settings = ServiceSettings.read(data_dir=tmp_path_factory.mktemp("hall"), local_roots=(open_root,))
     store = settings.open_store()
     yield Front(Desk(settings, store))
     store.close()

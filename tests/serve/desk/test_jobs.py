@@ -27,28 +27,25 @@ DONE = {"result.tif": b"II*\0", "item.json": b"{}"}
 
 
 @pytest.fixture
-def wish(image, tmp_path):
+def wish(open_root):
     """``wish(model=…)``: an asking for an image below the one folder that the desk may read."""
-    root = tmp_path / "open"
-    root.mkdir()
-    (root / "scene.tif").write_bytes(image().read_bytes())
 
     def make(**more):
-        return Asking.model_validate({"model": "water-ndwi", "inputs": [str(root / "scene.tif")]} | more)
+        return Asking.model_validate({"model": "water-ndwi", "inputs": [str(open_root / "scene.tif")]} | more)
 
-    make.root = root
+    make.root = open_root
     return make
 
 
 @pytest.fixture
-def open_front(front_of, tmp_path, wish):
+def open_front(front_of, hall, tmp_path, open_root):
     """A desk that may read the folder of ``wish``; ``limits``: other than the shipped ones."""
 
     def make(**limits):
         if not limits:
-            return front_of(local_roots=(wish.root,))
+            return hall
         (tmp_path / "limits.yaml").write_text("".join(f"{name}: {value}\n" for name, value in limits.items()))
-        return front_of(local_roots=(wish.root,), service_config=tmp_path / "limits.yaml")
+        return front_of(local_roots=(open_root,), service_config=tmp_path / "limits.yaml")
 
     return make
 
@@ -78,7 +75,7 @@ def test_a_job_is_in_the_queue_with_what_was_asked(open_front, wish):
     assert "topsecret" not in json.dumps(job.request)
     with front.desk.store.read() as c:
         (first,) = events.of(c, job.id)
-        (due,) = hooks.due(c, 10)
+        (due,) = [hook for hook in hooks.due(c, 100) if hook.job == job.id]
     assert (first.seq, first.kind, first.facts["state"]) == (1, "state", "queued")
     assert (due.job, due.url, due.secret) == (job.id, "https://a.example/told", "topsecret")
     assert front.desk.jobs.get(owner, job.id) == job
@@ -187,8 +184,9 @@ def test_wishes_that_cannot_be_met_name_the_field(open_front, wish, asked, kind,
 
 def test_no_link_leads_out_of_the_open_folder(open_front, wish, image):
     front = open_front()
-    (wish.root / "link.tif").symlink_to(image())
-    for path in (wish.root / "link.tif", wish.root / ".." / "x.tif", f"{wish.root}-else/x.tif"):
+    link = wish.root / "link.tif"
+    link.symlink_to(image("other.tif"))
+    for path in (link, wish.root / ".." / "x.tif", f"{wish.root}-else/x.tif"):
         with pytest.raises(ImageryError) as caught:
             front.desk.jobs.submit(front.person(), wish(inputs=[str(path)]))
         assert caught.value.problem.code == "url.local"
@@ -287,7 +285,7 @@ def test_again_is_a_new_job_without_the_hook(open_front, wish):
     assert second.id != first.id
     assert {**first.request, "hook": None} == {**second.request, "hook": None}
     with front.desk.store.read() as c:
-        assert [hook.job for hook in hooks.due(c, 10)] == [first.id]
+        assert {hook.job for hook in hooks.due(c, 100)} & {first.id, second.id} == {first.id}
 
 
 def test_others_see_a_shared_job_without_its_secrets(front):

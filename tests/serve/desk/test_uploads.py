@@ -14,6 +14,11 @@ from swathe.job import JobState
 from swathe.project import UploadState
 
 
+@pytest.fixture
+def front(hall):
+    return hall
+
+
 def pieces(content, size=4096):
     return (content[i : i + size] for i in range(0, len(content), size))
 
