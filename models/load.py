@@ -42,12 +42,14 @@ class Ready:
 
 
 def load(
-    card: ModelCard, home: ModelHome, threads: int, fitted: dict[str, float] | None = None, device: Device = "auto"
-) -> Predictor:
+    card: ModelCard, home: ModelHome, threads: int, fitted: dict[str, float] | None = None, device: Device = "auto",
+    *, batch: int = 0,
+) -> Predictor:  # fmt: skip
     """Load a model for this process: seconds where it is registered, else what ``ensure`` takes first.
 
-    ``fitted``: thresholds found from the data, for the formulas that need them. Neither torch nor TerraTorch is
-    imported for OpenVINO and ONNX Runtime. Raises what ``ensure`` raises, and ``ModelError``.
+    ``fitted``: thresholds found from the data, for the formulas that need them. ``batch``: another one than the card's,
+    for an artefact that takes any. Neither torch nor TerraTorch is imported for OpenVINO and ONNX Runtime. Raises what
+    ``ensure`` raises, and ``ModelError``.
     """
     if card.adapter == "formula":
         from models import formula
@@ -56,7 +58,7 @@ def load(
     ready = ensure(card, home, device=device)
     if ready.artefact is None:
         return _eager(card, home, threads, ready.device)
-    setup = setup_of(card, threads, ready.device, ready.artefact.weights_sha256)
+    setup = setup_of(card, threads, ready.device, ready.artefact.weights_sha256, batch)
     if card.adapter == "artefact":
         from models.adapted import open_file
 

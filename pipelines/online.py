@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,9 @@ from swathe.plan import Plan, Work
 from swathe.recipe import Recipe
 from swathe.sensor import SensorProfile
 from swathe.window import Window
+
+if TYPE_CHECKING:
+    from models.load import Ready
 
 ONCE = Access(Retry(attempts=2), cache_mb=64)
 """Somebody waits: what does not come soon is refused."""
@@ -110,10 +113,12 @@ class Online:
         """Load the model. ``network``: for imagery at addresses. Raises what ``models.load.load`` raises."""
         from models.load import ensure, load
 
-        self.card = ensure(card, home).card
+        ready = ensure(card, home)
         self._home, self._sensors, self._network = home, sensors, network
-        self._layer = layer_of(self.card)
-        self._predict = None if _fits(self.card) else _InTurn(load(self.card, home, threads))
+        self._layer = layer_of(card)
+        batch = _batch_of(ready)
+        self._predict = None if _fits(card) else _InTurn(load(ready.card, home, threads, batch=batch))
+        self.card = _in_batches(ready.card, batch)
 
     def __call__(self, question: Question) -> Answer:
         """Answer one. Raises InputError and its kin, LimitError (``limit.pixels``), ModelError, ReadError."""
@@ -196,6 +201,19 @@ def _expect_whole(tally: Tally) -> None:
         kind = ReadError if first.startswith("read") else ModelError
         code = "read.lost" if kind is ReadError else "model.failed"
         raise kind(f"{len(tally.failed)} tiles were lost; the first: {first}", code=code)
+
+
+def _batch_of(ready: Ready) -> int:
+    """Tiles per forward. A core is as fast with one at a time, and then none is added to fill the last batch.
+
+    Our own exports say whether they take any batch; files of others are given what their card says.
+    """
+    any_batch = ready.card.adapter == "terratorch" and ready.artefact is not None and ready.artefact.dynamic
+    return 1 if any_batch and ready.device == "cpu" else ready.card.resources.batch
+
+
+def _in_batches(card: ModelCard, batch: int) -> ModelCard:
+    return card.model_copy(update={"resources": card.resources.model_copy(update={"batch": batch})})
 
 
 def _fits(card: ModelCard) -> bool:
