@@ -42,7 +42,7 @@ class Clerk:
         elif event.kind == "state":
             self._state(State(facts.pop("state")), facts)
         else:
-            self._note(event.kind, event.kind, **facts)
+            self._note(event.kind, event.kind, facts)
             self._journal.info(event.kind, **facts)
         self._pen.flush()
 
@@ -70,12 +70,11 @@ class Clerk:
     # --- pieces ---
 
     def _state(self, state: State, facts: dict[str, Any]) -> None:
-        if state is State.PLANNED:
-            self._note("planned", "planned", **facts)
-        elif state in _ENTERED:
+        """How a run stopped is told by the end of its attempt, which knows why."""
+        if state in _ENTERED:
             self._counted(state, facts)
             self._enter(_ENTERED[state], facts)
-        self._journal.info(f"run {state.value}", **facts)
+            self._journal.info(f"run {state.value}", **facts)
 
     def _counted(self, state: State, facts: dict[str, Any]) -> None:
         """How many chunks there are is known when they begin; which have failed for good, when all have been tried."""
@@ -102,9 +101,9 @@ class Clerk:
     def _tell(self, chunk: str, status: str, **facts: Any) -> None:
         """A chunk that failed may be tried in the next round, and told again; one that is settled is not."""
         again = f"{self._round}:" if status == "failed" else ""
-        self._note("chunk", f"{again}chunk:{chunk}:{status}", chunk=chunk, status=status, **facts)
+        self._note("chunk", f"{again}chunk:{chunk}:{status}", {"chunk": chunk, "status": status, **facts})
 
-    def _note(self, kind: str, key: str, **facts: Any) -> None:
+    def _note(self, kind: str, key: str, facts: dict[str, Any]) -> None:
         from serve.store import jobs
 
         self._pen.keep(lambda c: jobs.note(c, self._hold, kind, key=key, **facts))

@@ -36,6 +36,11 @@ class Crew(Protocol):
     lease_s: float
     """That a job is held for until its attempt has begun."""
 
+    @property
+    def ready(self) -> bool:
+        """Whether it can begin an attempt now: none is counted that nobody could have begun."""
+        ...
+
     def start(self, job: Job, hold: Hold) -> None:
         """Begin an attempt in the name of this hold. Raises SwatheError."""
         ...
@@ -54,7 +59,7 @@ class Threads:
 
     def __init__(self, settings: ServiceSettings, store: Store, *, at_once: int = 2, threads: int = 1) -> None:
         """``threads``: of the forward."""
-        self.lease_s = settings.limits.lease_s
+        self.lease_s, self.ready = settings.limits.lease_s, True
         self._settings, self._store, self._threads = settings, store, threads
         self._pool = ThreadPoolExecutor(at_once, thread_name_prefix="attempt")
         self._under_way: dict[Hold, Future[None]] = {}
@@ -94,32 +99,42 @@ class OnPool:
     """Leads of the standing pool; see ``serve.running.pool``."""
 
     def __init__(self, settings: ServiceSettings, opened: Callable[[], Pool]) -> None:
-        """``opened`` gives the pool; it is asked for again when a lead cannot be reached."""
+        """``opened`` gives the pool; it is asked for again where Ray has given up one of its leads."""
         self.lease_s = settings.limits.lease_s
         self._opened, self._lock = opened, threading.Lock()
         self._pool: Pool | None = None
+        self._resting: dict[str, Any] = {}
         self._under_way: dict[Hold, tuple[str, Any]] = {}
 
     def open(self) -> None:
-        """Have the pool up before the first job comes. Raises ClusterError."""
+        """Have the pool up, or coming up, before the first job is there. Raises ClusterError."""
+        with self._lock:
+            if self._pool is None:
+                self._pool = self._fresh()
+
+    def _fresh(self) -> Pool:
         try:
-            with self._lock:
-                self._pool = self._pool or self._opened()
+            pool = self._opened()
+            self._resting = {name: lead.ready.remote() for name, lead in pool.leads.items()}
         except SwatheError:
             raise
         except Exception as error:
             raise ClusterError(f"the pool cannot be had: {error}", code="cluster.pool") from error
+        return pool
+
+    @property
+    def ready(self) -> bool:
+        """See :class:`Crew`: whether a lead is warm."""
+        if self._pool is None:
+            return False
+        for name in list(self._resting):
+            self._look_at_resting(name)
+        return bool(self._pool and set(self._pool.leads) - set(self._resting))
 
     def start(self, job: Job, hold: Hold) -> None:  # noqa: ARG002  the protocol's
         """See :class:`Crew`."""
-        self.open()
         name = self._idlest()
-        try:
-            ref = self._leads[name].carry_out.remote(hold)
-        except Exception as error:
-            self._pool = None
-            raise ClusterError(f"the pool cannot be had: {error}", code="cluster.pool") from error
-        self._under_way[hold] = name, ref
+        self._under_way[hold] = name, self._leads[name].carry_out.remote(hold)
 
     def alive(self, hold: Hold) -> bool:
         """See :class:`Crew`."""
@@ -129,35 +144,51 @@ class OnPool:
         if ref is None:
             return False
         ready, _ = ray.wait([ref], timeout=0, fetch_local=False)
-        if not ready:
-            return True
-        del self._under_way[hold]
-        self._look_at(name, ref)
-        return False
+        if ready:
+            del self._under_way[hold]
+            self._look_at(name, ref)
+        return not ready
 
     def stop(self, hold: Hold) -> None:
-        """It asks the store for itself, several times a second."""
+        """It asks the store for itself, once a second."""
 
     @property
     def _leads(self) -> dict[str, Any]:
         return dict(self._pool.leads) if self._pool else {}
 
     def _idlest(self) -> str:
+        awake = [name for name in self._leads if name not in self._resting]
+        if not awake:
+            raise ClusterError("no lead of the pool is there", code="cluster.pool")
         busy = Counter(name for name, _ in self._under_way.values())
-        return min(self._leads, key=lambda name: busy[name])
+        return min(awake, key=lambda name: busy[name])
 
-    def _look_at(self, name: str, ref: Any) -> None:
-        """How it ended: a lead that Ray has given up is asked for anew."""
+    def _look_at(self, name: str, ref: Any) -> bool:
+        """Whether that call came back: a lead that died is asked whether it is there again, or asked for anew."""
         import ray
-        from ray.exceptions import ActorDiedError, RayError
+        from ray.exceptions import ActorDiedError, RayActorError, RayError
 
         try:
             ray.get(ref)
-        except ActorDiedError:
-            _log.warning("%s died", name)
+        except ActorDiedError as error:
+            _log.warning("%s is gone: %s", name, error)
             self._pool = None
+        except RayActorError as error:
+            _log.warning("%s died: %s", name, error)
+            if name in self._leads:
+                self._resting[name] = self._leads[name].ready.remote()
         except RayError as error:
             _log.warning("%s: %s", name, error)
+        else:
+            return True
+        return False
+
+    def _look_at_resting(self, name: str) -> None:
+        import ray
+
+        ref = self._resting[name]
+        if ray.wait([ref], timeout=0, fetch_local=False)[0] and self._look_at(name, ref):
+            del self._resting[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +205,7 @@ class AsRayJobs:
 
     def __init__(self, settings: ServiceSettings, store: Store, found: Callable[[], Dashboard]) -> None:
         """``found`` gives the dashboard, at each use: it may come back at another address."""
-        self.lease_s = max(self.STARTS_S, settings.limits.lease_s)
+        self.lease_s, self.ready = max(self.STARTS_S, settings.limits.lease_s), True
         self._store, self._found = store, found
         self._sender = ThreadPoolExecutor(4, thread_name_prefix="ray-jobs")
         self._sent: dict[Hold, Future[str]] = {}

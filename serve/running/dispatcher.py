@@ -219,6 +219,8 @@ class Dispatcher:
         from serve.store import jobs
 
         crew = self._crews[job.where]
+        if not crew.ready:
+            return
         with self._store.begin() as c:
             hold = jobs.take(c, job.id, f"{self._name}/{uuid.uuid4().hex[:8]}", crew.lease_s)
             if hold is None:

@@ -142,7 +142,7 @@ class Ending:
         def write(c: Connection) -> None:
             if entry is not None:
                 catalogue.put_collection(c, entry[0])
-                catalogue.put_item(c, entry[1], self._job.owner)
+                catalogue.put_item(c, entry[1], self._job.owner, self._job.project)
             jobs.finish(c, self._held.hold, state, result, size, problem)
 
         self._write(write)

@@ -6,6 +6,7 @@ All of it is detached: it outlives whoever started it, and Ray starts a dead one
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 import uuid
 from collections import Counter, deque
@@ -169,8 +170,9 @@ class PoolHand:
         warm(WARM)
         self._hand = Hand()
 
-    def ready(self) -> None:
-        """Answers when it is."""
+    def ready(self) -> int:
+        """Answers when it is; with the number of its process."""
+        return os.getpid()
 
     def do(self, ticket: str, hire: Hire, order: list[Any], chunk: Chunk) -> dict[str, Any] | SwatheError:
         """See ``Hand.do``."""
@@ -192,8 +194,9 @@ class PoolLead:
         self._settings, self._hands, self._threads = settings, hands, threads
         self._store = settings.open_store()
 
-    def ready(self) -> None:
-        """Answers when it is."""
+    def ready(self) -> int:
+        """Answers when it is; with the number of its process."""
+        return os.getpid()
 
     def carry_out(self, hold: Hold) -> None:
         """See ``serve.running.attempt``."""

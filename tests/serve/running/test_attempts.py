@@ -1,0 +1,265 @@
+"""Jobs through the plain loop: their story in the store, whatever happens to those who carry them out."""
+
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from pipelines.runner import Loop
+from serve.running import attempt as attempts
+from serve.running.attempt import Hired, attempt
+from serve.running.crews import Threads
+from serve.store import jobs, logs
+from swathe.errors import ClusterError
+from swathe.job import JobState
+from tests.serve.running.world import make_world, right_story
+
+
+@contextmanager
+def loop(card, held):
+    yield Hired(Loop(), "loop")
+
+
+class Halting(Loop):
+    """A loop that stops at its n-th chunk and does what it is told there."""
+
+    def __init__(self, after, then):
+        super().__init__()
+        self.after, self.then = after, then
+
+    def map(self, hire, order, chunks):
+        for number, answer in enumerate(super().map(hire, order, chunks), start=1):
+            if number > self.after:
+                self.then()
+            yield answer
+
+
+def hiring(runner):
+    @contextmanager
+    def give(card, held):
+        yield Hired(runner, "loop")
+
+    return give
+
+
+def taken(world, id_, holder="a"):
+    with world.store.begin() as c:
+        return jobs.take(c, id_, holder, world.settings.limits.lease_s)
+
+
+def dies():
+    """Ends a thread as a killed process ends: without a word."""
+    raise SystemExit
+
+
+def test_a_job_is_carried_out_and_told(world, dispatch):
+    id_ = world.submit()
+    dispatch(world)
+    (job,) = world.await_end(id_)
+    right_story(world, id_)
+    kinds = [e.kind for e in world.events(id_)]
+    assert kinds[:3] == ["state", "attempt", "state"]
+    assert kinds.count("chunk") == job.progress.of_chunks > 4
+    assert job.result["item"] == {"collection": "results-water-ndwi", "id": id_}
+    with world.store.read() as c:
+        lines = logs.of(c, id_)
+    assert all(line.facts["task"] == f"{id_}-1" for line in lines)
+    assert {line.facts.get("chunk") for line in lines if line.message == "chunk"} >= {"r00000c00000"}
+
+
+def test_an_attempt_that_died_is_taken_up_where_it_stopped(world):
+    whole, cut = world.submit(), world.submit()
+    attempt(world.settings, world.store, taken(world, whole), loop)
+    with pytest.raises(SystemExit):
+        attempt(world.settings, world.store, taken(world, cut), hiring(Halting(3, dies)))
+    told = len(world.events(cut))
+    with world.store.begin() as c:
+        jobs.release(c, jobs.Hold(cut, 1, "a"), 0.0)
+    attempt(world.settings, world.store, taken(world, cut, "b"), loop)
+    right_story(world, whole)
+    right_story(world, cut)
+    assert world.digest(cut) == world.digest(whole)
+    assert len(world.events(cut)) > told
+    resumed = [e for e in world.events(cut) if e.kind == "attempt"]
+    assert [e.facts["number"] for e in resumed] == [1, 2]
+
+
+def test_a_chunk_that_was_done_but_not_told_is_told_by_the_next_attempt(world):
+    id_ = world.submit()
+    hold = taken(world, id_)
+    with pytest.raises(SystemExit):
+        attempt(world.settings, world.store, hold, hiring(Halting(0, dies)))
+    assert not [e for e in world.events(id_) if e.kind == "chunk"]
+    assert (world.folder(id_) / ".swathe" / "parts" / "r00000c00000.json").exists()
+    with world.store.begin() as c:
+        jobs.release(c, hold, 0.0)
+    attempt(world.settings, world.store, taken(world, id_, "b"), loop)
+    right_story(world, id_)
+
+
+def test_who_has_lost_the_job_writes_nothing_more(world):
+    id_ = world.submit()
+    hold = taken(world, id_)
+    second = []
+
+    def overtaken():
+        if not second:
+            with world.store.begin() as c:
+                jobs.release(c, hold, 0.0)
+            second.append(taken(world, id_, "b"))
+
+    attempt(world.settings, world.store, hold, hiring(Halting(2, overtaken)))
+    job = world.job(id_)
+    assert job.state is JobState.RUNNING
+    assert not job.result
+    attempt(world.settings, world.store, second[0], loop)
+    right_story(world, id_)
+
+
+def test_cancelling_stops_between_chunks_and_resuming_goes_on(world, dispatch, monkeypatch):
+    monkeypatch.setattr("serve.running.held.LOOK_S", 0.05)
+    id_ = world.submit()
+    at_third = threading.Event()
+
+    def wait():
+        at_third.set()
+        time.sleep(0.3)
+
+    crew = Threads(world.settings, world.store)
+    monkeypatch.setattr(crew, "_hiring", hiring(Halting(3, wait)))
+    dispatch(world, crew)
+    assert at_third.wait(30)
+    with world.store.begin() as c:
+        jobs.cancel(c, id_)
+    world.await_end(id_)
+    right_story(world, id_, JobState.CANCELLED)
+    done = {e.facts["chunk"] for e in world.events(id_) if e.kind == "chunk"}
+    assert 3 <= len(done) <= 6
+    monkeypatch.setattr(crew, "_hiring", loop)
+    with world.store.begin() as c:
+        jobs.resume(c, id_)
+    world.await_end(id_)
+    assert world.job(id_).state is JobState.DONE
+    chunks = [e.facts["chunk"] for e in world.events(id_) if e.kind == "chunk"]
+    assert len(chunks) == len(set(chunks)) == world.job(id_).progress.of_chunks
+
+
+def test_a_wrong_request_fails_at_once_in_the_users_words(world, dispatch):
+    id_ = world.submit(inputs=[str(world.scene.with_name("missing.tif"))])
+    dispatch(world)
+    (job,) = world.await_end(id_)
+    assert job.state is JobState.FAILED
+    assert job.attempts == 1
+    assert job.problem["code"].startswith("imagery")
+    assert "--" not in job.problem["detail"] + job.problem.get("hint", "") + job.problem.get("field", "")
+
+
+def test_what_the_surroundings_break_is_tried_again_and_then_given_up(world, dispatch, monkeypatch):
+    monkeypatch.setattr("serve.running.ending._FIRST_WAIT_S", 0.01)
+    calls = []
+
+    @contextmanager
+    def broken(card, held):
+        calls.append(1)
+        raise ClusterError("no machine", code="cluster.lost")
+        yield
+
+    crew = Threads(world.settings, world.store)
+    monkeypatch.setattr(crew, "_hiring", broken)
+    id_ = world.submit()
+    dispatch(world, crew)
+    (job,) = world.await_end(id_)
+    assert (job.state, job.problem["code"]) == (JobState.FAILED, "cluster.lost")
+    assert len(calls) == world.settings.limits.max_attempts == job.attempts
+    assert [e.kind for e in world.events(id_)].count("retry") == len(calls) - 1
+
+
+def test_a_fault_of_ours_is_told_without_its_trace(world, dispatch, monkeypatch):
+    def broken(self):
+        raise KeyError("a secret")
+
+    monkeypatch.setattr(attempts._Attempt, "_run", broken)
+    id_ = world.submit()
+    dispatch(world)
+    (job,) = world.await_end(id_)
+    assert (job.state, job.problem["code"]) == (JobState.FAILED, "internal")
+    assert "secret" not in str(job.problem)
+
+
+def test_jobs_of_a_dispatcher_that_died_are_found(tmp_path, scene, dispatch):
+    world = make_world(tmp_path, scene, lease_s=1.0)
+    id_ = world.submit()
+    with pytest.raises(SystemExit):
+        attempt(world.settings, world.store, taken(world, id_), hiring(Halting(2, dies)))
+    assert world.job(id_).state is JobState.RUNNING
+    dispatch(world)
+    world.await_end(id_)
+    right_story(world, id_)
+
+
+def test_a_job_whose_workers_are_lost_again_and_again_is_given_up(tmp_path, scene, dispatch, monkeypatch):
+    monkeypatch.setattr("serve.running.ending._FIRST_WAIT_S", 0.01)
+    world = make_world(tmp_path, scene, max_attempts=3)
+
+    class Dying(Threads):
+        def start(self, job, hold):
+            self._under_way[hold] = self._pool.submit(lambda: None)
+
+    id_ = world.submit()
+    dispatch(world, Dying(world.settings, world.store))
+    (job,) = world.await_end(id_)
+    assert (job.state, job.problem["code"]) == (JobState.FAILED, "job.given_up")
+    right_story(world, id_, JobState.FAILED)
+
+
+def test_two_dispatchers_one_works(world, dispatch):
+    ids_ = [world.submit() for _ in range(3)]
+    first, second = dispatch(world), dispatch(world)
+    world.await_end(*ids_)
+    for id_ in ids_:
+        right_story(world, id_)
+        assert world.job(id_).attempts == 1
+    assert first.leading != second.leading
+    leader, other = (first, second) if first.leading else (second, first)
+    leader.stop()
+    id_ = world.submit()
+    world.await_end(id_)
+    assert other.leading
+    right_story(world, id_)
+
+
+def test_the_database_may_go_away_for_a_while(world, dispatch, monkeypatch):
+    """The run goes on without it, and what it had to say is said, once and in order, when it is back."""
+    from swathe.errors import StoreError
+
+    id_, away = world.submit(), threading.Event()
+    begin = type(world.store).begin
+
+    def gone(self):
+        if away.is_set():
+            raise StoreError("gone", code="store.unavailable")
+        return begin(self)
+
+    monkeypatch.setattr(type(world.store), "begin", gone)
+
+    def cut():
+        if not away.is_set():
+            away.set()
+            threading.Timer(1.0, away.clear).start()
+
+    crew = Threads(world.settings, world.store)
+    monkeypatch.setattr(crew, "_hiring", hiring(Halting(2, cut)))
+    dispatch(world, crew)
+    world.await_end(id_)
+    right_story(world, id_)
+    assert world.job(id_).attempts == 1
+
+
+def test_two_jobs_may_share_a_plan(world, dispatch):
+    """Two jobs of one plan have entries of their own in the catalogue."""
+    one, other = world.submit(), world.submit()
+    dispatch(world)
+    first, second = world.await_end(one, other)
+    assert first.result["item"]["id"] != second.result["item"]["id"]
+    assert world.digest(one) == world.digest(other)
