@@ -10,19 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from serve.api import examples
 from swathe.job import ENDED, JobState, Where, may_resume
 from swathe.project import UploadState
-from swathe.user import Role, Scope
 
 if TYPE_CHECKING:
     from serve.desk.files import ResultFile
     from serve.desk.jobs import Estimate
     from serve.desk.models import ModelState
-    from serve.desk.usage import Allowed, Used
-    from serve.store.audit import Entry
     from serve.store.logs import Line
     from swathe.job import Job
     from swathe.project import Project, Upload
     from swathe.state import Event
-    from swathe.user import Caller, Key, User
 
 
 class Answered(BaseModel):
@@ -31,7 +27,8 @@ class Answered(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-def _shown(name: str) -> ConfigDict:
+def shown(name: str) -> ConfigDict:
+    """With the example of that name."""
     return ConfigDict(frozen=True, json_schema_extra={"examples": [examples.ANSWERS[name]]})
 
 
@@ -57,7 +54,7 @@ class ProgressAnswer(Answered):
 class JobAnswer(Answered):
     """A job: what was asked, where it stands, what came of it."""
 
-    model_config = _shown("job")
+    model_config = shown("job")
 
     id: str
     owner: str
@@ -106,7 +103,7 @@ def _job_links(job: Job, root: str) -> dict[str, str]:
 class JobsAnswer(Answered):
     """A page of jobs, newest first."""
 
-    model_config = _shown("jobs")
+    model_config = shown("jobs")
 
     jobs: list[JobAnswer]
     links: list[Link]
@@ -115,7 +112,7 @@ class JobsAnswer(Answered):
 class EstimateAnswer(Answered):
     """What a job would take; nothing was kept."""
 
-    model_config = _shown("estimate")
+    model_config = shown("estimate")
 
     place: Where
     seconds: float | None = Field(description="From its start to the finished products.")
@@ -148,7 +145,7 @@ class EventAnswer(Answered):
 class EventsAnswer(Answered):
     """Events in their order."""
 
-    model_config = _shown("events")
+    model_config = shown("events")
 
     events: list[EventAnswer]
     links: list[Link]
@@ -172,7 +169,7 @@ class LineAnswer(Answered):
 class LogsAnswer(Answered):
     """Lines in their order."""
 
-    model_config = _shown("logs")
+    model_config = shown("logs")
 
     logs: list[LineAnswer]
     links: list[Link]
@@ -196,7 +193,7 @@ class FileAnswer(Answered):
 class FilesAnswer(Answered):
     """All files of a job; none before its end."""
 
-    model_config = _shown("files")
+    model_config = shown("files")
 
     files: list[FileAnswer]
 
@@ -204,7 +201,7 @@ class FilesAnswer(Answered):
 class ModelAnswer(Answered):
     """A model, and how it stands with it here."""
 
-    model_config = _shown("model")
+    model_config = shown("model")
 
     id: str
     title: str
@@ -236,7 +233,7 @@ class ModelAnswer(Answered):
 class ModelsAnswer(Answered):
     """All models that the caller sees."""
 
-    model_config = _shown("models")
+    model_config = shown("models")
 
     models: list[ModelAnswer]
 
@@ -244,7 +241,7 @@ class ModelsAnswer(Answered):
 class UploadAnswer(Answered):
     """A file that a user brought; a job names it upload://ID."""
 
-    model_config = _shown("upload")
+    model_config = shown("upload")
 
     id: str
     owner: str
@@ -270,7 +267,7 @@ class UploadAnswer(Answered):
 class UploadsAnswer(Answered):
     """A page of uploads, newest first."""
 
-    model_config = _shown("uploads")
+    model_config = shown("uploads")
 
     uploads: list[UploadAnswer]
     links: list[Link]
@@ -279,7 +276,7 @@ class UploadsAnswer(Answered):
 class ProjectAnswer(Answered):
     """A folder for jobs and uploads."""
 
-    model_config = _shown("project")
+    model_config = shown("project")
 
     id: str
     owner: str
@@ -301,135 +298,16 @@ class ProjectAnswer(Answered):
 class ProjectsAnswer(Answered):
     """A page of projects."""
 
-    model_config = _shown("projects")
+    model_config = shown("projects")
 
     projects: list[ProjectAnswer]
-    links: list[Link]
-
-
-class QuotaAnswer(Answered):
-    """What a user may have; null: the service's own limit."""
-
-    running_jobs: int | None = None
-    queued_jobs: int | None = None
-    storage_mb: float | None = None
-    area_km2: float | None = None
-
-
-class UserAnswer(Answered):
-    """Somebody, or some program."""
-
-    model_config = _shown("user")
-
-    id: str
-    email: str
-    name: str
-    role: Role
-    active: bool
-    created: str
-    quota: QuotaAnswer = Field(description="Where it differs from the service's.")
-    subject: str = Field(description="issuer|sub at an identity provider; empty: none.")
-
-    @classmethod
-    def of(cls, user: User) -> Self:
-        """As the store has it."""
-        return cls(**asdict(user))
-
-
-class UsersAnswer(Answered):
-    """A page of users."""
-
-    model_config = _shown("users")
-
-    users: list[UserAnswer]
-    links: list[Link]
-
-
-class MeAnswer(Answered):
-    """Who asks, and what they may and have."""
-
-    model_config = _shown("me")
-
-    user: UserAnswer
-    scopes: list[Scope] = Field(description="Of the key or token that this request came with.")
-    key: str | None = Field(description="Id of that key; null: a token.")
-    quota: QuotaAnswer
-    usage: QuotaAnswer
-
-    @classmethod
-    def of(cls, caller: Caller, may: Allowed, has: Used) -> Self:
-        """As the desk has it."""
-        return cls(user=UserAnswer.of(caller.user), scopes=sorted(caller.scopes), key=caller.key,
-                   quota=QuotaAnswer(**asdict(may)), usage=QuotaAnswer(**asdict(has)))  # fmt: skip
-
-
-class KeyAnswer(Answered):
-    """A key's record."""
-
-    model_config = _shown("key")
-
-    id: str
-    user: str
-    prefix: str = Field(description="Its first eight characters after swk-.")
-    scopes: list[Scope]
-    label: str
-    created: str
-    expires: str | None
-    active: bool
-    used: str | None
-
-    @classmethod
-    def of(cls, key: Key) -> Self:
-        """As the store has it."""
-        return cls.model_validate(asdict(key) | {"scopes": sorted(key.scopes)})
-
-
-class NewKeyAnswer(KeyAnswer):
-    """A new key. What opens is shown this once and kept nowhere."""
-
-    model_config = _shown("new_key")
-
-    secret: str = Field(description="The key itself: swk- and 32 letters and digits.")
-
-
-class KeysAnswer(Answered):
-    """All keys of a user."""
-
-    model_config = _shown("keys")
-
-    keys: list[KeyAnswer]
-
-
-class EntryAnswer(Answered):
-    """A change, and who made it."""
-
-    seq: int
-    at: str
-    user: str | None
-    key: str | None
-    action: str
-    subject: str
-    facts: dict[str, Any]
-
-    @classmethod
-    def of(cls, entry: Entry) -> Self:
-        """As the store has it."""
-        return cls(**asdict(entry))
-
-
-class AuditAnswer(Answered):
-    """A page of the audit log, newest first."""
-
-    model_config = _shown("audit")
-
-    audit: list[EntryAnswer]
     links: list[Link]
 
 
 class LandingAnswer(Answered):
     """Where everything is."""
 
-    model_config = _shown("landing")
+    model_config = shown("landing")
 
     title: str
     version: str
@@ -446,7 +324,7 @@ class PartAnswer(Answered):
 class ReadyAnswer(Answered):
     """Whether requests can be served, and which part cannot."""
 
-    model_config = _shown("ready")
+    model_config = shown("ready")
 
     ok: bool
     parts: dict[str, PartAnswer]
@@ -455,6 +333,6 @@ class ReadyAnswer(Answered):
 class LiveAnswer(Answered):
     """This process answers."""
 
-    model_config = _shown("live")
+    model_config = shown("live")
 
     ok: bool

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import Depends, FastAPI
 from starlette.middleware import Middleware
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from serve.api import health, jobs, landing, models, openapi, people, predict, projects, uploads
+from serve.api.catalogue import mount_catalogue
 from serve.api.doorway import Doorway
 from serve.api.front import BODY_BYTES, Front
 from serve.api.health import Health
@@ -37,13 +39,14 @@ def api(desk: Desk, replicas: Replicas | None = None, front: Front | None = None
     meters = Meters(desk.store, replicas.states if replicas else dict)
     app = FastAPI(
         title="swathe", version=version("swathe"), description=openapi.ABOUT, openapi_url=None, docs_url=None,
-        redoc_url=None, max_body_size=BODY_BYTES, dependencies=[Depends(_named)], redirect_slashes=False,
+        redoc_url=None, dependencies=[Depends(_named)], redirect_slashes=False,
         middleware=_middleware(front, meters),
     )  # fmt: skip
     app.state.service = Service(desk, replicas, front, meters)
     app.state.health = Health()
     for module in _ROUTERS:
         app.include_router(module.router)
+    mount_catalogue(app, app.state.service)
     install(app)
     app.add_exception_handler(ClientDisconnect, _gone)
     return app
@@ -57,7 +60,8 @@ def _named(request: Request) -> None:
 def _middleware(front: Front, meters: Meters) -> list[Any]:
     origins = [Middleware(CORSMiddleware, allow_origins=front.cors_origins, allow_methods=["*"], allow_headers=_TAKEN,
                           expose_headers=_SENT)] if front.cors_origins else []  # fmt: skip
-    return [Middleware(Doorway, front), *origins, Middleware(Metered, meters)]
+    sized = Middleware(RequestBodyLimitMiddleware, max_body_size=BODY_BYTES)
+    return [Middleware(Doorway, front), *origins, sized, Middleware(Metered, meters)]
 
 
 async def _gone(_: Request, __: Exception) -> Response:

@@ -43,10 +43,31 @@ class Doorway:
             return
         front = self._front
         seen = _arrived(scope, self._trusted, front.public_url)
-        await self.app(seen, Patient(receive, front.silence_s, front.slowest_bytes_s), send)
+        await self.app(seen, Patient(receive, front.silence_s, front.slowest_bytes_s), _in_our_form(send))
 
 
 _NUL = Problem("request.invalid", "The request cannot be read.", "the address contains NUL", status=400)
+_TOO_LARGE = Problem("http.413", "The request is too large.", "its body is larger than this operation takes",
+                     "large files go to /api/uploads", status=413)  # fmt: skip
+
+
+def _in_our_form(send: Send) -> Send:
+    """What the library says about bodies that are too large, as a problem."""
+    replaced = False
+
+    async def told(message: Message) -> None:
+        nonlocal replaced
+        if message["type"] == "http.response.start":
+            kind = dict(message.get("headers", [])).get(b"content-type", b"")
+            replaced = message["status"] == _TOO_LARGE.status and kind.startswith(b"text/plain")
+            if replaced:
+                answer = respond(_TOO_LARGE)
+                await send({**message, "headers": answer.raw_headers})
+                await send({"type": "http.response.body", "body": bytes(answer.body)})
+        if not replaced:
+            await send(message)
+
+    return told
 
 
 def _parts(scope: Scope) -> tuple[bytes, bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from anyio import to_thread
 from fastapi import APIRouter, Body, Header, Path, Query
@@ -26,7 +26,7 @@ from serve.api.answers import (
     LogsAnswer,
 )
 from serve.api.callers import Who
-from serve.api.files import file_answer
+from serve.api.files import BYTES, FileName, file_answer
 from serve.api.prefer import Prefer, Preference
 from serve.api.replay import IdempotencyKey, Keeper, once
 from serve.api.sending import Cursor, Limit, address, link, page_links, sent
@@ -169,18 +169,9 @@ def files(request: Request, service: Here, who: Who, id: JobId) -> Response:  # 
     return sent(request, FilesAnswer(files=[FileAnswer.of(f, here) for f in service.desk.jobs.files(who, id)]))
 
 
-_BYTES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}, "description": "The file."},
-    206: {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}, "description": "The part asked for."},
-    304: {"description": "The client has it already."},
-    307: {"description": "The file lies in object storage: Location is a signed address."},
-}
-_Name = Annotated[str, Path(max_length=255, description="Name of a file, as the list of files says it.")]
-
-
-@router.get("/jobs/{id}/files/{name}", operation_id="get_job_file", response_class=Response, responses=_BYTES)
+@router.get("/jobs/{id}/files/{name}", operation_id="get_job_file", response_class=Response, responses=BYTES)
 @router.head("/jobs/{id}/files/{name}", include_in_schema=False)
-def file(request: Request, service: Here, who: Who, id: JobId, name: _Name) -> Response:  # noqa: A002
+def file(request: Request, service: Here, who: Who, id: JobId, name: FileName) -> Response:  # noqa: A002
     """One of its files; with Range, a part of it."""
     return file_answer(request, service.desk.jobs, who, id, name)
 

@@ -9,18 +9,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serve.api.answers import (
+from serve.api.answers import Link
+from serve.api.callers import Who
+from serve.api.identities import (
     AuditAnswer,
     EntryAnswer,
     KeyAnswer,
     KeysAnswer,
-    Link,
     MeAnswer,
     NewKeyAnswer,
     UserAnswer,
     UsersAnswer,
 )
-from serve.api.callers import Who
 from serve.api.sending import Cursor, Limit, address, page_links, sent
 from serve.api.service import Here
 from serve.api.strict import StrictRoute

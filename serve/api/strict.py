@@ -17,7 +17,6 @@ from starlette.responses import Response
 from serve.api.callers import presented, recognised
 from serve.api.service import here
 
-
 DEEPEST = 64
 """Levels of lists and objects in one another."""
 

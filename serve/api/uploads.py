@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from serve.api.answers import Link, UploadAnswer, UploadsAnswer
 from serve.api.callers import Who
+from serve.api.files import BYTES, FileName, upload_answer
 from serve.api.replay import IdempotencyKey, Keeper, once
 from serve.api.sending import Cursor, Limit, address, page_links, sent
 from serve.api.service import Here
@@ -83,6 +84,13 @@ def drop(service: Here, who: Who, id: UploadId) -> Response:  # noqa: A002
     """With its bytes."""
     service.desk.uploads.drop(who, id)
     return Response(status_code=204)
+
+
+@router.get("/{id}/files/{name}", operation_id="get_upload_file", response_class=Response, responses=BYTES)
+@router.head("/{id}/files/{name}", include_in_schema=False)
+def file(request: Request, service: Here, who: Who, id: UploadId, name: FileName) -> Response:  # noqa: A002
+    """One of its images, as it was brought; with Range, a part of it."""
+    return upload_answer(request, service.desk.uploads, who, id, name)
 
 
 class _Pulled(Iterator[bytes]):

@@ -79,8 +79,9 @@ def item_links(root: str, collection: str, id_: str) -> list[dict[str, Any]]:
 def page_links(request: Request, root: str, token: str | None, body: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     """self, root, and next where there is one: an address, or for POST the body to send."""
     here = root + request.scope["path"].removeprefix(request.scope.get("root_path", ""))
-    query = [(k, v) for k, v in request.query_params.multi_items() if k != "token"]
-    found = [link("self", str(_with(here, request.query_params.multi_items())), GEOJSON), link("root", f"{root}/")]
+    asked = [(k, v) for k, v in request.query_params.multi_items() if k != "api_key"]  # links are passed on
+    query = [(k, v) for k, v in asked if k != "token"]
+    found = [link("self", str(_with(here, asked)), GEOJSON), link("root", f"{root}/")]
     if token is None:
         return found
     if body is not None:

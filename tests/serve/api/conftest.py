@@ -89,16 +89,17 @@ class House:
         return made
 
 
-@pytest.fixture
-def house_of(tmp_path):
-    """``house_of(front=dict(…), replicas=True, limits={…}, **settings)``: a service of its own."""
+@pytest.fixture(scope="module")
+def houses(tmp_path_factory):
+    """Makes services, and closes them."""
     opened = []
 
     def make(front=None, replicas=False, limits=None, **given):
+        folder = tmp_path_factory.mktemp("service")
         if limits:
-            (tmp_path / "limits.yaml").write_text("".join(f"{name}: {value}\n" for name, value in limits.items()))
-            given["service_config"] = tmp_path / "limits.yaml"
-        settings = ServiceSettings.read(data_dir=tmp_path / "data", **given)
+            (folder / "limits.yaml").write_text("".join(f"{name}: {value}\n" for name, value in limits.items()))
+            given["service_config"] = folder / "limits.yaml"
+        settings = ServiceSettings.read(data_dir=folder / "data", **given)
         opened.append(settings.open_store())
         desk = Desk(settings, opened[-1])
         warm = LocalReplicas(settings, desk.models.enabled) if replicas else None
@@ -110,9 +111,15 @@ def house_of(tmp_path):
 
 
 @pytest.fixture
-def house(house_of):
-    """One as it is shipped."""
-    return house_of()
+def house_of(houses):
+    """``house_of(front=dict(…), replicas=True, limits={…}, **settings)``: a service of its own."""
+    return houses
+
+
+@pytest.fixture(scope="module")
+def house(houses):
+    """One that tests of a module share: they meet as strangers."""
+    return houses(front={"rate_per_minute": 10_000}, replicas=True)
 
 
 @contextmanager
