@@ -19,8 +19,8 @@ _CHANGEABLE = frozenset({"name", "role", "active", "quota"})
 def add(c: Connection, email: str, role: Role = Role.MEMBER, name: str = "", subject: str = "") -> User:
     """A new one. Raises ConflictError where the address or subject is taken."""
     id_ = ids.new("u")
-    c.execute(insert(_T).values(id=id_, email=email.strip().lower(), name=name, role=role.value, active=True, quota={},
-                                subject=subject or None, created=now()))  # fmt: skip
+    c.execute(insert(_T).values(id=id_, email=email.strip().lower(), name=name, role=Role(role).value, active=True,
+                                quota={}, subject=subject or None, created=now()))  # fmt: skip
     return get(c, id_)
 
 
@@ -62,7 +62,7 @@ def change(c: Connection, id_: str, **changes: Any) -> User:
 
 def others(c: Connection, role: Role, id_: str) -> int:
     """How many active ones of that role there are beside this one. Two who ask at once do not both count the other."""
-    query = select(_T.c.id).where(_T.c.role == role.value, _T.c.active, _T.c.id != id_).with_for_update()
+    query = select(_T.c.id).where(_T.c.role == Role(role).value, _T.c.active, _T.c.id != id_).with_for_update()
     return len(c.execute(query).all())
 
 

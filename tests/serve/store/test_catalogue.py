@@ -12,8 +12,9 @@ from swathe.user import Caller, Role
 
 def collection(id_="maps", title="Maps"):
     return {
-        "type": "Collection", "stac_version": "1.1.0", "id": id_, "title": title, "description": "d", "license": "other",
-        "extent": {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[None, None]]}}, "links": [],
+        "type": "Collection", "stac_version": "1.1.0", "id": id_, "title": title, "description": "d", "links": [],
+        "license": "other",
+        "extent": {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[None, None]]}},
     }  # fmt: skip
 
 
@@ -50,7 +51,7 @@ def test_an_entry_stands_with_its_job_or_not_at_all(store, submit, look):
     id_ = submit()
     with store.begin() as c:
         hold = jobs.take(c, id_, "h", 60)
-    with pytest.raises(RuntimeError), store.begin() as c:
+    with pytest.raises(RuntimeError), store.begin() as c:  # noqa: PT012  what came before goes with it
         catalogue.put_item(c, item("a"), None)
         jobs.finish(c, hold, JobState.DONE, {}, 0)
         raise RuntimeError

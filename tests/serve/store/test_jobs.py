@@ -115,7 +115,7 @@ def test_the_same_process_with_an_older_epoch_is_refused(store, submit):
 def test_a_refused_write_takes_all_of_its_transaction_with_it(store, submit):
     id_ = submit()
     hold = begun(store, id_)
-    with pytest.raises(Lost), store.begin() as c:
+    with pytest.raises(Lost), store.begin() as c:  # noqa: PT012  what came before goes with it
         jobs.note(c, hold, "chunk")
         jobs.note(c, replace(hold, epoch=7), "chunk")
     assert len(told(store, id_)) == 2
