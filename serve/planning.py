@@ -88,7 +88,8 @@ def look(recipe: Recipe, card: ModelCard, settings: Settings) -> Imagery | Mosai
     if recipe.search is not None:
         from pipelines import searched
 
-        return searched.look(recipe, card, searched.Archive(settings.sources, settings.network))
+        network = settings.network_for(recipe) or settings.network
+        return searched.look(recipe, card, searched.Archive(settings.sources, network))
     from pipelines.begin import look as look_at_files
 
     return look_at_files(recipe, card, settings.sensors, network=settings.network_for(recipe))

@@ -204,6 +204,13 @@ class ServiceSettings(Settings):
         root = roots[0] if len(roots) == 1 else self.service_dir / "nothing"
         return replace(super().network, local_root=root)
 
+    def network_for(self, recipe: Recipe) -> Network | None:
+        """Items of strangers name objects where they like; those of the service's other users are none of theirs."""
+        network = super().network_for(recipe)
+        if network is None or recipe.search is None or not self.place.startswith("s3://"):
+            return network
+        return replace(network, closed=self.place)
+
     @cached_property
     def limits(self) -> Limits:
         """Bounds and budgets. Raises InputError."""

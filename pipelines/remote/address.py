@@ -69,7 +69,9 @@ def look_at(href: str, network: Network) -> Web | Stored | Local:
     if not is_remote(href):
         hint = "http://, https://, s3:// and paths of files are read"
         raise ImageryError(f"an address of the kind {scheme[1]}: is not read", code="url.scheme", hint=hint)
-    return _stored(href) if scheme[1].lower() == "s3" else web(href, allow_private=network.allow_private)
+    if scheme[1].lower() == "s3":
+        return _stored(href, network.closed)
+    return web(href, allow_private=network.allow_private)
 
 
 def web(href: str, *, allow_private: bool) -> Web:
@@ -159,7 +161,10 @@ def reach_of(ip: Ip) -> str:
 # --- objects and files ----------------------------------------------------------------------------------------------
 
 
-def _stored(href: str) -> Stored:
+def _stored(href: str, closed: str) -> Stored:
+    if closed and f"{href[len('s3://') :]}/".startswith(f"{closed[len('s3://') :].rstrip('/')}/"):
+        hint = "name what lies there as an upload or an item"
+        raise ImageryError("this address belongs to the service", code="url.private", hint=hint)
     bucket, _, key = href[len("s3://") :].partition("/")
     if not _BUCKET.fullmatch(bucket) or ".." in bucket:
         _refuse("host", href, "names no bucket", "s3://bucket/key")

@@ -31,3 +31,5 @@ class Network:
     """Ask S3 without a signature (``AWS_NO_SIGN_REQUEST``)."""
     local_root: Path | None = None
     """Local files are read below it only; None: anywhere."""
+    closed: str = ""
+    """``s3://bucket/prefix`` that is not read although the credentials open it: what a service keeps for its users."""

@@ -133,11 +133,12 @@ def files_of(upload: Upload, settings: ServiceSettings) -> tuple[str, ...]:
 
 def _images(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The result where it is one of ours, else all that is data."""
-    assets: dict[str, dict[str, Any]] = document.get("assets", {})
-    if "swathe:model" in document.get("properties", {}) and "result" in assets:
-        yield assets["result"]
+    assets: list[dict[str, Any]] = list(document.get("assets", {}).values())
+    own = [asset for asset in assets if str(asset.get("href", "")).endswith("/result.tif")]
+    if "swathe:model" in document.get("properties", {}) and own:
+        yield own[0]
         return
-    for asset in assets.values():
+    for asset in assets:
         kind = str(asset.get("type", ""))
         if kind.startswith(_IMAGES) and {"data", "reflectance"} & set(asset.get("roles", ["data"])):
             yield asset

@@ -213,7 +213,8 @@ def test_a_result_is_the_input_of_another_job(open_front, wish, image):
     entry = {
         "type": "Feature", "stac_version": "1.1.0", "id": made.id, "collection": "results-x", "geometry": None,
         "properties": {"datetime": "2024-07-25T00:00:00Z", "swathe:model": {"id": "x"}}, "links": [],
-        "assets": {"result": {"href": href, "type": "image/tiff", "roles": ["data"]}},
+        "assets": {"score": {"href": href.replace("result", "score"), "type": "image/tiff", "roles": ["data"]},
+                   "data": {"href": href, "type": "image/tiff", "roles": ["data"]}},
     }  # fmt: skip
     with front.desk.store.begin() as c:
         catalogue.put_collection(c, {"type": "Collection", "id": "results-x", "stac_version": "1.1.0", "links": [],
