@@ -1,0 +1,174 @@
+"""The service as it is brought up: one `swathe up` for all tests here, on ports of its own, ended by `swathe down`."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx2
+import psutil
+import pytest
+
+from cluster import reach
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT / "tests" / "pipelines"))
+PATIENCE_S = 300
+
+pytestmark = pytest.mark.slow
+
+
+def swathe(*arguments, data_dir, check=True, **variables):
+    env = os.environ | {"SWATHE_DATA_DIR": str(data_dir), "RAY_ADDRESS": ""} | variables
+    answer = subprocess.run(
+        [sys.executable, "-m", "swathe.command", *arguments], env=env, cwd=ROOT, capture_output=True, text=True,
+        timeout=PATIENCE_S, check=False,
+    )  # fmt: skip
+    assert not check or answer.returncode == 0, answer.stderr + answer.stdout
+    return answer
+
+
+def brought_up(data_dir, cards=None):
+    more = {"SWATHE_MODELS_DIR": str(cards)} if cards else {}
+    said = swathe("up", "-d", "--json", "--port", str(reach.free_port()), "--cpus", "2", "--gpus", "0",
+                  data_dir=data_dir, **more)  # fmt: skip
+    return json.loads(said.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory):
+    """What `swathe up -d --json` says, with a small network among the models."""
+    from conftest import network_card, write_network
+
+    cards = tmp_path_factory.mktemp("cards")
+    write_network(cards / "net.onnx")
+    card = network_card("net.onnx", id="water-net")
+    (cards / "water-net.yaml").write_text(card.model_dump_json(exclude_defaults=True))
+    data_dir = tmp_path_factory.mktemp("up")
+    yield brought_up(data_dir, cards) | {"cards": cards}
+    swathe("down", "--json", data_dir=data_dir)
+    assert not (data_dir / "service" / "up.json").exists()
+
+
+@pytest.fixture
+def client(up):
+    with httpx2.Client(base_url=up["url"], headers={"X-API-Key": up["key"]}, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory):
+    from conftest import make_scene
+
+    return make_scene(tmp_path_factory.mktemp("scene") / "scene.tif", (300, 400)).read_bytes()
+
+
+def until(look, patience=PATIENCE_S):
+    limit = time.monotonic() + patience
+    while time.monotonic() < limit:
+        try:
+            found = look()
+        except httpx2.TransportError:
+            found = None
+        if found:
+            return found
+        time.sleep(0.5)
+    raise AssertionError("it did not come to be")
+
+
+def actor(up, name):
+    """The process of a Ray actor of this service."""
+    keeper = psutil.Process(json.loads((Path(up["data_dir"]) / "service" / "up.json").read_text())["pid"])
+    return next(p for p in keeper.children(recursive=True) if p.cmdline()[:1] and p.cmdline()[0].startswith(name))
+
+
+def test_scripts_are_told_what_they_need(up):
+    assert set(up) >= {"url", "key", "dashboard", "data_dir"}
+    assert up["key"].startswith("swk-")
+    assert len(up["key"]) == 36
+    assert httpx2.get(up["dashboard"]).status_code == 200
+
+
+def test_it_listens_on_this_machine_alone(up):
+    port = int(up["url"].rpartition(":")[2])
+    outward = reach.outward_host()
+    if outward == reach.LOOPBACK:
+        pytest.skip("this machine has no other address")
+    with socket.socket() as probe:
+        assert probe.connect_ex((outward, port)) != 0
+
+
+def test_a_second_start_says_where_it_is(up):
+    answer = swathe("up", "-d", "--json", data_dir=up["data_dir"], check=False)
+    problem = json.loads(answer.stdout.splitlines()[-1])
+    assert problem["code"] == "up.already"
+    assert up["url"] in problem["detail"]
+    assert answer.returncode == 2
+
+
+def test_models_come_up_and_answer_as_a_run_does(up, client, image, tmp_path):
+    import rasterio
+    from rasterio.io import MemoryFile
+
+    until(lambda: client.get("/api/models/water-net").json()["state"] == "ready")
+    answer = client.post("/api/predict?model=water-net", content=image, headers={"Content-Type": "image/tiff"})
+    assert answer.status_code == 200, answer.text
+    (tmp_path / "scene.tif").write_bytes(image)
+    swathe("run", "--local", "--model", "water-net", "--input", str(tmp_path / "scene.tif"), "--out",
+           str(tmp_path / "out"), data_dir=up["data_dir"], SWATHE_MODELS_DIR=str(up["cards"]))  # fmt: skip
+    with (
+        MemoryFile(answer.content) as memory,
+        memory.open() as mine,
+        rasterio.open(tmp_path / "out" / "result.tif") as run,
+    ):
+        assert (mine.read() == run.read()).all()
+
+
+def test_a_key_made_beside_it_opens_it(up):
+    said = swathe("keys", "create", "--user", "Me@Example.org", "--scopes", "models:read", "--json",
+                  data_dir=up["data_dir"])  # fmt: skip
+    made = json.loads(said.stdout)
+    key = {"Authorization": f"Bearer {made['key']}"}
+    assert httpx2.get(f"{up['url']}/api/models", headers=key).status_code == 200
+    assert httpx2.get(f"{up['url']}/api/jobs", headers=key).status_code == 403
+    listed = json.loads(swathe("keys", "list", "--user", "me@example.org", "--json", data_dir=up["data_dir"]).stdout)
+    assert [row["id"] for row in listed] == [made["id"]]
+    swathe("keys", "drop", made["id"], data_dir=up["data_dir"])
+    assert httpx2.get(f"{up['url']}/api/models", headers=key).status_code == 401
+
+
+@pytest.mark.parametrize("victim", ["ray::ServeReplica:swathe:api", "ray::ServeController", "ray::ProxyActor",
+                                    "ray::ServeReplica:swathe:caretaker"])  # fmt: skip
+def test_what_is_killed_comes_back(up, client, image, victim):
+    actor(up, victim).kill()
+    question = "/api/predict?model=water-ndwi"
+    until(lambda: client.post(question, content=image, headers={"Content-Type": "image/tiff"}).status_code == 200)
+    until(lambda: actor(up, victim))
+
+
+def test_a_dead_ray_is_started_again_at_the_same_address(up, client, image):
+    head = json.loads((Path(up["data_dir"]) / "service" / "cluster" / "head.json").read_text())
+    psutil.Process(head["pid"]).kill()
+    until(lambda: json.loads((Path(up["data_dir"]) / "service" / "up.json").read_text())["restarts"] == 1)
+    until(lambda: client.get("/health/readyz").status_code == 200)
+    question = "/api/predict?model=water-ndwi"
+    until(lambda: client.post(question, content=image, headers={"Content-Type": "image/tiff"}).status_code == 200)
+
+
+def test_two_services_do_not_collide(up, tmp_path):
+    other = brought_up(tmp_path)
+    try:
+        assert other["url"] != up["url"]
+        assert other["dashboard"] != up["dashboard"]
+        strangers = httpx2.get(f"{other['url']}/api/me", headers={"X-API-Key": up["key"]})
+        assert strangers.status_code == 401
+    finally:
+        swathe("down", data_dir=tmp_path)
+    assert httpx2.get(f"{up['url']}/health/livez").status_code == 200
+    with pytest.raises(httpx2.TransportError):
+        httpx2.get(f"{other['url']}/health/livez")
