@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, select, union_all, update
 
 from serve.store import events, ids, queue, tables
 from serve.store.pages import Cut, Page
@@ -25,6 +25,8 @@ from swathe.state import Event
 
 _T = tables.jobs
 _ENDED = tuple(state.value for state in ENDED)
+_AT_ONCE = 100
+"""Parts of one question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,22 +87,25 @@ def listed(
 ) -> Page[Job]:  # fmt: skip
     """A page, in the order of creation. Raises InputError (``cursor.invalid``)."""
     cut = Cut(_T.c.id, limit, cursor, falling=newest_first)
-    return cut.page(c, seen(wanted, cut), job_of)
-
-
-def seen(wanted: Filter, cut: Cut) -> Select[Any]:
-    """The query of a page, uncut.
-
-    Own and shared jobs are looked for apart, each along an index and no further than the page; an OR of both would
-    pass over everybody's.
-    """
     query = select(_T).where(*_conditions(wanted))
-    if wanted.visible_to is None:
-        return query
+    if wanted.visible_to is not None:
+        query = query.where(_T.c.id.in_(_visible(c, wanted, cut)))
+    return cut.page(c, query, job_of)
+
+
+def _visible(c: Connection, wanted: Filter, cut: Cut) -> list[str]:
+    """Ids that hold all of a page: the next own ones, and the next ones of each shared project.
+
+    Each is looked for along an index, no further than a page goes; an OR would pass over the jobs of everybody.
+    """
     narrow = select(_T.c.id).where(*_conditions(wanted))
-    own = cut.of(narrow.where(_T.c.owner_id == wanted.visible_to)).subquery()
-    shared = cut.of(narrow.where(_T.c.project_id.in_(_shared()))).subquery()
-    return select(_T).where(_T.c.id.in_(select(own.c.id).union(select(shared.c.id))))
+    projects = c.execute(_shared()).scalars().all()
+    parts = [_T.c.owner_id == wanted.visible_to, *(_T.c.project_id == project for project in projects)]
+    found: list[str] = []
+    for first in range(0, len(parts), _AT_ONCE):
+        cuts = [select(cut.of(narrow.where(part)).subquery().c.id) for part in parts[first : first + _AT_ONCE]]
+        found += c.execute(union_all(*cuts)).scalars()
+    return sorted(set(found), reverse=cut.falling)[: cut.limit + 1]
 
 
 def count(c: Connection, wanted: Filter) -> int:
