@@ -139,7 +139,7 @@ def serving(app) -> Iterator[str]:
         bound.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def served():
     """``with served(house.app) as url``."""
     return serving
