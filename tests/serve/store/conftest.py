@@ -75,20 +75,11 @@ def _started():
 
 @pytest.fixture(scope="session")
 def postgres():
-    """A server that other tests use, too: nobody stops it but at the end."""
+    """A server that all tests share: whoever stops it starts it again."""
     folder, pg = _started()
     server = Server(pg)
     server.relax()
     yield server
-    pg.stop()
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
-def own_postgres():
-    """A server of this test alone, which may stop it."""
-    folder, pg = _started()
-    yield Server(pg)
     pg.stop()
     shutil.rmtree(folder, ignore_errors=True)
 
