@@ -27,18 +27,20 @@ from serve.deployments.giving import put, what_fails
 from serve.deployments.record import Up
 from swathe.errors import ClusterError, SwatheError
 
-READY_S = 240
+READY_S = 480
 """The first answer comes after 25 s on two idle cores; a busy machine takes several times that."""
 LOOK_S = 2.0
 """Between two looks."""
 PATIENCE_S = 30.0
 """Of silence before the service is given to Ray again: Serve brings back its own actors in less."""
-LAST_S = 120.0
+LAST_S = 180.0
 """Of silence before Ray itself is started anew."""
 _GRACE_S = 6.0
 """For Ray to end by itself. If it does not, nothing is lost: receipts say what is done, the store what is to do."""
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "serve.yaml"
-_OK, _BELOW_ERRORS = 200, 500
+_OK = 200
+_SLOW_S = 20.0
+"""An answer may take so long on a machine with too much to do: a new Ray would only add to that."""
 _log = logging.getLogger("swathe.keeper")
 
 SMALL: dict[str, str] = {
@@ -200,9 +202,9 @@ class Keeper:
                 self._give()
 
     def _answers(self) -> bool:
-        """Whether Ray lives and the API says anything but that it is lost."""
+        """Whether Ray lives and the API says that it does."""
         alive = self._head is not None and self._head.alive
-        return alive and 0 < reach.get_json(f"{self.spec.url}/health/livez")[0] < _BELOW_ERRORS
+        return alive and reach.get_json(f"{self.spec.url}/health/livez", timeout=_SLOW_S)[0] == _OK
 
     def _give(self) -> None:
         _log.warning("the service does not answer: given to Ray again")
