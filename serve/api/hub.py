@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _KEPT = 256
 """Newest events of a job that are at hand for all its listeners; older ones are read again."""
 _PAGE = 500
+_PARTS = 4
+"""So many users can fill a process with listeners together; one alone gets that part of it."""
 _PAUSE_S = 1.0
 """Between two looks while the store is out of reach."""
 _log = logging.getLogger(__name__)
@@ -67,6 +69,7 @@ class Hub:
         self._store, self._front = store, front
         self._topics: dict[str, _Topic] = {}
         self._listeners = 0
+        self._of: Counter[str] = Counter()
         self._watch: asyncio.Task[None] | None = None
 
     @property
@@ -74,38 +77,39 @@ class Hub:
         """How many there are."""
         return self._listeners
 
-    def expect_room(self) -> None:
-        """Raises BusyError (``busy.listeners``) where as many listen as may."""
-        if self._listeners >= self._front.listeners:
-            raise BusyError(f"{self._listeners} clients follow jobs here already", code="busy.listeners",
-                            hint="ask for the job now and then instead")  # fmt: skip
+    def expect_room(self, user: str) -> None:
+        """Raises BusyError (``busy.listeners``) where as many listen as may, of all or of this user."""
+        own, most = self._of[user], self._front.listeners
+        if self._listeners >= most or own >= max(1, most // _PARTS):
+            raise BusyError(f"{self._listeners} clients follow jobs here already, {own} of them are yours",
+                            code="busy.listeners", hint="ask for the job now and then instead")  # fmt: skip
 
-    async def follow(self, job: str, after: int) -> AsyncIterator[Event | Pulse | None]:
+    async def follow(self, job: str, after: int, user: str = "") -> AsyncIterator[Event | Pulse | None]:
         """Events after this number as they come, a pulse where progress has changed, None as a sign of life.
 
         Ends when the job has ended and its last event was given, or when it is gone.
         """
         seq, progress = after, None
-        with self._joined(job) as topic:
+        with self._joined(job, user) as topic:
             while True:
                 news, seen = topic.news, topic.pulse
                 if topic.gone:
                     return
                 if seen is not None:
-                    async for event in self._between(job, topic, seq, seen.seq):
-                        yield event
-                        seq = event.seq
                     if seen.progress != progress:
                         progress = seen.progress
                         yield seen
+                    async for event in self._between(job, topic, seq, seen.seq):
+                        yield event
+                        seq = event.seq
                     if seen.state in ENDED:
                         return
                 if not await _came(news, self._front.keep_alive_s):
                     yield None
 
-    async def until_ended(self, job: str, seconds: float) -> bool:
+    async def until_ended(self, job: str, seconds: float, user: str = "") -> bool:
         """Wait for a job's end, so long at most; whether it came."""
-        with self._joined(job) as topic:
+        with self._joined(job, user) as topic:
             loop = asyncio.get_running_loop()
             deadline = loop.time() + seconds
             while not topic.ended and loop.time() < deadline:
@@ -132,16 +136,19 @@ class Hub:
     # --- the watch ---
 
     @contextmanager
-    def _joined(self, job: str) -> Iterator[_Topic]:
+    def _joined(self, job: str, user: str) -> Iterator[_Topic]:
         topic = self._topics.setdefault(job, _Topic())
         topic.listeners += 1
         self._listeners += 1
+        self._of[user] += 1
         if self._watch is None or self._watch.done():
             self._watch = asyncio.create_task(self._watching())
         try:
             yield topic
         finally:
             self._listeners -= 1
+            self._of[user] -= 1
+            self._of += Counter()  # those with nobody left go
             topic.listeners -= 1
             if not topic.listeners and self._topics.get(job) is topic:
                 del self._topics[job]

@@ -35,6 +35,7 @@ from serve.api.strict import StrictRoute
 from serve.catalogue.links import GEOJSON
 from serve.desk.asking import Asking
 from serve.store.jobs import Filter
+from swathe.errors import BusyError
 from swathe.job import ENDED, JobState
 
 if TYPE_CHECKING:
@@ -214,8 +215,11 @@ async def _waited(
     if preference.wait_s is None or answer.headers.get("idempotent-replayed"):
         return answer
     job_id = answer.headers["location"].rpartition("/")[2]
-    service.hub.expect_room()
-    await service.hub.until_ended(job_id, preference.wait_s)
+    try:
+        service.hub.expect_room(who.user.id)
+    except BusyError:  # the job is accepted: whoever was told to come again would submit it twice
+        return answer
+    await service.hub.until_ended(job_id, preference.wait_s, who.user.id)
     job = await to_thread.run_sync(service.desk.jobs.get, who, job_id)
     waited = _accepted(job, address(request))
     waited.status_code = 201 if job.state in ENDED else 202
@@ -231,7 +235,7 @@ async def _stream(
     after = max(after, int(last or 0)) if came_back else after
     if came_back and job.state in ENDED and after >= job.last_seq:
         return Response(status_code=204)
-    service.hub.expect_room()
+    service.hub.expect_room(of[0].user.id)
     first = JobAnswer.of(job, address(request))
-    source: AsyncIterator[bytes] = streams.messages(first, service.hub.follow(job.id, after))
+    source: AsyncIterator[bytes] = streams.messages(first, service.hub.follow(job.id, after, of[0].user.id))
     return EventSourceResponse(source, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})

@@ -88,7 +88,7 @@ async def once(
     """
     if key is None:
         return await work(None)
-    turn = Once(service, caller, f"{request.method} {request.url.path}", key, await _hash(request))
+    turn = Once(service, caller, f"{request.method} {request.url.path}", key, await _hash(request, caller))
     stands = await _begun(turn)
     if stands is not None:
         return Response(stands.body, stands.status, dict(stands.headers or {}) | {"Idempotent-Replayed": "true"})
@@ -130,8 +130,8 @@ async def _begun(turn: Once) -> Reply | None:
         await asyncio.sleep(_TURN_S)
 
 
-async def _hash(request: Request) -> str:
-    """Of what was sent: address and body."""
-    asked = hashlib.sha256(request.url.query.encode())
+async def _hash(request: Request, caller: Caller) -> str:
+    """Of what was sent, and with what rights: a key that may less does not get the answer of one that may more."""
+    asked = hashlib.sha256(f"{sorted(caller.scopes)}{request.url.query}".encode())
     asked.update(await request.body())
     return asked.hexdigest()

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from anyio import CapacityLimiter, to_thread
 from fastapi import Depends
 from starlette.requests import Request
 
 from serve.api.hub import Hub
+from serve.api.lane import Lane
 from serve.api.rates import Rates
 from serve.api.tokens import Tokens
-from swathe.errors import BusyError
+from swathe.user import Caller
 
 if TYPE_CHECKING:
     from serve.api.front import Front
@@ -42,24 +42,26 @@ class Service:
     """How often each may ask."""
     tokens: Tokens | None = field(init=False)
     """Of an identity provider, where there is one."""
-    _lane: CapacityLimiter | None = field(init=False, default=None)
+    _lane: Lane = field(init=False)
+    _intake: Lane = field(init=False)
 
     def __post_init__(self) -> None:
         """Nothing is connected to yet."""
         front = self.front
         self.hub, self.rates = Hub(self.desk.store, front), Rates(front)
+        self._lane, self._intake = (Lane(front.slow_lane, front.slow_queue) for _ in range(2))
         self.tokens = Tokens(front.oidc_issuer, front.oidc_audience) if front.oidc_issuer else None
 
-    async def slowly(self, work: Callable[..., T], *given: Any) -> T:
-        """Work that may wait for imagery somewhere, in a thread of its own lane: it never keeps short requests waiting.
+    async def slowly(self, work: Callable[..., T], who: Caller, *given: Any) -> T:
+        """Work for a caller that may wait for imagery somewhere: it never keeps short requests waiting.
 
-        Raises BusyError (``busy.requests``) where too many wait already.
+        Raises BusyError (``busy.requests``) where too much waits already.
         """
-        lane = self._lane = self._lane or CapacityLimiter(self.front.slow_lane)
-        if lane.statistics().tasks_waiting >= self.front.slow_queue:
-            raise BusyError(f"{self.front.slow_queue} requests wait to be looked at", code="busy.requests",
-                            hint="come again in a moment")  # fmt: skip
-        return await to_thread.run_sync(lambda: work(*given), limiter=lane)
+        return await self._lane.run(who.user.id, lambda: work(who, *given))
+
+    async def taken_in(self, work: Callable[..., T], who: Caller, *given: Any) -> T:
+        """The same for bytes that a client sends at its own pace: they keep nobody from looking at imagery."""
+        return await self._intake.run(who.user.id, lambda: work(who, *given))
 
 
 def here(request: Request) -> Service:

@@ -75,7 +75,7 @@ def get(request: Request, service: Here, who: Who, id: UploadId) -> Response:  #
 async def write(request: Request, service: Here, who: Who, id: UploadId) -> Response:  # noqa: A002
     """All its bytes: a GeoTIFF, a JPEG 2000, or an archive of them. The answer says ready, or refused and why."""
     chunks = _Pulled(request.stream())
-    return sent(request, UploadAnswer.of(await service.slowly(service.desk.uploads.write, who, id, chunks),
+    return sent(request, UploadAnswer.of(await service.taken_in(service.desk.uploads.write, who, id, chunks),
                                          address(request)))  # fmt: skip
 
 

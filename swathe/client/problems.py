@@ -17,7 +17,7 @@ _BY_STATUS: dict[int, type[SwatheError]] = {
     400: errors.InputError, 401: errors.AccessError, 403: errors.ForbiddenError, 404: errors.NotFoundError,
     405: errors.InputError, 406: errors.InputError, 409: errors.ConflictError, 412: errors.ConflictError,
     413: errors.LimitError, 415: errors.InputError, 422: errors.InputError, 429: BusyError, 502: errors.ReadError,
-    503: errors.StoreError, 507: errors.OutputError,
+    503: ServiceError, 507: errors.OutputError,
 }  # fmt: skip
 
 
