@@ -195,8 +195,8 @@ def test_listeners_have_a_limit_and_leave_room_when_they_go(house_of, served):
     job = house.job(ada)
     with served(house.app) as url:
         with listen(url, ada, job.id) as one, listen(url, ada, job.id) as two:
-            next(iter(one.iter_lines()))
-            next(iter(two.iter_lines()))
+            lines = one.iter_lines(), two.iter_lines()
+            assert [next(line) for line in lines] == ["event: job"] * 2
             wait_for(lambda: hub.listeners == 2)
             refused = httpx2.get(f"{url}/api/jobs/{job.id}/events", headers={**ada.headers,
                                                                             "Accept": "text/event-stream"})  # fmt: skip
