@@ -16,6 +16,7 @@ from serve.store import ids, jobs, users
 from serve.store.store import now
 from swathe.job import Job, JobState
 from swathe.user import SCOPES_OF, Caller, Role
+from tests.serve.store.conftest import postgres  # noqa: F401  the fixture
 
 _numbers = itertools.count()
 
@@ -68,10 +69,12 @@ def open_root(tmp_path_factory, image):
     return root
 
 
-@pytest.fixture(scope="session")
-def hall(tmp_path_factory, open_root):
+@pytest.fixture(scope="session", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def hall(request, tmp_path_factory, open_root):
     """One with the shipped limits for all tests that look at things of their own alone."""
-    settings = ServiceSettings.read(data_dir=tmp_path_factory.mktemp("hall"), local_roots=(open_root,))
+    url = "" if request.param == "sqlite" else request.getfixturevalue("postgres").ready()
+    folder = tmp_path_factory.mktemp("hall")
+    settings = ServiceSettings.read(data_dir=folder, local_roots=(open_root,), database_url=url)
     store = settings.open_store()
     yield Front(Desk(settings, store))
     store.close()

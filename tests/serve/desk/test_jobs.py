@@ -129,9 +129,9 @@ def test_a_full_queue_says_when_to_come_again(open_front, wish):
     front.desk.jobs.submit(owner, wish())
 
 
-def test_the_last_place_is_taken_once(open_front, wish):
-    front = open_front(queued_per_user=3)
-    owner, ends = front.person(), []
+def test_the_last_place_is_taken_once(hall, wish):
+    front = hall
+    owner, ends = front.person(queued_jobs=3), []
 
     def submit():
         try:
@@ -185,6 +185,7 @@ def test_wishes_that_cannot_be_met_name_the_field(open_front, wish, asked, kind,
 def test_no_link_leads_out_of_the_open_folder(open_front, wish, image):
     front = open_front()
     link = wish.root / "link.tif"
+    link.unlink(missing_ok=True)
     link.symlink_to(image("other.tif"))
     for path in (link, wish.root / ".." / "x.tif", f"{wish.root}-else/x.tif"):
         with pytest.raises(ImageryError) as caught:

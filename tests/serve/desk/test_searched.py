@@ -12,6 +12,9 @@ from tests.pipelines.s3_server import running_s3  # noqa: F401  the fixture s3_s
 from tests.pipelines.stac_server import StacServer
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="session")
 def coast(tmp_path_factory):
     return catalogue.write(tmp_path_factory.mktemp("coast"), size=512, seed=5)

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.remote.address import Stored, look_at
 from serve.desk.limits import Limits, read_limits
 from serve.settings import ROOT, ServiceSettings, kept_pepper
-from swathe.errors import InputError, OutputError
+from swathe.errors import ImageryError, InputError, OutputError
 from swathe.job import Where
+from swathe.recipe import Recipe, Search
 
 
 def test_the_environment_is_read_with_commas(monkeypatch, tmp_path):
@@ -84,6 +86,18 @@ def test_searched_imagery_reads_no_files_of_this_machine(tmp_path):
     assert ServiceSettings.read(data_dir=tmp_path).network.local_root == tmp_path / "service" / "nothing"
     opened = ServiceSettings.read(data_dir=tmp_path, local_roots=(tmp_path / "open",))
     assert opened.network.local_root == tmp_path / "open"
+
+
+def test_searched_imagery_reads_nothing_that_is_kept_for_other_users(tmp_path):
+    """Files are named by the desk, after it has looked; scenes name their objects themselves."""
+    settings = ServiceSettings.read(data_dir=tmp_path, results="s3://bucket/maps")
+    searched = settings.network_for(Recipe("m", search=Search("earth-search", ("2024-07-25",))))
+    for href in ("s3://bucket/maps/jobs/j1/result.tif", "s3://bucket/maps"):
+        with pytest.raises(ImageryError, match="belongs to the service"):
+            look_at(href, searched)
+    assert look_at("s3://bucket/mapsy/x.tif", searched) == Stored("bucket", "mapsy/x.tif")
+    named = settings.network_for(Recipe("m", ("s3://bucket/maps/uploads/f1/x.tif",)))
+    assert look_at("s3://bucket/maps/uploads/f1/x.tif", named) == Stored("bucket", "maps/uploads/f1/x.tif")
 
 
 def test_the_shipped_limits_say_every_field_as_it_is_without_a_file():
