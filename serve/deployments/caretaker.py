@@ -16,15 +16,11 @@ from serve.settings import ServiceSettings
 from swathe.errors import SwatheError
 
 if TYPE_CHECKING:
-    from serve.running.crews import OnPool
-    from serve.running.dispatcher import Dispatcher
     from serve.store.store import Store
     from swathe.card import ModelCard
 
 STUCK_S = 60.0
 """Without a turn of the steward's loop, Ray is asked for a new caretaker."""
-_FEW = 2
-"""Hands that one lead is enough for."""
 _log = logging.getLogger("swathe.caretaker")
 
 
@@ -34,6 +30,7 @@ class Caretaker:
     def __init__(self, *, reserve: bool, actor: Mapping[str, Any] | None = None) -> None:
         """Begin to work. See :class:`serve.deployments.stage.ServeStage`."""
         from serve.deployments.stage import ServeStage
+        from serve.running.service import dispatching
 
         settings = ServiceSettings.read()
         store = settings.open_store()
@@ -41,7 +38,6 @@ class Caretaker:
         self._end = threading.Event()
         self._steward = Steward(enabled(settings, store), preparing(settings), ServeStage(reserve=reserve, actor=actor))
         self._dispatcher = dispatching(settings, store)
-        self._dispatcher.start()
         threading.Thread(target=self._tend, name="steward", daemon=True).start()
 
     def berths(self) -> Mapping[str, Berth]:
@@ -68,30 +64,6 @@ class Caretaker:
             except Exception:  # noqa: BLE001  Serve may stumble; the next look finds it standing
                 _log.exception("the steward stumbled")
             self._turned = time.monotonic()
-
-
-def dispatching(settings: ServiceSettings, store: Store) -> Dispatcher:
-    """The dispatcher, with the crews that this Ray offers."""
-    from cluster.submit import own_dashboard
-    from serve.running.crews import AsRayJobs, OnPool
-    from serve.running.dispatcher import Dispatcher
-    from serve.running.pool import PoolShape, open_pool
-    from swathe.job import Where
-
-    limits = settings.limits
-    shape = PoolShape(limits.hands, threads=1, leads=1 if limits.hands <= _FEW else 2, jobs=limits.running_pool)
-    pool = OnPool(settings, lambda: open_pool(settings, shape))
-    threading.Thread(target=_opened, args=(pool,), name="pool", daemon=True).start()
-    crews = {Where.ONLINE: pool, Where.POOL: pool, Where.CLUSTER: AsRayJobs(settings, store, own_dashboard)}
-    return Dispatcher(settings, store, crews)
-
-
-def _opened(pool: OnPool) -> None:
-    """Warm before the first job comes; where that fails, the first job tries again."""
-    try:
-        pool.open()
-    except SwatheError as error:
-        _log.warning("%s", error.problem.line())
 
 
 def enabled(settings: ServiceSettings, store: Store) -> Callable[[], Mapping[str, ModelCard]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from serve.running.calls import Calls
 from serve.running.crews import AsRayJobs, OnPool
 from serve.running.dispatcher import Dispatcher
-from serve.running.pool import PoolShape, open_pool
+from serve.running.pool import LEADS, PoolShape, open_pool
 from serve.running.sweep import sweep
 from swathe.errors import SwatheError
 from swathe.job import Where
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from serve.store.store import Store
 
 _CALLS_S, _SWEEP_S, _POOL_S = 1.0, 600.0, 5.0
+_FEW = 2
+"""Hands that one lead is enough for; an idle one takes 150 MB."""
 _log = logging.getLogger("swathe.running")
 
 
@@ -98,7 +100,9 @@ def shape_of(settings: ServiceSettings) -> PoolShape:
 
     hands = settings.limits.hands
     gpus = ray.cluster_resources().get("GPU", 0)
-    return PoolShape(hands, max(1, int(cores()) // hands), jobs=2 * settings.limits.running_pool, gpu=gpus > 0)
+    leads = 1 if hands <= _FEW else LEADS
+    jobs = 2 * settings.limits.running_pool
+    return PoolShape(hands, max(1, int(cores()) // hands), leads, jobs, gpu=gpus > 0)
 
 
 def found(settings: ServiceSettings) -> Dashboard:
