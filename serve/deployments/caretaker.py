@@ -16,6 +16,7 @@ from serve.settings import ServiceSettings
 from swathe.errors import SwatheError
 
 if TYPE_CHECKING:
+    from serve.running.service import Dispatching
     from serve.store.store import Store
     from swathe.card import ModelCard
 
@@ -32,10 +33,11 @@ class Caretaker:
         from serve.deployments.stage import ServeStage
         from serve.running.service import dispatching
 
-        settings = ServiceSettings.read()
-        store = settings.open_store()
         self._turned = time.monotonic()
         self._end = threading.Event()
+        self._dispatcher: Dispatching | None = None
+        settings = ServiceSettings.read()
+        store = settings.open_store()
         self._steward = Steward(enabled(settings, store), preparing(settings), ServeStage(reserve=reserve, actor=actor))
         self._dispatcher = dispatching(settings, store)
         threading.Thread(target=self._tend, name="steward", daemon=True).start()
@@ -48,12 +50,14 @@ class Caretaker:
         """Raises where one of the two has stopped working: Serve then puts a new caretaker in the place of this one."""
         if time.monotonic() - self._turned > STUCK_S:
             raise RuntimeError("the steward is stuck")
-        self._dispatcher.check()
+        if self._dispatcher is not None:
+            self._dispatcher.check()
 
     def __del__(self) -> None:
         """Leave no thread behind that goes on dispatching."""
         self._end.set()
-        self._dispatcher.stop()
+        if self._dispatcher is not None:
+            self._dispatcher.stop()
 
     def _tend(self) -> None:
         while not self._end.wait(LOOK_S):
