@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.catalogue.register import IMAGERY, stub
 from serve.desk import rights
+from serve.desk.inputs import room_of
 from serve.desk.projects import is_shared
 from serve.store import audit, catalogue, uploads
 from swathe.errors import ConflictError
@@ -53,8 +54,10 @@ class Holdings:
         from pipelines.catalogue.plain import image_items
 
         rights.require(caller, Scope.CATALOGUE_WRITE)
+        room = room_of(self._uploads.get(caller, upload), self._settings)
         files = self._uploads.images(caller, upload)
-        items = [self._item(upload, n, item, title) for n, item in enumerate(image_items(files, when))]
+        said = {UPLOAD: upload, **({"title": title} if title else {})}
+        items = [_item(item, item_id(upload, n), room, said) for n, item in enumerate(image_items(files, when))]
         with self._store.begin() as c:
             found = uploads.get(c, upload)
             rights.change(caller, found.owner, f"upload {upload}", shared=is_shared(c, found.project))
@@ -76,12 +79,11 @@ class Holdings:
             catalogue.drop_item(c, collection, id_)
             audit.note(c, caller, "catalogue.drop", f"{collection}/{id_}")
 
-    def _item(self, upload: str, n: int, item: Json, title: str) -> Json:
-        """Under an id that follows from the upload, so that it goes with it."""
-        properties = {**item["properties"], UPLOAD: upload, **({"title": title} if title else {})}
-        place = f"{self._settings.place}/uploads/{upload}"
-        assets = {key: {**a, "href": f"{place}/{a['href'].rpartition('/')[2]}"} for key, a in item["assets"].items()}
-        return {**item, "id": item_id(upload, n), "collection": IMAGERY, "properties": properties, "assets": assets}
+
+def _item(item: Json, id_: str, room: str, said: Json) -> Json:
+    """Under an id that follows from the upload, so that it goes with it; its file is where all processes find it."""
+    assets = {key: {**a, "href": f"{room}/{a['href'].rpartition('/')[2]}"} for key, a in item["assets"].items()}
+    return {**item, "id": id_, "collection": IMAGERY, "properties": {**item["properties"], **said}, "assets": assets}
 
 
 def item_id(upload: str, n: int) -> str:

@@ -125,10 +125,15 @@ class _Door:
 
 def files_of(upload: Upload, settings: ServiceSettings) -> tuple[str, ...]:
     """Where the images of an upload lie: one folder for several of them, which have no order of their own."""
-    place, names = f"{settings.place}/uploads/{upload.id}", upload.facts.get("files", [])
+    place, names = room_of(upload, settings), upload.facts.get("files", [])
     if settings.place.startswith("s3://") or len(names) == 1:
         return tuple(f"{place}/{name}" for name in names)
     return (place,)
+
+
+def room_of(upload: Upload, settings: ServiceSettings) -> str:
+    """The folder of its files: that of the one writer whose bytes count."""
+    return f"{settings.place}/uploads/{upload.id}/{upload.facts.get('room', '')}"
 
 
 def _images(document: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,12 +20,12 @@ from pipelines.store.blobs import is_stored
 from pipelines.store.scratch import scratch
 from serve.desk import rights, usage
 from serve.desk.catalogue import IMAGERY, item_id
-from serve.desk.inputs import UPLOAD
+from serve.desk.inputs import UPLOAD, room_of
 from serve.desk.projects import check_into, is_shared
 from serve.desk.wording import told
 from serve.store import audit, catalogue, jobs, uploads, users
 from serve.store.jobs import Filter
-from swathe.errors import ConflictError, ImageryError, LimitError
+from swathe.errors import ConflictError, ImageryError, LimitError, SwatheError
 from swathe.job import ACTIVE, JobState
 from swathe.project import Upload, UploadState
 from swathe.user import Scope
@@ -146,17 +147,17 @@ class Uploads:
             raise ConflictError(
                 f"the upload {id_} is {found.state}", code="upload.state", hint="wait until it is ready"
             )
-        return [self._here(id_, name) for name in found.facts["files"]]
+        return [self._here(found, name) for name in found.facts["files"]]
 
     # --- pieces ---
 
-    def _here(self, id_: str, name: str) -> Path:
+    def _here(self, found: Upload, name: str) -> Path:
         if not is_stored(self._settings.place):
-            return Path(self._settings.place) / "uploads" / id_ / name
-        path = self._settings.service_dir / "fetched" / id_ / name
+            return Path(room_of(found, self._settings)) / name
+        path = self._settings.service_dir / "fetched" / found.id / name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._settings.blobs(f"uploads/{id_}").fetch(name, path)
+            self._settings.blobs(f"uploads/{found.id}/{found.facts['room']}").fetch(name, path)
         return path
 
     def _open(self, caller: Caller, id_: str) -> Upload:
@@ -178,15 +179,22 @@ class Uploads:
                 facts = _facts(images)
         except (ImageryError, LimitError) as error:
             return self._told(caller, found, UploadState.REFUSED, size, sha256, problem=error.problem.as_dict())
-        blobs = self._settings.blobs(f"uploads/{found.id}")
-        for image in images:
-            blobs.put_file(image.name, image)
-        return self._told(caller, found, UploadState.READY, sum(i.stat().st_size for i in images), sha256, facts=facts)
+        room = secrets.token_hex(4)  # of this writer: whoever else writes at the same time has another
+        blobs = self._settings.blobs(f"uploads/{found.id}/{room}")
+        try:
+            for image in images:
+                blobs.put_file(image.name, image)
+            size = sum(image.stat().st_size for image in images)
+            return self._told(caller, found, UploadState.READY, size, sha256, facts={**facts, "room": room})
+        except SwatheError:
+            blobs.delete([image.name for image in images])
+            raise
 
     def _told(
         self, caller: Caller, found: Upload, state: UploadState, size: int, sha256: str, **more: Any
     ) -> Upload:  # fmt: skip
         with self._store.begin() as c:
+            users.hold(c, found.owner)  # the first of two writers settles it
             _expect_open(uploads.get(c, found.id))
             made = uploads.settle(c, found.id, state, size, sha256, more.get("facts", {}), more.get("problem"))
             audit.note(c, caller, f"upload.{state}", found.id, size=size)

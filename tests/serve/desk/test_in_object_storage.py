@@ -19,7 +19,7 @@ def front(front_of, s3_server, monkeypatch):
 
 
 def names(front, prefix):
-    return sorted(blob.name for blob in front.desk.settings.blobs(prefix).list())
+    return sorted(blob.name.rpartition("/")[2] for blob in front.desk.settings.blobs(prefix).list())
 
 
 def test_an_upload_is_kept_there_and_read_by_a_job(front, image):
@@ -32,7 +32,7 @@ def test_an_upload_is_kept_there_and_read_by_a_job(front, image):
     assert (job.state, job.cost["pixels"]) == (JobState.QUEUED, 64 * 96)
     with pytest.raises(ImageryError, match="belongs to the service"):
         front.desk.jobs.submit(owner, Asking(model="water-ndwi", inputs=(
-            f"{front.desk.settings.place}/uploads/{begun.id}/scene.tif",)))  # fmt: skip
+            f"{front.desk.settings.place}/uploads/{begun.id}/{found.facts['room']}/scene.tif",)))  # fmt: skip
     front.desk.jobs.cancel(owner, job.id)
     front.desk.uploads.drop(owner, begun.id)
     assert names(front, f"uploads/{begun.id}") == []

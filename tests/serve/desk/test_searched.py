@@ -11,7 +11,6 @@ from swathe.job import JobState
 from tests.pipelines.s3_server import running_s3  # noqa: F401  the fixture s3_server
 from tests.pipelines.stac_server import StacServer
 
-
 pytestmark = pytest.mark.slow
 
 

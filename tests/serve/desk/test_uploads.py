@@ -2,6 +2,7 @@
 
 import io
 import stat
+import threading
 import zipfile
 from hashlib import sha256
 
@@ -38,7 +39,7 @@ def zipped(**files):
 
 def kept(front, upload):
     folder = front.desk.settings.service_dir / "uploads" / upload.id
-    return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
+    return sorted(p.name for p in folder.rglob("*") if p.is_file())
 
 
 def test_an_image_is_ready_with_its_facts(front, image):
@@ -138,6 +139,28 @@ def test_a_connection_that_breaks_leaves_it_open(front, image):
     assert front.desk.uploads.write(owner, begun.id, [content]).state is UploadState.READY
     with pytest.raises(ConflictError):
         front.desk.uploads.write(owner, begun.id, [content])
+
+
+def test_of_several_writers_one_counts_and_its_bytes_are_kept(front, image):
+    owner = front.person()
+    contents = [image(f"{n}.tif", side=(64 + n, 96)).read_bytes() for n in range(4)]
+    begun, ends = front.desk.uploads.begin(owner, "scene.tif"), []
+
+    def write(content):
+        try:
+            ends.append(front.desk.uploads.write(owner, begun.id, [content]).state)
+        except ConflictError as error:
+            ends.append(error.problem.code)
+
+    threads = [threading.Thread(target=write, args=(content,)) for content in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(ends) == ["ready", "upload.state", "upload.state", "upload.state"]
+    found = front.desk.uploads.get(owner, begun.id)
+    assert sha256(front.desk.uploads.path(owner, begun.id).read_bytes()).hexdigest() == found.sha256
+    assert kept(front, found) == ["scene.tif"]
 
 
 def test_storage_is_bounded_and_both_numbers_are_told(front, image):
