@@ -111,6 +111,14 @@ def test_it_listens_on_this_machine_alone(up):
         assert probe.connect_ex((outward, port)) != 0
 
 
+def test_an_idle_service_takes_less_than_two_and_a_half_gigabytes(up, client):
+    until(lambda: client.get("/api/models/water-net").json()["state"] == "ready")
+    until(lambda: actor(up, "ray::PoolLead"))
+    keeper = psutil.Process(json.loads((Path(up["data_dir"]) / "service" / "up.json").read_text())["pid"])
+    sizes = {p.pid: p.memory_full_info().pss for p in (keeper, *keeper.children(recursive=True))}
+    assert sum(sizes.values()) < 2.5e9
+
+
 def test_a_second_start_says_where_it_is(up):
     answer = swathe("up", "-d", "--json", data_dir=up["data_dir"], check=False)
     problem = json.loads(answer.stdout.splitlines()[-1])
