@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve.api import examples
+from serve.api import openapi
 from swathe.job import ENDED, JobState, Where, may_resume
 from swathe.project import UploadState
 
@@ -29,7 +29,7 @@ class Answered(BaseModel):
 
 def shown(name: str) -> ConfigDict:
     """With the example of that name."""
-    return ConfigDict(frozen=True, json_schema_extra={"examples": [examples.ANSWERS[name]]})
+    return ConfigDict(frozen=True, json_schema_extra={openapi.EXAMPLE: name})
 
 
 class Link(Answered):

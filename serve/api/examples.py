@@ -26,7 +26,7 @@ CARD: dict[str, Any] = {
     "input": {"bands": ["green", "nir"], "chip": 512, "overlap": 0},
     "output": {"classes": [{"value": 0, "name": "land", "colour": "#e8e4d8", "background": True},
                            {"value": 1, "name": "water", "colour": "#1f78b4"}], "scored": False},
-    "licence": "Apache-2.0",
+    "licence": "Apache-2.0", "citation": "McFeeters, S. K. (1996). The use of the Normalized Difference Water Index.",
 }  # fmt: skip
 
 _PROGRESS = {"share": 1.0, "pixels": 123904, "of_pixels": 123904, "chunks": 1, "of_chunks": 1, "failed_chunks": 0}

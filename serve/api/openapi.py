@@ -26,6 +26,8 @@ ABOUT = (
     " swk-…`, `X-API-Key: swk-…` or `?api_key=swk-…`. Errors are `application/problem+json` (RFC 9457) with a stable"
     " `code`, a `hint` and the `field` at fault. The catalogue of results is a STAC API at `/stac/`."
 )
+EXAMPLE = "x-example"
+"""In the schema of an answer: the name of its example. FastAPI would leave out what is null in it."""
 _OPEN = ("service",)
 """Tags of what needs no key."""
 _PROBLEM: dict[str, Any] = {
@@ -52,6 +54,9 @@ def described(app: FastAPI) -> dict[str, Any]:
         made["components"]["schemas"]["Problem"] = _PROBLEM
         for name in ("HTTPValidationError", "ValidationError"):
             made["components"]["schemas"].pop(name, None)
+        for schema in made["components"]["schemas"].values():
+            if name := schema.pop(EXAMPLE, None):
+                schema["examples"] = [examples.ANSWERS[name]]
         for operations in made["paths"].values():
             for operation in operations.values():
                 _settle(operation)
