@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,22 @@ with store.begin() as c:
 """
 
 
+def test_several_start_at_once(store_url):
+    def start(n):
+        store = Store.open(store_url)
+        with store.begin() as c:
+            users.add(c, f"u{n}@example.org")
+        return store
+
+    with ThreadPoolExecutor(4) as pool:
+        stores = list(pool.map(start, range(4)))
+    with stores[0].read() as c:
+        assert users.count(c) == 4
+    for store in stores:
+        store.close()
+
+
+@pytest.mark.slow
 def test_several_processes_start_at_once(store_url):
     started = [
         subprocess.Popen([sys.executable, "-c", PROGRAM, store_url, f"u{n}@example.org"], cwd=ROOT,
