@@ -89,7 +89,7 @@ class _Attempt:
         started = time.perf_counter()
         try:
             self.held.check()
-            outcome = self._run()
+            ending.done(self._run(), self.journal, time.perf_counter() - started)
         except (Interrupted, KeyboardInterrupt):
             ending.stopped(self.journal)
         except SwatheError as error:
@@ -97,8 +97,6 @@ class _Attempt:
         except Exception as error:  # noqa: BLE001  a fault of ours: told as one, its trace kept from the user
             self.journal.inside("the attempt broke")
             ending.broke(error, self.journal)
-        else:
-            ending.done(outcome, self.journal, time.perf_counter() - started)
 
     def _run(self) -> Outcome:
         from pipelines.store.place import working_folder

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import json
 import logging
+import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ TRIES = 12
 """Of one event; with the waits between them, half a day."""
 _WAIT_S, _LONGEST_S = 2.0, 3 * 3600.0
 _ANSWER_S = 10.0
+_TURN_S = 10.0
+"""That one hook may take of a turn; what is left is told in the next."""
 _AT_ONCE, _EVENTS = 32, 100
 _OK, _END_OF_OK = 200, 300
 _log = logging.getLogger("swathe.hooks")
@@ -69,6 +72,7 @@ class Calls:
     async def _tell(self, session: aiohttp.ClientSession, hook: Hook) -> bool:
         """All that one hook has not heard, in order; it stops at the first event that does not get through."""
         fresh, ok = await asyncio.to_thread(self._fresh, hook), True
+        began = time.monotonic()
         for event in fresh:
             if hook.kinds and event.kind not in hook.kinds:
                 continue
@@ -78,13 +82,13 @@ class Calls:
                 ok = False
                 break
             await asyncio.to_thread(self._sent, hook, event.seq)
+            if time.monotonic() - began > _TURN_S:  # a slow receiver must not keep the others waiting
+                return ok
         if ok and fresh:
             await asyncio.to_thread(self._sent, hook, fresh[-1].seq)
         return ok
 
     async def _send(self, session: aiohttp.ClientSession, hook: Hook, event: Event) -> Said:
-        import time
-
         import aiohttp
 
         body = json.dumps({"job": hook.job, **asdict(event)}).encode()

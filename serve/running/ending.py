@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pipelines.products.assets import ASSETS
@@ -11,6 +13,7 @@ from serve.running.pen import LOST
 from swathe.errors import (
     ClusterError,
     ConflictError,
+    NotFoundError,
     OutputError,
     ReadError,
     StoreError,
@@ -51,6 +54,18 @@ def passing(error: SwatheError) -> bool:
     return isinstance(error, (ClusterError, StoreError, ReadError))
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a job leaves in the catalogue."""
+
+    collections: tuple[dict[str, Any], ...]
+    """That it needs."""
+    item: dict[str, Any]
+    """The result."""
+    model: dict[str, Any] | None = None
+    """The Item of its model, where that is not there yet."""
+
+
 class Ending:
     """Of one attempt. Each way waits for the database, as long as the job is still this attempt's."""
 
@@ -62,8 +77,7 @@ class Ending:
         """Products stand: files, catalogue and end state are written together, or not at all."""
         files, entry = self._files(), self._entry()
         result = {
-            "files": files, "item": None if entry is None else {"collection": entry[1]["collection"],
-                                                                "id": entry[1]["id"]},
+            "files": files, "item": {"collection": entry.item["collection"], "id": entry.item["id"]},
             "pixels": outcome.report.get("pixels", {}), "warnings": outcome.report.get("warnings", []),
         }  # fmt: skip
         state = _STATES[outcome.state]
@@ -123,26 +137,42 @@ class Ending:
         found = ((name, blobs.look(name)) for name in FILES)
         return {name: blob.size for name, blob in found if blob is not None}
 
-    def _entry(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """Collection and Item for the catalogue. An Item's own id names the plan, which two jobs may share."""
+    def _entry(self) -> Entry:
+        """What goes into the catalogue. An Item's own id names the plan, which two jobs may share."""
+        from pipelines.catalogue.model_items import MODELS, model_item, models_collection
         from pipelines.catalogue.register import result_entry
         from serve.planning import cards_of
 
-        blobs = self._settings.blobs(f"jobs/{self._job.id}")
-        where = f"{self._settings.folder_of(self._job.id)}/item.json"
-        item = json.loads(blobs.get("item.json")) | {"id": self._job.id}
-        return result_entry(item, where, cards_of(self._settings, self._store))
+        job, cards = self._job, cards_of(self._settings)  # those of everybody: added ones may be their owner's alone
+        item = json.loads(self._settings.blobs(f"jobs/{job.id}").get("item.json")) | {"id": job.id}
+        collection, item = result_entry(item, f"{self._settings.folder_of(job.id)}/item.json", cards)
+        if job.model not in cards or self._catalogued(MODELS, job.model):
+            return Entry((collection,), item)
+        model = model_item(cards[job.model], datetime.now(UTC).replace(microsecond=0))
+        return Entry((collection, models_collection()), item, model)
+
+    def _catalogued(self, collection: str, id_: str) -> bool:
+        from serve.store import catalogue
+
+        try:
+            catalogue.item(self._store, self._settings.service_dir, collection, id_)
+        except NotFoundError:
+            return False
+        return True
 
     def _finish(
         self, state: JobState, result: dict[str, Any], size: int, problem: dict[str, Any] | None = None,
-        entry: tuple[dict[str, Any], dict[str, Any]] | None = None,
+        entry: Entry | None = None,
     ) -> None:  # fmt: skip
         from serve.store import catalogue, jobs
 
         def write(c: Connection) -> None:
             if entry is not None:
-                catalogue.put_collection(c, entry[0])
-                catalogue.put_item(c, entry[1], self._job.owner, self._job.project)
+                for collection in entry.collections:
+                    catalogue.put_collection(c, collection)
+                catalogue.put_item(c, entry.item, self._job.owner, self._job.project)
+                if entry.model is not None:
+                    catalogue.put_item(c, entry.model, None)
             jobs.finish(c, self._held.hold, state, result, size, problem)
 
         self._write(write)
