@@ -74,6 +74,16 @@ def test_events_are_told_in_order_and_signed(world, receiver, hooked):
     assert calls.turn() == 0
 
 
+def test_a_slow_receiver_gets_its_share_of_a_turn_and_the_rest_in_the_next(world, receiver, hooked, monkeypatch):
+    monkeypatch.setattr("serve.running.calls._TURN_S", 0.0)
+    calls = Calls(world.store, allow_private=True)
+    calls.turn()
+    assert receiver.delivered == [1]
+    for _ in range(5):
+        calls.turn()
+    assert receiver.delivered == [1, 3, 4, 5, 6]
+
+
 def test_a_refused_event_is_told_again_before_those_after_it(world, receiver, hooked, monkeypatch):
     monkeypatch.setattr("serve.running.calls._WAIT_S", 0.0)
     receiver.answers = [200, 500, 302]
