@@ -83,7 +83,7 @@ class World:
 
 def make_world(folder: Path, scene: Path, database="", **limits) -> World:
     """``limits``: of ``configs/service.yaml``."""
-    (folder / "service.yaml").write_text(yaml.safe_dump({"lease_s": 3.0, **limits}))
+    (folder / "service.yaml").write_text(yaml.safe_dump({"lease_s": 15.0, **limits}))
     settings = ServiceSettings.read(
         data_dir=folder / "data", service_config=folder / "service.yaml", local_roots=(scene.parent,),
         database_url=database,
