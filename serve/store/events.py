@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
@@ -11,24 +10,12 @@ from serve.store import tables
 from serve.store.store import now
 from swathe.state import Event
 
-_AT_ONCE = 500
-"""Ids in one question."""
-
 
 def of(c: Connection, job_id: str, after: int = 0, limit: int = 500) -> list[Event]:
     """Those of a job after this number, oldest first."""
     t = tables.events.c
     query = select(t.seq, t.at, t.kind, t.facts).where(t.job_id == job_id, t.seq > after).order_by(t.seq).limit(limit)
     return [Event(row.seq, row.at, row.kind, row.facts) for row in c.execute(query)]
-
-
-def newest(c: Connection, job_ids: Iterable[str]) -> dict[str, int]:
-    """Number of the newest event of each of them; jobs that are gone are missing."""
-    t, asked, found = tables.jobs.c, list(job_ids), {}
-    for first in range(0, len(asked), _AT_ONCE):
-        part = asked[first : first + _AT_ONCE]
-        found |= {row.id: row.last_seq for row in c.execute(select(t.id, t.last_seq).where(t.id.in_(part)))}
-    return found
 
 
 def append(c: Connection, job: Row[Any], kind: str, facts: dict[str, Any], key: str | None = None) -> Event | None:

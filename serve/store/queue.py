@@ -44,12 +44,6 @@ def standing(c: Connection, id_: str) -> int:
     return next((place for place, job in found if job.id == id_), 0)
 
 
-def lengths(c: Connection) -> dict[tuple[Where, JobState], int]:
-    """How many open jobs there are, by place and state."""
-    query = select(_T.c.place, _T.c.state, func.count()).where(_OPEN).group_by(_T.c.place, _T.c.state)
-    return {(Where(place), JobState(state)): count for place, state, count in c.execute(query)}
-
-
 def running_of(c: Connection, user_id: str) -> int:
     """Jobs of a user that are at work, or were and will be again."""
     begun = _T.c.holder.is_not(None) | _T.c.state.in_([state.value for state in ACTIVE])

@@ -226,13 +226,6 @@ def test_ids_that_are_none_are_not_found(store, id_):
     assert refused.value.problem.code == "job.unknown"
 
 
-def test_numbers_of_newest_events(store, submit):
-    first, second = submit(), submit()
-    begun(store, second)
-    with store.read() as c:
-        assert events.newest(c, [first, second, "gone"]) == {first: 1, second: 2}
-
-
 def test_events_are_read_in_parts(store, submit):
     id_ = submit()
     hold = begun(store, id_)
