@@ -1,4 +1,4 @@
-"""How far jobs are, many at a time: what a process that watches for all its listeners asks every quarter of a second."""
+"""How far jobs are, many at a time: what a process that watches for all its listeners asks again and again."""
 
 from __future__ import annotations
 
