@@ -86,8 +86,11 @@ def _judge(shape: tuple[int, int], lattice: Lattice, actors: int, sides: tuple[i
     return Cut(*sides, tiles, makespan)
 
 
-def _cost(c: Cut, shape: tuple[int, int], actors: int) -> tuple[float, int]:
-    """Makespan, and up to 3 % more where there are fewer than two chunks an actor: chunks are not equally full."""
+def _cost(c: Cut, shape: tuple[int, int], actors: int) -> tuple[float, int, int]:
+    """Makespan, and up to 3 % more where there are fewer than two chunks an actor: chunks are not equally full.
+
+    Of cuts that cost the same (methods without overlap repeat nothing) the one with the fewest chunks.
+    """
     per_actor = -(-shape[0] // c.height) * -(-shape[1] // c.width) / actors
     unevenness = 1 + 0.03 * max(0.0, 2 - per_actor)
-    return c.makespan * unevenness, c.tiles
+    return c.makespan * unevenness, c.tiles, -c.height * c.width
