@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ipaddress
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPResponse, HTTPSConnection
 from typing import IO, Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 CHUNK = 1 << 20
 ATTEMPTS = 3
@@ -36,6 +38,8 @@ class Access:
     """Ask without credentials."""
     timeout_s: float = 30.0
     """Of a connection and of each read."""
+    public_only: bool = False
+    """Whether hosts must be of the public network, whatever their names say: for addresses that strangers give."""
 
 
 def trusted(url: str) -> bool:
@@ -59,6 +63,29 @@ class _SafeRedirects(HTTPRedirectHandler):
         if _here(newurl) and not _here(req.full_url):
             raise Unavailable(f"{req.full_url} redirects to {newurl}, which is this machine")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+class _PublicConnection(HTTPSConnection):
+    """The name is resolved once, its numbers are looked at, and one of those is connected to."""
+
+    def connect(self) -> None:
+        """See ``HTTPConnection``; a proxy (``_tunnel_host``) is our own choice, and resolves names itself."""
+        if not self._tunnel_host:  # pyright: ignore[reportAttributeAccessIssue]  of http.client, for its subclasses
+            self._create_connection = _public_socket
+        super().connect()
+
+
+def _public_socket(place: tuple[str, int], *timing: Any) -> socket.socket:
+    host, port = place
+    numbers = [info[4][0] for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    if not all(ipaddress.ip_address(str(number).partition("%")[0]).is_global for number in numbers):
+        raise Unavailable(f"{host} is no host of the public network")
+    return socket.create_connection((str(numbers[0]), port), *timing)
+
+
+class _PublicHosts(HTTPSHandler):
+    def https_open(self, req: Request) -> HTTPResponse:
+        return self.do_open(_PublicConnection, req)  # pyright: ignore[reportReturnType]
 
 
 def save(url: str, target: IO[bytes], access: Access, watch: Watch | None = None) -> None:
@@ -96,11 +123,14 @@ def _pour(url: str, target: IO[bytes], access: Access, watch: Watch | None) -> N
 def _http(url: str, access: Access) -> Iterator[tuple[bytes, int | None]]:
     if not trusted(url):
         raise Unavailable(f"{url} is not https")
+    if access.public_only and _here(url):
+        raise Unavailable(f"{url} is this machine")
     request = Request(url, headers={"User-Agent": "swathe"})  # noqa: S310  trusted() has looked at the scheme
     if access.token:
         request.add_unredirected_header("Authorization", f"Bearer {access.token}")
     try:
-        with build_opener(_SafeRedirects).open(request, timeout=access.timeout_s) as answer:
+        more = [_PublicHosts] if access.public_only else []
+        with build_opener(_SafeRedirects, *more).open(request, timeout=access.timeout_s) as answer:
             yield from _body(url, answer)
     except HTTPError as error:
         kind = _Broken if error.code in TRANSIENT else Unavailable

@@ -50,6 +50,8 @@ class ModelHome:
     """Ask S3 without credentials."""
     timeout_s: float = 30.0
     """Of a connection and of each read."""
+    public_only: bool = False
+    """Whether addresses in cards must lead to the public network: where cards come from strangers."""
 
     @property
     def by_hand(self) -> Path:
@@ -241,6 +243,7 @@ def _download(place: Place, home: ModelHome, weights: Weights, watch: Watch | No
         s3_endpoint=home.s3_endpoint,
         s3_anonymous=home.s3_anonymous,
         timeout_s=home.timeout_s,
+        public_only=home.public_only and place.key.startswith("http"),
     )
     try:
         return _into_cache(place, home, weights, access, watch)

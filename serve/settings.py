@@ -120,8 +120,13 @@ class Settings(BaseSettings):
         return ModelHome(
             cache=self.data_dir / "models", offline=self.offline or self.hf_offline, mirror=self.mirror_dir,
             hf_endpoint=self.hf_endpoint, hf_cache=hub, hf_token=self.hf_token, s3_endpoint=self.s3_endpoint,
-            s3_anonymous=self.s3_anonymous,
+            s3_anonymous=self.s3_anonymous, public_only=self.strangers and not self.allow_private_urls,
         )  # fmt: skip
+
+    @property
+    def strangers(self) -> bool:
+        """Whether cards may come from people who must not reach this network."""
+        return False
 
     @property
     def source_folders(self) -> tuple[Path, ...]:
@@ -186,6 +191,11 @@ class ServiceSettings(Settings):
         settings = settings.model_copy(update={"pepper": settings.pepper or kept_pepper(settings.service_dir)})
         _ = settings.network, settings.store, settings.limits
         return settings
+
+    @property
+    def strangers(self) -> bool:
+        """Its users add cards."""
+        return True
 
     @property
     def service_dir(self) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import socket
 import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -279,6 +280,28 @@ def test_a_redirect_from_elsewhere_to_this_machine_is_not_followed():
     for here in ("http://127.0.0.1:8265/api/version", "http://localhost/", "https://[::1]/"):
         with pytest.raises(Unavailable, match="this machine"):
             _SafeRedirects().redirect_request(asked, io.BytesIO(), 302, "", {}, here)
+
+
+@pytest.mark.parametrize("number", ["127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "fd00::1"])
+def test_a_name_that_stands_for_an_inner_host_is_not_connected_to(home, monkeypatch, number):
+    """The listener is there; whoever connected to it would be answered."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.2)
+        place = (number, listener.getsockname()[1])
+        family = socket.AF_INET6 if ":" in number else socket.AF_INET
+        answer = [(family, socket.SOCK_STREAM, 6, "", place)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answer)
+        guarded = replace(home, public_only=True)
+        problem = refused("weights.missing", Weights(uri=f"https://weights.example.org:{place[1]}/net.pt"), guarded)
+        assert "no host of the public network" in problem.detail
+        with pytest.raises(TimeoutError):
+            listener.accept()
+
+
+def test_this_machine_is_no_public_host(origin, home):
+    guarded = replace(home, public_only=True)
+    assert "this machine" in refused("weights.missing", Weights(uri=f"{origin.url}/net.pt"), guarded).detail
+    assert origin.seen == []
 
 
 @pytest.mark.parametrize(
