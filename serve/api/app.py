@@ -19,6 +19,7 @@ from serve.api.front import BODY_BYTES, Front
 from serve.api.health import Health
 from serve.api.meters import Metered, Meters
 from serve.api.service import Service
+from serve.pages import explained
 from serve.problems import install
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def api(desk: Desk, replicas: Replicas | None = None, front: Front | None = None
     app.state.health = Health()
     for module in _ROUTERS:
         app.include_router(module.router)
+    explained(app, "/docs", "openapi.json", "swathe API")
     mount_catalogue(app, app.state.service)
     install(app)
     app.add_exception_handler(ClientDisconnect, _gone)

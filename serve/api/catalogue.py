@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from swathe.user import Caller
 
 MOUNT = "/stac"
-_OPEN = (f"{MOUNT}/api", f"{MOUNT}/api.html")
+_OPEN = re.compile(rf"{MOUNT}/(api|api\.html|api\.html-files/[\w.-]+)")
 """What it can be asked: the same for everybody."""
 
 
@@ -57,7 +58,7 @@ class _Guarded:
         """Raises AccessError, ForbiddenError, BusyError, which the application around it answers."""
         request = Request(scope)
         request.state.route = MOUNT
-        if scope["path"] not in _OPEN and scope["method"] != "OPTIONS":
+        if not _OPEN.fullmatch(scope["path"]) and scope["method"] != "OPTIONS":
             caller = await recognised(request, self._service, presented(request))
             mine = await to_thread.run_sync(_view, self._service, caller)
             root = address(request).removesuffix(MOUNT)

@@ -6,7 +6,6 @@ from html import escape
 from importlib.metadata import version
 
 from fastapi import APIRouter
-from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
@@ -47,9 +46,3 @@ async def landing(request: Request) -> Response:
 async def schema(request: Request) -> Response:
     """This API, as OpenAPI 3.1."""
     return JSONResponse({**described(request.app), "servers": [{"url": address(request)}]})
-
-
-@router.get("/docs", include_in_schema=False)
-async def docs(request: Request) -> Response:
-    """The same for people."""
-    return get_swagger_ui_html(openapi_url=f"{address(request)}/openapi.json", title="swathe API")

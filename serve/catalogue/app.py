@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from pipelines.catalogue.store import Catalogue
+from serve.pages import explained
 from serve.problems import Manners, install
 
 if TYPE_CHECKING:
@@ -68,8 +69,9 @@ def catalogue_app(catalogue: Catalogue, publish: Publish | None = None, front: F
     extensions = _extensions(Queryables(catalogue=catalogue))
     app = FastAPI(
         title=front.title, description=front.description, version=version("swathe"), openapi_url="/api",
-        docs_url="/api.html", redoc_url=None, max_body_size=front.body_bytes,
+        docs_url=None, redoc_url=None, max_body_size=front.body_bytes,
     )  # fmt: skip
+    explained(app, "/api.html", "api", front.title)
     api = StacApi(
         app=app,
         settings=settings,

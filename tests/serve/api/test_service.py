@@ -391,3 +391,14 @@ def test_the_front_page_is_for_people_and_programs(house):
     for link in client.get("/").json()["links"]:
         assert client.get(link["href"]).status_code in {200, 401, 503}, link
     assert "openapi.json" in client.get("/docs").text
+
+
+def test_the_page_that_explains_the_api_needs_nothing_from_elsewhere(house):
+    client = house.client()
+    for page in ("/docs", "/stac/api.html"):
+        text = client.get(page).text
+        files = re.findall(r'(?:src|href)="([^"]+)"', text)
+        assert len(files) == 3
+        assert not [name for name in files if "//" in name]
+        for name in files:
+            assert client.get(f"{page.rpartition('/')[0]}/{name}").status_code == 200, name
