@@ -117,9 +117,14 @@ class Jobs:
         return accepted
 
     def again(self, caller: Caller, id_: str, kept: Kept | None = None) -> Job:
-        """The same wish as a new job of the caller; without its hook, whose secret is not kept with the wish."""
-        wish = asked(self._seen(caller, id_).request)
-        return self.submit(caller, wish.model_copy(update={"hook": None}), kept)
+        """The same wish as a new job of the caller; without its hook, whose secret is not kept with the wish.
+
+        A job of somebody else is repeated outside of its project, and without what is secret in its addresses.
+        """
+        job = self.get(caller, id_)
+        wish = asked(job.request)
+        project = wish.project if rights.owns(caller, job.owner) else None
+        return self.submit(caller, wish.model_copy(update={"hook": None, "project": project}), kept)
 
     # --- looking ---
 

@@ -61,9 +61,11 @@ def _kind(code: str, status: int) -> type[SwatheError]:
 
 
 def _tree(kind: type[SwatheError]) -> Iterator[type[SwatheError]]:
+    """Those that have a name; other rooms have some for their own use."""
     yield kind
     for below in kind.__subclasses__():
-        yield from _tree(below)
+        if below.__module__ == SwatheError.__module__:
+            yield from _tree(below)
 
 
 def _problem(answer: httpx2.Response) -> Mapping[str, Any] | None:

@@ -177,6 +177,7 @@ def test_a_port_lost_on_the_way_is_replaced(tmp_path, monkeypatch):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_gpu_is_shared_by_two_while_a_third_waits(drive, nodes, tmp_path):
     with nodes({"num_cpus": 2}, {"num_cpus": 2, "num_gpus": 1}) as cluster:
         found, _ = drive(

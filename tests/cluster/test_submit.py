@@ -59,6 +59,7 @@ def test_a_failure_gives_its_code_and_is_tried_again_under_another_name(at):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_stopped_job_has_time_for_its_receipts(at):
     sent = submit.submit(request("wait", key="cc33"), at)
     limit = time.monotonic() + 120

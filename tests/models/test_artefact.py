@@ -442,6 +442,7 @@ print(ready.engine, sorted(heavy))
 """
 
 
+@pytest.mark.slow
 def test_the_driver_never_holds_torch(card_of, home, tmp_path):
     from models.load import REQUEST, Request
 
@@ -451,6 +452,7 @@ def test_the_driver_never_holds_torch(card_of, home, tmp_path):
     assert done.stdout.decode().split("\n")[0] == "openvino []"
 
 
+@pytest.mark.slow
 def test_two_who_come_at_once_register_once(card_of, home, tmp_path):
     card, _ = own(card_of, tmp_path / "mine")
     said, ready = [], []

@@ -128,10 +128,14 @@ def scored(card, scene, home, sensors, chunk, batch):
     return found
 
 
+@pytest.fixture(scope="module")
+def whole_scores(card, scene, home, sensors):
+    return scored(card, scene, home, sensors, 512, card.resources.batch)
+
+
 @pytest.mark.parametrize(("chunk", "batch"), [(100, 4), (512, 1), (1000, 7)])
-def test_scores_move_by_a_millionth_at_most(card, scene, home, sensors, chunk, batch):
-    whole = scored(card, scene, home, sensors, 512, card.resources.batch)
-    found = scored(card, scene, home, sensors, chunk, batch)
+def test_scores_move_by_a_millionth_at_most(card, scene, home, sensors, whole_scores, chunk, batch):
+    whole, found = whole_scores, scored(card, scene, home, sensors, chunk, batch)
     assert np.isfinite(whole).any()
     np.testing.assert_allclose(found, whole, rtol=0, atol=1e-6, equal_nan=True)
 
@@ -271,7 +275,9 @@ def env(tmp_path):
     return os.environ | {"SWATHE_DATA_DIR": str(tmp_path / "data")}
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, *(pytest.param(s, marks=pytest.mark.slow) for s in (signal.SIGINT, signal.SIGTERM))]
+)
 def test_a_killed_program_resumes(large, tmp_path, how):
     whole = tmp_path / "whole"
     subprocess.run(command(whole, large, "--local"), env=env(tmp_path), check=True, capture_output=True)

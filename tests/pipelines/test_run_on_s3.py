@@ -333,6 +333,7 @@ def program(server, scene, out):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_killed_program_resumes_there_to_the_same_bytes(go, ndwi, write_scene, s3_server, stored, tmp_path):
     scene = write_scene(tmp_path / "scene.tif", (2000, 2000))
     go(tmp_path / "whole", card=ndwi, inputs=(str(scene),), chunk=512)

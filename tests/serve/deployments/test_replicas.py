@@ -94,6 +94,7 @@ def ask(replicas, model, image, form=Form.TIFF, **changes):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["large", "small"])
 def test_replicas_give_the_bytes_of_this_process(served, settings, cards, image, name):
     replicas, _ = served
@@ -104,6 +105,7 @@ def test_replicas_give_the_bytes_of_this_process(served, settings, cards, image,
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_what_is_wrong_with_a_request_is_our_error(served):
     replicas, _ = served
     for name in ("large", "small"):
@@ -128,6 +130,7 @@ def test_a_model_that_does_not_load_says_why(served, cards, monkeypatch):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.usefixtures("served")
 def test_a_model_that_is_not_there_yet_says_so(cards):
     steward = Steward(lambda: cards, lambda *_: time.sleep(1), ServeStage(reserve=False))

@@ -290,6 +290,18 @@ def test_again_is_a_new_job_without_the_hook(open_front, wish):
         assert {hook.job for hook in hooks.due(c, 100)} & {first.id, second.id} == {first.id}
 
 
+def test_again_by_somebody_else_is_their_own_job_without_the_owner_s_secrets(open_front, wish):
+    front = open_front()
+    owner, other = front.person(), front.person()
+    project = front.desk.projects.add(owner, "maps", shared=True)
+    asked_for = wish(project=project.id)
+    request = {**asked_for.record(), "hook": {"url": "https://a.example/topsecret"}}
+    job = front.job(owner, project=project.id, request=request)
+    second = front.desk.jobs.again(other, job.id)
+    assert (second.owner, second.project) == (other.user.id, None)
+    assert "topsecret" not in json.dumps(second.request)
+
+
 def test_others_see_a_shared_job_without_its_secrets(front):
     owner, other = front.person(), front.person()
     project = front.desk.projects.add(owner, "maps", shared=True)
