@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -129,15 +130,19 @@ def scored(card, scene, home, sensors, chunk, batch):
 
 
 @pytest.fixture(scope="module")
-def whole_scores(card, scene, home, sensors):
-    return scored(card, scene, home, sensors, 512, card.resources.batch)
+def scores(card, scene, home, sensors):
+    return partial(scored, card, scene, home, sensors)
+
+
+@pytest.fixture(scope="module")
+def whole_scores(scores, card):
+    return scores(512, card.resources.batch)
 
 
 @pytest.mark.parametrize(("chunk", "batch"), [(100, 4), (512, 1), (1000, 7)])
-def test_scores_move_by_a_millionth_at_most(card, scene, home, sensors, whole_scores, chunk, batch):
-    whole, found = whole_scores, scored(card, scene, home, sensors, chunk, batch)
-    assert np.isfinite(whole).any()
-    np.testing.assert_allclose(found, whole, rtol=0, atol=1e-6, equal_nan=True)
+def test_scores_move_by_a_millionth_at_most(scores, whole_scores, chunk, batch):
+    assert np.isfinite(whole_scores).any()
+    np.testing.assert_allclose(scores(chunk, batch), whole_scores, rtol=0, atol=1e-6, equal_nan=True)
 
 
 @pytest.mark.parametrize("batch", [1, 7])
