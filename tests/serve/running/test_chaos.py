@@ -4,7 +4,7 @@ import pytest
 
 from tests.serve.running.chaos import chaos, drawn
 
-ROUNDS, SEED = 1, 2
+ROUNDS, SEED = 4, 4
 
 
 @pytest.mark.slow
