@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture(scope="session")
 def real_data():
     """Folder of real imagery, or a skip that says how to have it."""
-    folder = Path(os.environ.get("SWATHE_TEST_DATA", ROOT.parent / "shared" / "data"))
+    folder = Path(os.environ.get("SWATHE_TEST_DATA", ROOT.parent / "shared" / "data")).resolve()
     if not folder.is_dir():
         pytest.skip(f"no real imagery at {folder}; set SWATHE_TEST_DATA")
     return folder

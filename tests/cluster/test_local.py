@@ -35,6 +35,7 @@ def heard_on(processes):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_ray_for_one_program(drive, tmp_path):
     found, stderr = drive(
         f"""

@@ -51,6 +51,7 @@ def test_the_same_run_sent_twice_is_one_job(at):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_failure_gives_its_code_and_is_tried_again_under_another_name(at):
     first = submit.follow(submit.submit(request("fail", key="bb22"), at).id, at, lambda _: None)
     assert (first.status, first.driver_exit_code, first.exit_code) == ("failed", 3, 3)

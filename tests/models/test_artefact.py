@@ -279,6 +279,7 @@ def job_of(home, tmp_path):
 
 
 @needs_torch
+@pytest.mark.slow
 def test_openvino_is_chosen_and_the_record_says_why(card_of, network_of, home, job_of):
     real = np.ones((1, 2, 3, 32, 32), np.float32)
     job, said = job_of(card_of(), real=real)

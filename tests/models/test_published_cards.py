@@ -77,6 +77,7 @@ def per_band(card, figures, names):
 
 
 @pytest.mark.torch
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model_id", "module", "scale"),
     [

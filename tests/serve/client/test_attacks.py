@@ -107,13 +107,13 @@ def test_no_secret_is_told_or_kept(house, owner, image):
     href = f"http://127.0.0.1:{web.server_port}/{image.name}?sig=SIGNATURE"
     made = owner.http.post("/api/jobs", json={**WISH, "inputs": [href], "project": project},
                            headers={"Prefer": "wait=30"}).json()  # fmt: skip
-    web.shutdown()
     assert made["state"] == "done", made
     stranger = Them(house)
     told = [stranger.http.get(f"/api/jobs/{made['id']}{below}") for below in
             ("", "/events", "/logs", "/item", "/files/report.json", "/files/item.json")]  # fmt: skip
     told += [stranger.http.post(f"/api/jobs/{made['id']}/again"), owner.http.get(f"/api/jobs/{owner.job}")]
     told.append(Them(house, Role.ADMIN).http.get("/api/audit"))
+    web.shutdown()
     for answer in told:
         for secret in (owner.key, "SIGNATURE", "HOOKSECRET", str(house.settings.data_dir)):
             assert secret not in answer.text, (answer.url.path, secret)

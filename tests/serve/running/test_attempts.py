@@ -213,6 +213,7 @@ def test_a_job_whose_workers_are_lost_again_and_again_is_given_up(tmp_path, scen
     right_story(world, id_, JobState.FAILED)
 
 
+@pytest.mark.slow
 def test_two_dispatchers_one_works(world, dispatch):
     ids_ = [world.submit() for _ in range(3)]
     first, second = dispatch(world), dispatch(world)

@@ -58,7 +58,7 @@ def test_jobs_of_two_users_share_the_hands(pooled, oracle):
         assert world.digest(id_) == oracle
 
 
-@pytest.mark.parametrize("who", ["hand", "lead"])
+@pytest.mark.parametrize("who", ["hand", pytest.param("lead", marks=pytest.mark.slow)])
 def test_a_killed_one_costs_nothing_but_time(pooled, oracle, who):
     world, pool = pooled
     id_ = world.submit()
