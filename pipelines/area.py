@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +32,8 @@ _FEW = 1 << 20
 """Up to so many pixels it is checked at once that an area holds the centre of any."""
 _MANY = 5000
 """From so many corners on, an area is clipped to the window before it is drawn."""
+_PREPARED = threading.Lock()
+"""A prepared geometry makes its index at the first question, and two threads that ask at once crash GEOS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,11 +282,13 @@ def inside(geometry: BaseGeometry | None, transform: Affine, window: Window) -> 
     """
     if geometry is None:
         return None
-    shapely.prepare(geometry)
     frame = _rectangle(window, transform)
-    if shapely.covers(geometry, frame):
+    with _PREPARED:
+        shapely.prepare(geometry)
+        covers, meets = shapely.covers(geometry, frame), shapely.intersects(geometry, frame)
+    if covers:
         return None
-    if not shapely.intersects(geometry, frame):
+    if not meets:
         return np.zeros((window.height, window.width), bool)
     from rasterio.features import rasterize
 

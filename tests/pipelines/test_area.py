@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 
 import geopandas as gpd
 import numpy as np
@@ -293,3 +295,27 @@ def test_real_training_polygons(real_data):
     assert read_area(str(real_data / "l7_chiapas_labels" / "training_data.shp")).area_km2 == pytest.approx(
         0.631, abs=0.01
     )
+
+
+def test_threads_may_ask_of_one_area_at_once():
+    """In a process of its own: without the lock it ends by SIGSEGV, most of the time."""
+    program = """
+import math, threading
+from affine import Affine
+from shapely import Polygon
+from pipelines.area import inside
+from swathe.window import Window
+start = threading.Barrier(4)
+def ask(area):
+    start.wait()
+    for n in range(20):
+        inside(area, Affine(1, 0, 0, 0, -1, 0), Window(n * 16, n * 16, 64, 64))
+for turn in range(40):
+    round_ = [(500 + 300 * math.cos(a / 3000 * math.tau), -500 + (300 + a % 7) * math.sin(a / 3000 * math.tau))
+              for a in range(3000)]
+    area = Polygon(round_)
+    threads = [threading.Thread(target=ask, args=(area,)) for _ in range(4)]
+    [t.start() for t in threads], [t.join() for t in threads]
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-2000:]
