@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -41,14 +41,15 @@ class Ready:
     """What it reads; None for formulas and eager."""
 
 
-def load(
+def load(  # noqa: PLR0913  two of them are for few callers, by name
     card: ModelCard, home: ModelHome, threads: int, fitted: dict[str, float] | None = None, device: Device = "auto",
-    *, batch: int = 0,
+    *, batch: int = 0, lanes: int = 1,
 ) -> Predictor:  # fmt: skip
     """Load a model for this process: seconds where it is registered, else what ``ensure`` takes first.
 
     ``fitted``: thresholds found from the data, for the formulas that need them. ``batch``: another one than the card's,
-    for an artefact that takes any. Neither torch nor TerraTorch is imported for OpenVINO and ONNX Runtime. Raises what
+    for an artefact that takes any. ``lanes``: batches that may run side by side, where the engine can (``lanes_of``);
+    they share the threads. Neither torch nor TerraTorch is imported for OpenVINO and ONNX Runtime. Raises what
     ``ensure`` raises, and ``ModelError``.
     """
     if card.adapter == "formula":
@@ -63,7 +64,7 @@ def load(
         from models.adapted import open_file
 
         return open_file(card, ready.engine, ready.artefact.path, setup)
-    return open_graph(ready.engine, ready.artefact.path, setup)
+    return open_graph(ready.engine, ready.artefact.path, replace(setup, lanes=max(1, min(lanes, threads))))
 
 
 def ensure(

@@ -45,3 +45,12 @@ class Predictor(Protocol):
         caller has done with it before the next call.
         """
         ...
+
+
+def lanes_of(predict: Predictor) -> tuple[Predictor, ...]:
+    """Predictors of the same network that may be called side by side, each by one thread at a time.
+
+    Two batches on a thread each take less time than one after the other on two: no thread waits for the other one,
+    which somebody who reads may just have pushed aside.
+    """
+    return getattr(predict, "lanes", None) or (predict,)

@@ -178,7 +178,10 @@ def _carried_out(order: Order, whole: Chunk, predict: Predictor, layer: LayerSpe
     def area(window: Window) -> Any:
         return inside(work.area, work.transform, window)
 
-    with closing(order.reader()) as reader, closing(process(whole, work, reader.read, predict, area, tally)) as blocks:
+    with (
+        closing(order.reader()) as reader,
+        closing(process(whole, work, reader.read, predict, area, tally, grain=reader.grain)) as blocks,
+    ):
         for block in blocks:
             rows = slice(block.row, block.row + block.data.shape[1])
             for name, array in quantise(block.data, block.mask, layer).items():

@@ -1,9 +1,10 @@
 """The heart: one chunk from pixels to blended predictions, in strips that march down it.
 
 Every driver (the plain loop, Ray Data, a request) calls :func:`process`, so they give the same pixels.
-Memory is two strips (one row of tiles high, one chunk wide), whatever the area.
+Memory is two strips (one row of tiles high, one chunk wide), whatever the area; where imagery comes in blocks over a
+network, pieces of it and the predictions of a few strips (``pipelines.pieces``).
 
-    read      strip of imagery, one row of tiles high      (a thread ahead)
+    read      strip of imagery, one row of tiles high, or a piece of a few      (a thread ahead)
     tiles     those that hold a wanted pixel, in batches of fixed size that run on across strips
     across    tiles of a row are blended into one strip
     down      the strip's upper ramp is blended with the lower ramp of the one before, and rows are given out
@@ -12,17 +13,19 @@ Memory is two strips (one row of tiles high, one chunk wide), whatever the area.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.predictor import Predictor
-from models.prepare import fill_units, gain_and_bias
+from models.prepare import gain_and_bias
 from pipelines.ahead import ahead
-from swathe.errors import ModelError, ReadError, SwatheError
+from pipelines.batches import Batches, Blend, Floats, Loaded, Tally
+from pipelines.pieces import Grain, Piece, groups, hull
+from swathe.errors import ReadError
 from swathe.lattice import Chunk, Tile, ramp
 from swathe.plan import Work
 from swathe.raster import Raster, Stack
@@ -30,106 +33,64 @@ from swathe.window import Window
 
 Read = Callable[[Window], Stack]
 Inside = Callable[[Window], NDArray[np.bool_] | None]
-Floats = NDArray[np.float32]
 PATIENCE = 8
 """Tiles that may be lost one after the other before the rest of a chunk is not tried."""
 
 
-@dataclass(slots=True)
-class Tally:
-    """What became of a chunk's tiles and where the time went; filled while it runs."""
-
-    tiles: int = 0
-    """Forwards of the network."""
-    skipped: int = 0
-    """Tiles without a wanted pixel."""
-    failed: list[dict[str, object]] = field(default_factory=list)
-    """Tiles lost: row, col, problem."""
-    lost_running: int = 0
-    """Tiles whose imagery was lost one after the other; PATIENCE of them and the chunk is given up."""
-    wanted: int = 0
-    """Valid pixels inside the area."""
-    lost: int = 0
-    """Wanted pixels without a value."""
-    read_s: float = 0.0
-    """Reading, in the reader's thread."""
-    predict_s: float = 0.0
-    """In the network."""
-    blend_s: float = 0.0
-    """Cutting out and normalising tiles, and blending their results."""
-
-    def fail(self, tile: Tile, error: SwatheError) -> None:
-        """Note a lost tile."""
-        self.failed.append({"row": tile.row, "col": tile.col, "error": error.problem.line()})
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Strip:
-    """One row of tiles, as read."""
-
-    tiles: tuple[Tile, ...]
-    """Those to predict, left to right."""
-    window: Window
-    """All tiles of the row, in cells of the output grid."""
-    stack: Stack
-    """Their pixels. They become model units tile by tile: a whole strip of those would be twice as large."""
-    scaling: tuple[Floats, Floats]
-    """Gain and bias per band that do so."""
-    wanted: NDArray[np.bool_]
-    """(h, w) cells that should get a value."""
-
-
-@dataclass(slots=True)
-class Blend:
-    """Predictions of one row of tiles, blended across."""
-
-    window: Window
-    """All tiles of the row, in cells of the output grid."""
-    wanted: NDArray[np.bool_]
-    """(h, w) cells that should get a value."""
-    sums: NDArray[np.float32]
-    """(K, h, w) weighted sums."""
-    weight: NDArray[np.float32]
-    """(w,) sums of weights across; 0 where no tile was predicted."""
-    pending: int
-    """Tiles still to come."""
-
-
-def process(
-    chunk: Chunk, work: Work, read: Read, predict: Predictor, inside: Inside, tally: Tally | None = None
+def process(  # noqa: PLR0913  what is done, and with what
+    chunk: Chunk,
+    work: Work,
+    read: Read,
+    predict: Predictor,
+    inside: Inside,
+    tally: Tally | None = None,
+    *,
+    grain: Grain | None = None,
 ) -> Generator[Raster]:
     """Give the chunk's rows from top to bottom, as blocks of blended predictions on the output grid.
 
     A pixel's value depends on the tiles that cover it and on nothing else. Lost tiles weigh nothing and are
-    listed in ``tally``; pixels that only they covered are masked out and counted as lost.
+    listed in ``tally``; pixels that only they covered are masked out and counted as lost. ``grain``: the blocks in
+    which imagery comes, whose order is followed.
     """
     tally = tally if tally is not None else Tally()
     # Closed by hand: after an interruption its traceback would keep the thread reading, while files are closed.
-    with closing(ahead(_strips(chunk, work, read, inside, tally))) as read_ahead:
-        yield from _down(_across(read_ahead, work, predict, tally), chunk, work, tally)
+    with (
+        closing(ahead(_loaded(chunk, work, read, inside, tally, grain))) as read_ahead,
+        closing(Batches(work, predict, tally)) as batches,
+    ):
+        yield from _down(_across(read_ahead, batches), chunk, work, tally)
 
 
 # --- read -----------------------------------------------------------------------------------------------------------
 
 
-def strips(chunk: Chunk, work: Work) -> Iterator[Window]:
-    """What is read for a chunk, in this order, in cells of the output grid."""
-    return (_hull(row) for row in work.lattice.over(chunk.window))
+def _loaded(
+    chunk: Chunk, work: Work, read: Read, inside: Inside, tally: Tally, grain: Grain | None
+) -> Iterator[Loaded]:
+    """Read piece after piece; runs in the reader's thread."""
+    for rows, pieces in groups(chunk, work, grain):
+        blends = tuple(Blend.of(row, work) for row in rows)
+        for n, piece in enumerate(pieces):
+            started = time.perf_counter()
+            stack, lost = _read_or_salvage(piece, work, read, tally)
+            wanted = _wanted(stack, piece.window, chunk, work, inside)
+            tiles = tuple(
+                _chosen(row, blend, lost, wanted, piece.window, tally)
+                for row, blend in zip(piece.rows, blends, strict=True)
+            )
+            tally.read_s += time.perf_counter() - started
+            dropped = tuple(len(row) - len(kept) for row, kept in zip(piece.rows, tiles, strict=True))
+            scaling = gain_and_bias(stack, work.card.input)
+            yield Loaded(tiles, dropped, blends, n == 0, piece.window, stack, scaling)
 
 
-def _strips(chunk: Chunk, work: Work, read: Read, inside: Inside, tally: Tally) -> Iterator[Strip]:
-    """Read row after row of tiles; runs in the reader's thread."""
-    for row in work.lattice.over(chunk.window):
-        started = time.perf_counter()
-        strip = _strip(row, chunk, work, read, inside, tally)
-        tally.read_s += time.perf_counter() - started
-        yield strip
-
-
-def _strip(row: list[Tile], chunk: Chunk, work: Work, read: Read, inside: Inside, tally: Tally) -> Strip:
-    window = _hull(row)
-    stack, lost = _read_or_salvage(row, window, work, read, tally)
-    wanted = _wanted(stack, window, chunk, work, inside)
+def _chosen(
+    row: tuple[Tile, ...], blend: Blend, lost: frozenset[Tile], wanted: NDArray[np.bool_], window: Window, tally: Tally
+) -> tuple[Tile, ...]:
+    """Tiles of a row that hold a wanted cell; what is wanted is noted for the row."""
+    part = hull(row)
+    blend.wanted[part.within(blend.window)] |= wanted[part.within(window)]
     tiles = []
     for tile in row:
         if tile in lost:
@@ -138,39 +99,32 @@ def _strip(row: list[Tile], chunk: Chunk, work: Work, read: Read, inside: Inside
             tiles.append(tile)
         else:
             tally.skipped += 1
-    return Strip(tuple(tiles), window, stack, gain_and_bias(stack, work.card.input), wanted)
+    return tuple(tiles)
 
 
-def _hull(row: list[Tile]) -> Window:
-    first, last = row[0].window, row[-1].window
-    return Window(first.row, first.col, first.height, last.right - first.col)
-
-
-def _read_or_salvage(
-    row: list[Tile], window: Window, work: Work, read: Read, tally: Tally
-) -> tuple[Stack, frozenset[Tile]]:
-    """The strip in one read; where that is lost, tile by tile, so that one bad block costs one tile."""
+def _read_or_salvage(piece: Piece, work: Work, read: Read, tally: Tally) -> tuple[Stack, frozenset[Tile]]:
+    """The piece in one read; where that is lost, tile by tile, so that one bad block costs one tile."""
     try:
         if tally.lost_running < PATIENCE:
-            return read(work.pixels_of(window)), frozenset()
+            return read(work.pixels_of(piece.window)), frozenset()
     except ReadError:
         pass
-    return _salvage(row, window, work, read, tally)
+    return _salvage(piece, work, read, tally)
 
 
-def _salvage(row: list[Tile], window: Window, work: Work, read: Read, tally: Tally) -> tuple[Stack, frozenset[Tile]]:
+def _salvage(piece: Piece, work: Work, read: Read, tally: Tally) -> tuple[Stack, frozenset[Tile]]:
     lost: set[Tile] = set()
     whole: Stack | None = None
-    for tile in row:
+    for tile in (tile for row in piece.rows for tile in row):
         stack = _tile_or_none(tile, work, read, tally)
         if stack is None:
             lost.add(tile)
             continue
-        whole = whole or _blank(stack, work.pixels_of(window))
-        rows, cols = work.pixels_of(tile.window).within(work.pixels_of(window))
+        whole = whole or _blank(stack, work.pixels_of(piece.window))
+        rows, cols = work.pixels_of(tile.window).within(work.pixels_of(piece.window))
         whole.data[:, :, rows, cols] = stack.data
         whole.mask[:, rows, cols] = stack.mask
-    return whole or _nothing(work, work.pixels_of(window)), frozenset(lost)
+    return whole or _nothing(work, work.pixels_of(piece.window)), frozenset(lost)
 
 
 def _tile_or_none(tile: Tile, work: Work, read: Read, tally: Tally) -> Stack | None:
@@ -207,7 +161,7 @@ def _nothing(work: Work, window: Window) -> Stack:
 
 
 def _wanted(stack: Stack, window: Window, chunk: Chunk, work: Work, inside: Inside) -> NDArray[np.bool_]:
-    """(h, w) cells of the strip that lie in chunk and area and have valid imagery (any, where a cell is a patch)."""
+    """(h, w) cells of a piece that lie in chunk and area and have valid imagery (any, where a cell is a patch)."""
     valid, s = stack.valid, work.stride
     if s > 1:
         valid = np.logical_or.reduce(valid.reshape(window.height, s, window.width, s), axis=(1, 3))
@@ -226,25 +180,20 @@ def _wanted(stack: Stack, window: Window, chunk: Chunk, work: Work, inside: Insi
 # --- predict and blend across ---------------------------------------------------------------------------------------
 
 
-def _across(strips: Iterator[Strip], work: Work, predict: Predictor, tally: Tally) -> Iterator[Blend]:
+def _across(pieces: Iterator[Loaded], batches: Batches) -> Iterator[Blend]:
     """Run all tiles in batches of fixed size and blend each row; rows come out whole and in order."""
-    batch = _Batch(work, predict, tally)
-    waiting: list[Blend] = []
-    for strip in strips:
-        blend = _empty_blend(strip, work)
-        waiting.append(blend)
-        for tile in strip.tiles:
-            batch.add(tile, strip, blend)
+    waiting: deque[Blend] = deque()
+    for piece in pieces:
+        if piece.starts:
+            waiting.extend(piece.blends)
+        for tiles, dropped, blend in zip(piece.rows, piece.dropped, piece.blends, strict=True):
+            blend.pending -= dropped
+            for tile in tiles:
+                batches.add(tile, piece, blend)
         while waiting and not waiting[0].pending:
-            yield _without_gaps(waiting.pop(0))
-    batch.flush()
+            yield _without_gaps(waiting.popleft())
+    batches.finish()
     yield from map(_without_gaps, waiting)
-
-
-def _empty_blend(strip: Strip, work: Work) -> Blend:
-    h, w = strip.window.height, strip.window.width
-    sums = np.empty((work.card.output.depth, h, w if strip.tiles else 0), np.float32)
-    return Blend(strip.window, strip.wanted, sums, np.zeros(w, np.float32), len(strip.tiles))
 
 
 def _without_gaps(blend: Blend) -> Blend:
@@ -253,92 +202,6 @@ def _without_gaps(blend: Blend) -> Blend:
     if blend.sums.size and gaps.any():
         blend.sums[..., gaps] = 0
     return blend
-
-
-class _Batch:
-    """Collects tiles from one strip after another until the network's batch is full."""
-
-    def __init__(self, work: Work, predict: Predictor, tally: Tally) -> None:
-        eats, size = work.card.input, work.card.resources.batch
-        self.buffer = np.zeros((size, eats.times, len(eats.bands), eats.chip, eats.chip), np.float32)
-        self.slots: list[tuple[Tile, Blend]] = []
-        self.work, self.predict, self.tally = work, predict, tally
-        self.rise = ramp(work.lattice.cols.overlap)
-
-    def add(self, tile: Tile, strip: Strip, blend: Blend) -> None:
-        started = time.perf_counter()
-        col = (tile.window.col - strip.window.col) * self.work.stride
-        cols = slice(col, col + self.buffer.shape[-1])
-        stack, into = strip.stack, self.buffer[len(self.slots)]
-        fill_units(into, stack.data[..., cols], stack.mask[..., cols], strip.scaling)
-        self.slots.append((tile, blend))
-        self.tally.blend_s += time.perf_counter() - started
-        if len(self.slots) == len(self.buffer):
-            self.flush()
-
-    def flush(self) -> None:
-        """Predict what was collected; the empty places of the last batch hold zeros."""
-        if not self.slots:
-            return
-        self.buffer[len(self.slots) :] = 0
-        outputs = self._run(self.buffer)
-        if outputs is None:
-            self._one_by_one()
-        else:
-            for (tile, blend), output in zip(self.slots, outputs, strict=False):
-                self._place(tile, blend, output)
-        self.slots.clear()
-
-    def _run(self, tiles: NDArray[np.float32]) -> NDArray[np.float32] | None:
-        started = time.perf_counter()
-        try:
-            outputs = self.predict(tiles)
-        except ModelError:
-            return None
-        finally:
-            self.tally.predict_s += time.perf_counter() - started
-        # One sum finds any NaN or infinity; only then is it worth asking which tile it was.
-        return outputs if np.isfinite(outputs[: len(self.slots)].sum()) else None
-
-    def _one_by_one(self) -> None:
-        """A batch failed: find out which of its tiles are to blame, so that the others are kept."""
-        for index, (tile, blend) in enumerate(self.slots):
-            try:
-                output = self._alone(index)
-            except ModelError as error:
-                self.tally.fail(tile, error)
-                blend.pending -= 1
-            else:
-                self._place(tile, blend, output)
-
-    def _alone(self, index: int) -> NDArray[np.float32]:
-        alone = np.zeros_like(self.buffer)
-        alone[0] = self.buffer[index]
-        output = self.predict(alone)[0]
-        if not np.isfinite(output).all():
-            raise ModelError("the model gave values that are not finite", code="model.not_finite")
-        return output
-
-    def _place(self, tile: Tile, blend: Blend, output: NDArray[np.float32]) -> None:
-        """Add a tile to its row, left neighbour first: ramp, core, ramp."""
-        started = time.perf_counter()
-        col, side, o = tile.window.col - blend.window.col, tile.window.width, len(self.rise)
-        right = col + side
-        sums, weight = blend.sums, blend.weight
-        if o:
-            left = sums[..., col : col + o]
-            if weight[col]:  # the left neighbour is there
-                left += output[..., :o] * self.rise
-            else:
-                np.multiply(output[..., :o], self.rise, out=left)
-            sums[..., right - o : right] = output[..., side - o :] * self.rise[::-1]
-            weight[col : col + o] += self.rise
-            weight[right - o : right] = self.rise[::-1]
-        sums[..., col + o : right - o] = output[..., o : side - o]
-        weight[col + o : right - o] = 1
-        blend.pending -= 1
-        self.tally.tiles += 1
-        self.tally.blend_s += time.perf_counter() - started
 
 
 # --- blend down -----------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.gdal import Access
+from pipelines.pieces import Grain
 from pipelines.power import convert
 from pipelines.read import Reader, strip_cache_mb
 from swathe.imagery import Imagery
@@ -36,6 +37,11 @@ class WindowReader(Protocol):
         """The pixels of a window of the imagery. Raises ReadError."""
         ...
 
+    @property
+    def grain(self) -> Grain | None:
+        """Blocks in which imagery comes; None: strip after strip is as good."""
+        ...
+
     def ahead(self, windows: Iterable[Window]) -> None:
         """What will be read next."""
         ...
@@ -55,6 +61,8 @@ class WindowReader(Protocol):
 
 class FileReader:
     """Files on one grid."""
+
+    grain = None
 
     def __init__(self, imagery: Imagery, access: Access, network: Network | None) -> None:
         """Prepare to read."""
@@ -99,6 +107,7 @@ class SceneReader:
         self._reader = MosaicReader(mosaic, self._opener, THREADS, cache_mb)
         self.read = self._reader.read
         self.ahead = self._reader.ahead
+        self.grain = self._reader.grain
         self._before = self._counted()
         self._lost: set[Loss] = set()
 
@@ -155,7 +164,7 @@ def kept_mb(work: Work, widest: int) -> int:
 
 
 def shelf_mb(mosaic: Mosaic, width: int, chip: int) -> int:
-    """Finished blocks in MiB: two rows of them under a chunk, and as many read ahead."""
+    """Finished blocks in MiB: two rows of them under a chunk and what is being read, and a row and a half ahead."""
     across = math.ceil((width + 2 * chip) / BLOCK) + 1
     block = BLOCK * BLOCK * len(mosaic.slots) * (4 * len(mosaic.bands) + 1 + 2 + 2)
-    return max(64, math.ceil(4 * across * block / (1 << 20)))
+    return max(64, math.ceil(4 * (across + 1) * block / (1 << 20)))

@@ -23,7 +23,8 @@ from pipelines.ahead import Behind
 from pipelines.area import inside
 from pipelines.gdal import Access
 from pipelines.ledger import MAX_ATTEMPTS, Receipt
-from pipelines.process import Tally, process, strips
+from pipelines.pieces import windows
+from pipelines.process import Tally, process
 from pipelines.products.layer import Kind, layer_of
 from pipelines.products.parts import PartWriter
 from pipelines.products.shapes import ShapeRules
@@ -37,6 +38,9 @@ from swathe.mosaic import Mosaic
 from swathe.plan import Work
 from swathe.raster import Raster
 from swathe.window import Window
+
+LANES = 2
+"""Batches side by side where a worker has several threads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ class ChunkWorker:
             order.work.card, probabilities=order.work.products.probabilities, observations=order.observed
         )
         started = time.perf_counter()
-        self.predict = predict or load(order.work.card, order.home, order.threads, order.fitted)
+        self.predict = predict or load(order.work.card, order.home, order.threads, order.fitted, lanes=LANES)
         if self.spec.kind is Kind.CLASSES:
             import scipy.sparse.csgraph  # noqa: F401  for tracing: half a second, and here nobody waits for a chunk
         self.load_s = time.perf_counter() - started
@@ -123,8 +127,10 @@ class ChunkWorker:
         name = f"{attempt}-{os.getpid()}"
         writer = PartWriter(self.room, chunk, self.spec, grid=work.grid, rules=self.order.rules(), attempt=name)
         with clock.around(writer), Behind[Raster](clock.timed(self._written_by(writer))) as behind:
-            self.reader.ahead(work.pixels_of(window) for window in strips(chunk, work))
-            with closing(process(chunk, work, self.reader.read, self.predict, self._inside, tally)) as blocks:
+            grain = self.reader.grain
+            self.reader.ahead(work.pixels_of(window) for window in windows(chunk, work, grain))
+            found = process(chunk, work, self.reader.read, self.predict, self._inside, tally, grain=grain)
+            with closing(found) as blocks:
                 for block in blocks:
                     behind.put(block)
                     self._progress(chunk, block)

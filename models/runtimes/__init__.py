@@ -40,6 +40,8 @@ class Setup:
     """cpu or cuda."""
     sha256: str = ""
     """Of the weights; goes into ``RuntimeInfo``."""
+    lanes: int = 1
+    """Batches that may run side by side, each with its share of the threads. Only OpenVINO does."""
 
 
 def setup_of(card: ModelCard, threads: int = 1, device: str = "cpu", sha256: str = "", batch: int = 0) -> Setup:

@@ -85,8 +85,13 @@ class TiffFile:
         return self.masks[0] is not None or self.facts.alpha is not None
 
     def read(self, level: Level, indexes: Sequence[int], window: Window) -> NDArray[np.generic]:
-        """(n, h, w); see ``PixelSource.read``."""
+        """(n, h, w); see ``PixelSource.read``. Not to be written to: what lies in one block is no copy of it."""
         blocks = self.blocks(level, level.cells(window, indexes))
+        if len(blocks) == len(indexes) == 1:
+            (plane, row, col), block = next(iter(blocks.items()))
+            cell = Window(row * level.directory.block[0], col * level.directory.block[1], *block.shape[1:])
+            band = 0 if level.directory.planes > 1 else indexes[0] - 1
+            return block[(slice(band, band + 1), *window.within(cell))]
         dtype = next(iter(blocks.values())).dtype
         out = np.empty((len(indexes), window.height, window.width), dtype)
         height, width = level.directory.block

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Sequence
+from typing import Any, Protocol, Self
 
 from rasterio.abc import FileContainer
 
 from pipelines.blocks.limits import MIB
 from swathe.source import Auth
-
-if TYPE_CHECKING:
-    from pipelines.remote.fetch import Fetcher
 
 PAGE = 1 << 18
 """Bytes of a page."""
@@ -20,11 +18,20 @@ _AHEAD = 16
 _KEPT = 32 * MIB
 
 
+class Ranges(Protocol):
+    """Whoever brings bytes: ``Fetcher``, or a store of our own."""
+
+    def ranges(self, href: str, spans: Sequence[tuple[int, int]], auth: Auth) -> list[bytes]:
+        """Of one file, in the order asked for."""
+        ...
+
+
 class PagedFile:
     """Used by one thread at a time. A page that cannot be had ends the file, and ``lost`` says why."""
 
-    def __init__(self, fetcher: Fetcher, href: str, auth: Auth, size: int) -> None:
-        """Fetches nothing yet."""
+    def __init__(self, fetcher: Ranges, href: str, auth: Auth, size: int, *, kept: int = _KEPT) -> None:
+        """``kept``: bytes of pages, at most. Fetches nothing yet."""
+        self._kept = kept
         self._fetcher, self._href, self._auth = fetcher, href, auth
         self.size = size
         self.lost: Exception | None = None
@@ -62,7 +69,7 @@ class PagedFile:
         self._pages.update(zip(missing, found, strict=True))
 
     def _trim(self) -> None:
-        while len(self._pages) * PAGE > _KEPT:
+        while len(self._pages) * PAGE > self._kept:
             self._pages.popitem(last=False)
 
     def seek(self, offset: int, whence: int = 0) -> int:

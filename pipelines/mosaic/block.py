@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.mosaic.observe import Observer, Sight, together
+from pipelines.mosaic.observe import Observer, Seen, Sight, together, unseen
 from swathe.errors import ImageryError, ReadError
 from swathe.mosaic import BLOCK, Composite
 from swathe.scene import Asset, Scene
@@ -30,7 +30,7 @@ class Loss(NamedTuple):
     asset: str
     """Name of the band or mask."""
     block: tuple[int, int]
-    """(row, col) of the anchored block, in blocks."""
+    """(row, col) of the block, in blocks."""
     reason: str
     """What was said."""
 
@@ -40,7 +40,7 @@ class Block:
     """A block of one date, finished."""
 
     window: Window
-    """Its pixels on the frame: the part of an anchored block that the output grid has."""
+    """Its pixels on the frame: the part of a block that the output grid has."""
     data: NDArray[np.generic]
     """(C, h, w); 0 where the mask is False."""
     mask: NDArray[np.bool_]
@@ -81,13 +81,16 @@ class Manner:
 class Seat:
     """One block's view of its scenes: what is lost is noted here, or raised."""
 
-    def __init__(self, observer: Observer, manner: Manner, window: Window) -> None:
-        """Of a window inside one anchored block."""
+    def __init__(
+        self, observer: Observer, manner: Manner, window: Window, place: tuple[int, int] | None = None
+    ) -> None:
+        """Of a window inside one block, whose ``place`` is (row, col) in blocks; None: that of an anchored one."""
         self._observer = observer
         self.manner = manner
         self.window = window
         self.shape = window.height, window.width
         self.lost: list[Loss] = []
+        self._place = place or (window.row // BLOCK, window.col // BLOCK)
 
     def over(self, scenes: Sequence[Scene]) -> list[Scene]:
         """Those that lie over the block."""
@@ -102,24 +105,18 @@ class Seat:
             lambda: self._observer.sight(scene, self.window, far=far),
         )
 
-    def bands(
-        self, scene: Scene, several: slice, dtype: np.dtype[np.generic]
-    ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-        """(C, h, w) numbers of some of its bands, and where they are valid: nowhere for one that is lost."""
+    def bands(self, scene: Scene, several: slice, dtype: np.dtype[np.generic]) -> list[Seen]:
+        """Numbers of some of its bands, and where they are valid: nowhere for one that is lost."""
         assets = scene.bands[several]
-        data = np.zeros((len(assets), *self.shape), dtype)
-        valid = np.zeros(data.shape, bool)
+        found = [unseen(self.shape, dtype)] * len(assets)
         for group in together(assets):
             read = self._try(scene, group[0], lambda g=group: self._numbers(g, dtype))
             if read is not None:
-                for asset, band, ok in zip(group, *read, strict=True):
-                    place = assets.index(asset)
-                    data[place], valid[place] = band, ok
-        return data, valid
+                for asset, seen in zip(group, read, strict=True):
+                    found[assets.index(asset)] = seen
+        return found
 
-    def _numbers(
-        self, assets: Sequence[Asset], dtype: np.dtype[np.generic]
-    ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    def _numbers(self, assets: Sequence[Asset], dtype: np.dtype[np.generic]) -> list[Seen]:
         return self._observer.bands(assets, self.window, dtype, physical=self.manner.physical)
 
     def expect(self, scenes: Sequence[Scene], several: slice = slice(None)) -> None:
@@ -149,8 +146,7 @@ class Seat:
                 raise
             if not self.manner.tolerant:
                 raise _as_lost(error) from error
-            place = self.window.row // BLOCK, self.window.col // BLOCK
-            self.lost.append(Loss(scene.id, asset.name, place, error.detail))
+            self.lost.append(Loss(scene.id, asset.name, self._place, error.detail))
             return None
 
 

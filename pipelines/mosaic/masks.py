@@ -50,14 +50,18 @@ def states(codes: NDArray[np.generic], valid: NDArray[np.bool_], mask: SourceMas
     Raises ImageryError (``mask.word``) for a word that is none, and (``mask.type``) for numbers that are no codes.
     """
     if codes.dtype.kind not in "iub":
-        raise ImageryError(
-            f"a mask of type {codes.dtype} holds no {mask.rule.value} codes",
-            code="mask.type",
-            hint="name the right asset in the source card's mask",
-        )
+        raise _no_codes(codes, mask.rule)
     found = table(mask.rule, mask.drop)[codes.astype(np.uint16, copy=False)]
     found[~valid] = NOTHING
     return found
+
+
+def _no_codes(codes: NDArray[np.generic], rule: MaskRule) -> ImageryError:
+    return ImageryError(
+        f"a mask of type {codes.dtype} holds no {rule.value} codes",
+        code="mask.type",
+        hint="name the right asset in the source card's mask",
+    )
 
 
 @cache
@@ -73,6 +77,23 @@ def table(rule: MaskRule, drop: tuple[str, ...]) -> NDArray[np.uint8]:
     for word in sorted(set(drop) - {"nodata"}, key=NEAR.__contains__):
         found[_means(rule, word)] = CLOUDY if word in NEAR else DROPPED
     return found
+
+
+def says(codes: NDArray[np.generic], rule: MaskRule, words: tuple[str, ...]) -> NDArray[np.bool_]:
+    """(h, w) where the numbers of a mask say one of these words. Raises ImageryError (``mask.type``)."""
+    if codes.dtype.kind not in "iub":
+        raise _no_codes(codes, rule)
+    return _said(rule, words)[codes.astype(np.uint16, copy=False)]
+
+
+@cache
+def _said(rule: MaskRule, words: tuple[str, ...]) -> NDArray[np.bool_]:
+    return np.logical_or.reduce([_means(rule, word) for word in words])
+
+
+def knows(rule: MaskRule, word: str) -> bool:
+    """Whether masks of this rule can say it."""
+    return word in CODES.get(rule, {}) or word in BITS.get(rule, {})
 
 
 def _means(rule: MaskRule, word: str) -> NDArray[np.bool_]:

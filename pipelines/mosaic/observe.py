@@ -108,24 +108,31 @@ class Observer:
     def states(self, scene: Scene, window: Window) -> NDArray[np.uint8]:
         """(h, w) state of each pixel of a window, as a mask says it; see ``masks``. Raises ReadError, ImageryError."""
         assert self.mask is not None
+        codes, valid = self.codes(scene, window)
+        return masks.states(codes, valid, self.mask)
+
+    def codes(self, scene: Scene, window: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+        """(h, w) numbers of a scene's mask on a window, and where it has any. Raises ReadError, ImageryError."""
         if scene.mask is None:
             return self._classified(scene, window)
         read = read_onto(self._mask_view(scene.mask), self._frame, window)
         if read is None:
-            return np.zeros((window.height, window.width), np.uint8)
-        return masks.states(read[0][0], read[1], self.mask)
+            shape = window.height, window.width
+            return np.zeros(shape, np.uint8), np.zeros(shape, bool)
+        return read[0][0], read[1]
 
-    def _classified(self, scene: Scene, window: Window) -> NDArray[np.uint8]:
-        """As ``states``, where a network makes the mask."""
+    def _classified(self, scene: Scene, window: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+        """As ``codes``, where a network makes the mask."""
         assert self.mask is not None
         assert self._classifier is not None
 
         def looked_at(patch: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
             expect_resolution(self._frame.ground_m(patch))
-            return self.bands(scene.looks, patch, np.dtype(np.float32), physical=True)
+            bands = self.bands(scene.looks, patch, np.dtype(np.float32), physical=True)
+            return np.stack([numbers for numbers, _ in bands]), np.stack([valid for _, valid in bands])
 
         codes = self._classifier.codes(_name(scene), window, looked_at)
-        return masks.states(codes, np.ones(codes.shape, bool), self.mask)
+        return codes, np.ones(codes.shape, bool)
 
     def _mask_view(self, asset: Asset) -> View:
         """Masks are codes: between two of them lies nothing."""
@@ -148,22 +155,33 @@ class Observer:
 
     def bands(
         self, assets: Sequence[Asset], window: Window, dtype: np.dtype[np.generic], *, physical: bool
-    ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-        """(C, h, w) numbers of some bands of one scene in ``dtype``, and (C, h, w) where they are valid.
+    ) -> list[Seen]:
+        """Numbers of some bands of one scene in ``dtype``, and where they are valid; not to be written to.
 
         ``physical``: scaled and shifted as each asset says. Raises ReadError.
         """
-        data = np.zeros((len(assets), window.height, window.width), dtype)
-        valid = np.zeros(data.shape, bool)
+        found = [unseen((window.height, window.width), dtype)] * len(assets)
         for group in together(assets):
             read = read_onto(self.view(group), self._frame, window)
             if read is None:
                 continue
             for asset, band in zip(group, read[0], strict=True):
-                place = assets.index(asset)
-                data[place] = band.astype(np.float64) * asset.scale + asset.offset if physical else _fitted(band, dtype)
-                valid[place] = read[1]
-        return data, valid
+                numbers = (
+                    (band.astype(np.float64) * asset.scale + asset.offset).astype(dtype)
+                    if physical
+                    else _fitted(band, dtype)
+                )
+                found[assets.index(asset)] = numbers, read[1]
+        return found
+
+
+Seen = tuple[NDArray[np.generic], NDArray[np.bool_]]
+"""(h, w) numbers of a band, and (h, w) where they are valid."""
+
+
+def unseen(shape: tuple[int, int], dtype: np.dtype[np.generic]) -> Seen:
+    """A band of which nothing is known."""
+    return np.zeros(shape, dtype), np.zeros(shape, bool)
 
 
 def _name(scene: Scene) -> str:

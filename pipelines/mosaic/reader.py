@@ -1,4 +1,4 @@
-"""The reader of searched imagery: windows of the output grid, put together from anchored blocks."""
+"""The reader of searched imagery: windows of the output grid, put together from blocks."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.mosaic.block import Block, Loss, Manner, Seat
+from pipelines.mosaic.cells import first_cell
 from pipelines.mosaic.frame import Frame
 from pipelines.mosaic.join import counted, join
 from pipelines.mosaic.observe import Observer
 from pipelines.mosaic.shelf import Key, Shelf
+from pipelines.pieces import Grain
 from pipelines.power import converted
 from swathe.errors import ImageryError, ReadError, SwatheError
 from swathe.mosaic import BLOCK, Composite, Mosaic
@@ -34,9 +36,9 @@ _COUNTS = 32
 class MosaicReader:
     """Reads windows of one :class:`Mosaic`. Blocks are made by a few threads and kept up to a bound.
 
-    Memory: ``cache_mb`` for finished blocks, of which those read ahead take half at most, and per thread one block in
-    the making. For a median of N scenes that is max(16 MiB, N x 512 x 512 numbers), half as much again for what is
-    clear where, and N masks of a block with its margin; for the other composites a few bands of one scene.
+    Memory: ``cache_mb`` for finished blocks, of which those read ahead take three eighths at most, and per thread one
+    block in the making. For a median of N scenes that is max(16 MiB, N x 512 x 512 numbers), half as much again for
+    what is clear where, and N masks of a block with its margin; for the other composites a few bands of one scene.
     It holds threads, so it is never sent anywhere: send the mosaic and make a reader there.
     """
 
@@ -46,6 +48,7 @@ class MosaicReader:
         self._opener = opener
         self._frame = Frame.of(mosaic)
         self._extent = Window(*mosaic.corner, *mosaic.shape)
+        self._first = first_cell(mosaic, self._frame)
         self._observer = Observer(opener, self._frame, mosaic.mask)
         self._shelf = Shelf(self._make, threads, cache_mb)
         self._noted: dict[Loss, None] = {}
@@ -72,6 +75,12 @@ class MosaicReader:
         return self._manner.dtype if self._mosaic.conversion is None else np.dtype(np.float32)
 
     @property
+    def grain(self) -> Grain:
+        """Where the blocks begin that are made one by one, on the output grid."""
+        row, col = self._first
+        return Grain(row - self._mosaic.corner[0], col - self._mosaic.corner[1], BLOCK)
+
+    @property
     def losses(self) -> list[Loss]:
         """Every observation that was passed over because its file could not be read, each once, in a fixed order."""
         with self._lock:
@@ -87,8 +96,10 @@ class MosaicReader:
         """
         slots = self._mosaic.slots
         shape = (window.height, window.width)
-        data = np.zeros((len(slots), len(self._mosaic.bands), *shape), self.dtype)
-        mask = np.zeros((len(slots), *shape), bool)
+        whole = window.shifted(*self._mosaic.corner).intersection(self._extent) == window.shifted(*self._mosaic.corner)
+        room = np.empty if whole else np.zeros
+        data = room((len(slots), len(self._mosaic.bands), *shape), self.dtype)
+        mask = room((len(slots), *shape), bool)
         asked = lost = 0
         for key, block in self._blocks(window):
             (inner, outer), slot = self._overlap(block, window), key[0]
@@ -123,10 +134,11 @@ class MosaicReader:
     # --- blocks -----------------------------------------------------------------------------------------------------
 
     def _keys(self, window: Window) -> Iterator[Key]:
-        """Blocks of all dates that a window needs, row by row."""
+        """Cells of all dates that a window needs, row by row."""
         inner = window.shifted(*self._mosaic.corner).intersection(self._extent)
         if inner is not None:
-            for block in self._frame.blocks(inner):
+            row, col = self._first
+            for block in self._frame.blocks(inner.shifted(-row, -col)):
                 for slot in range(len(self._mosaic.slots)):
                     yield slot, block.row // BLOCK, block.col // BLOCK
 
@@ -146,10 +158,10 @@ class MosaicReader:
 
     def _make(self, key: Key) -> Block:
         slot, row, col = key
-        whole = Window(row * BLOCK, col * BLOCK, BLOCK, BLOCK)
+        whole = Window(row * BLOCK, col * BLOCK, BLOCK, BLOCK).shifted(*self._first)
         part = whole.intersection(self._extent)
         assert part is not None
-        return self._in_unit(join(self._seat(part), self._mosaic.slots[slot].scenes))
+        return self._in_unit(join(self._seat(part, (row, col)), self._mosaic.slots[slot].scenes))
 
     def _in_unit(self, block: Block) -> Block:
         """The block in the mosaic's unit."""
@@ -160,15 +172,15 @@ class MosaicReader:
         data, mask = converted(physical, block.mask, self._mosaic.conversion)
         return replace(block, data=data, mask=mask, index=np.where(mask, block.index, np.uint16(0)))
 
-    def _seat(self, window: Window) -> Seat:
-        return Seat(self._observer, self._manner, window)
+    def _seat(self, window: Window, place: tuple[int, int]) -> Seat:
+        return Seat(self._observer, self._manner, window, place)
 
     def _counted(self, key: Key, block: Block) -> NDArray[np.uint16]:
         """Clear observations of a block. A scene that was not needed may be lost without harm: it is not counted."""
         with self._lock:
             found = self._counts.get(key)
         if found is None:
-            seat = Seat(self._observer, replace(self._manner, tolerant=True), block.window)
+            seat = Seat(self._observer, replace(self._manner, tolerant=True), block.window, key[1:])
             found = counted(seat, self._mosaic.slots[key[0]].scenes, block)
             with self._lock:
                 self._counts[key] = found

@@ -11,13 +11,15 @@ from pipelines.mosaic.block import Block
 
 Key = tuple[int, int, int]
 """(slot, row, col) of an anchored block."""
+AHEAD = 3 / 8
+"""Share of the bound for blocks that nobody has asked for yet."""
 _MIB = 1 << 20
 
 
 class Shelf:
     """Makes each block once while it is kept. Thread-safe; threads start with the first block.
 
-    Blocks made ahead are kept until they are taken, and take half of the bound at most, so that what is being read
+    Blocks made ahead are kept until they are taken, and take ``AHEAD`` of the bound at most, so that what is being read
     is never pushed out by what will be.
     """
 
@@ -122,4 +124,4 @@ class Shelf:
 
     def _room(self) -> bool:
         """Nothing is known of the size of blocks before the first is made; then, one per thread is begun."""
-        return (len(self._fresh) + 1) * self._largest <= self._bound // 2
+        return (len(self._fresh) + 1) * self._largest <= self._bound * AHEAD

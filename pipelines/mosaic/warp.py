@@ -114,7 +114,7 @@ def _grid(view: View, level: int) -> AssetGrid:
     return view.source.grid if level == 0 else view.source.overviews[level - 1]
 
 
-def _ratio(grid: AssetGrid, frame: Frame) -> float:
+def ratio(grid: AssetGrid, frame: Frame) -> float:
     """Pixels of the file along one of the frame."""
     return frame.res * _unit_ratio(frame.crs, named(grid.crs)) / grid.transform[0]
 
@@ -126,7 +126,7 @@ def read_onto(view: View, frame: Frame, window: Window) -> Read | None:
     ones are 0. Raises ReadError.
     """
     level = level_for(view.source, frame)
-    if view.resampling != "nearest" and _ratio(_grid(view, level), frame) > FINER:
+    if view.resampling != "nearest" and ratio(_grid(view, level), frame) > FINER:
         return _warped(view, frame, window, level)
     canvas = _Canvas(view, window)
     for _, grid in _windows(_grid(view, level), frame, window, _REACH[view.resampling]):
@@ -149,7 +149,7 @@ def prefetch(view: View, frame: Frame, window: Window) -> None:
 def places(view: View, frame: Frame, window: Window) -> Iterator[Place]:
     """What of the file a window of the frame needs, or a little more."""
     level = level_for(view.source, frame)
-    if view.resampling != "nearest" and _ratio(_grid(view, level), frame) > FINER:
+    if view.resampling != "nearest" and ratio(_grid(view, level), frame) > FINER:
         for block in frame.blocks(window):
             yield from _under(view, frame, block, level)
         return
@@ -216,28 +216,35 @@ def _repeat(view: View, place: Place, nest: tuple[int, int, int], canvas: _Canva
     if shared is not None:
         rows = (np.arange(shared.row, shared.bottom) - fine.row) // factor
         cols = (np.arange(shared.col, shared.right) - fine.col) // factor
-        canvas.add(shared, data[:, rows][:, :, cols], valid[rows][:, cols])
+        tall = data.take(cols, axis=2), valid.take(cols, axis=1)
+        canvas.add(shared, tall[0].take(rows, axis=1), tall[1].take(rows, axis=0))
 
 
 def stored(view: View, window: Window, level: int) -> Read:
-    """(n, h, w) as stored with invalid numbers as 0, and (h, w) True where all bands are valid."""
+    """(n, h, w) as stored, invalid numbers as 0, and (h, w) True where all bands are valid; not to be written to."""
     data = view.source.read(view.indexes, window, level)
     valid = np.ones(data.shape[1:], bool)
     own = view.source.valid(window, level)
     if own is not None:
         valid &= own
+    nothing = _as(view.nodata, data.dtype)
     for band in data:
         if data.dtype.kind == "f":
             valid &= np.isfinite(band)
-        if view.nodata is not None and math.isfinite(view.nodata):
-            valid &= band != _as(view.nodata, data.dtype)
+        if nothing is not None:
+            valid &= band != nothing
     if not valid.all():
-        data = np.where(valid, data, data.dtype.type(0))
+        data = data * valid if data.dtype.kind in "iu" else np.where(valid, data, data.dtype.type(0))
     return data, valid
 
 
-def _as(number: float, dtype: np.dtype[np.generic]) -> float | np.generic:
-    """In the stored type: -3.4e38 written as text is another number than float32's."""
+def _as(number: float | None, dtype: np.dtype[np.generic]) -> float | np.generic | None:
+    """In the stored type: -3.4e38 written as text is another number than float32's. None: no pixel is that."""
+    if number is None or not math.isfinite(number):
+        return None
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype.name)
+        return dtype.type(int(number)) if number == int(number) and limits.min <= number <= limits.max else None
     if dtype.kind != "f" or abs(number) > float(np.finfo(dtype.name).max):
         return number
     return dtype.type(number)
@@ -247,7 +254,9 @@ def _as(number: float, dtype: np.dtype[np.generic]) -> float | np.generic:
 
 
 def _sampled(view: View, place: Place, frame: Frame, canvas: _Canvas) -> None:
-    for block in frame.blocks(canvas.window):
+    # In one CRS rows and columns are sought apart, and exactly: there is nothing that a block would have to hold.
+    blocks = [canvas.window] if named(place.grid.crs) == frame.crs else frame.blocks(canvas.window)
+    for block in blocks:
         piece = block.intersection(canvas.window)
         if piece is None or not covers(place.grid, frame, piece):
             continue
@@ -320,7 +329,7 @@ def _cut(grid: AssetGrid, window: Window) -> Affine:
 
 def _under(view: View, frame: Frame, block: Window, level: int) -> Iterator[Place]:
     grid = _grid(view, level)
-    for window, moved in _windows(grid, frame, block, _REACH[view.resampling] * max(1.0, _ratio(grid, frame)) + 1):
+    for window, moved in _windows(grid, frame, block, _REACH[view.resampling] * max(1.0, ratio(grid, frame)) + 1):
         yield Place(level, window, moved)
 
 
@@ -344,13 +353,14 @@ def _points(grid: AssetGrid, frame: Frame, window: Window) -> tuple[NDArray[np.f
     """Places all over a window of the frame, in the file's CRS; those that have none there are left out."""
     a, _, c, _, e, f = frame.transform(window)
     crs = named(grid.crs)
-    steps = np.linspace(0, 1, _POINTS if crs != frame.crs else 2)
+    if crs == frame.crs:  # two corners tell all
+        return np.array([c, c + a * window.width]), np.array([f, f + e * window.height])
+    steps = np.linspace(0, 1, _POINTS)
     cols, rows = np.meshgrid(steps * window.width, steps * window.height)
     x, y = c + a * cols.ravel(), f + e * rows.ravel()
-    if crs != frame.crs:
-        x, y = transformer(frame.crs, crs).transform(x, y)
-        if is_geographic(crs):
-            x = _unrolled(np.asarray(x))
+    x, y = transformer(frame.crs, crs).transform(x, y)
+    if is_geographic(crs):
+        x = _unrolled(np.asarray(x))
     known = np.isfinite(x) & np.isfinite(y)
     return np.asarray(x)[known], np.asarray(y)[known]
 

@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 from models.adapted import expect_probabilities, file_setup, open_file
 from models.foreign import copy_into
 from models.parity import trial_tiles
+from models.predictor import lanes_of
 from models.runtimes import Setup, expect_result, open_graph, setup_of
 from swathe.errors import CardError, ModelError, UnsafeModelError, WeightsError
 
@@ -83,6 +85,19 @@ def test_an_engine_says_truly_what_it_is(request, predict):
 def test_more_threads_are_taken_when_asked_for(graphs, setup):
     for engine in ENGINES:
         assert open_graph(engine, graphs[engine], replace(setup, threads=2)).info.threads == 2
+
+
+def test_lanes_run_side_by_side_and_give_the_bits_of_one(graphs, setup, tiles):
+    alone = open_graph("openvino", graphs["openvino"], setup)
+    lanes = lanes_of(open_graph("openvino", graphs["openvino"], replace(setup, threads=2, lanes=2)))
+    expected = [alone(batch).copy() for batch in (tiles, tiles[::-1].copy())]
+    assert len(lanes) == 2
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(20):
+            both = [pool.submit(lane, batch) for lane, batch in zip(lanes, (tiles, tiles[::-1].copy()), strict=True)]
+            for got, want in zip(both, expected, strict=True):
+                np.testing.assert_array_equal(got.result(), want)
+    assert lanes_of(alone) == (alone,)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.predictor import RuntimeInfo
+from pipelines.pieces import Grain, groups, windows
 from pipelines.process import Tally, process
 from swathe.card import ClassLabel, Input, ModelCard, Output, Resources
 from swathe.errors import ModelError, ReadError
@@ -110,14 +111,14 @@ def naive(image, card_, network):
     return (sums / np.where(weight, weight, 1))[:, :rows, :cols]
 
 
-def run(chunks, work, image, network, inside=lambda window: None):
+def run(chunks, work, image, network, inside=lambda window: None, grain=None):
     """All chunks through the heart, into one array."""
     data = np.full((work.card.output.depth, *work.shape), np.nan, np.float32)
     mask = np.zeros(work.shape, bool)
     tally = Tally()
     for chunk in chunks:
         below = chunk.window.row
-        for block in process(chunk, work, image.read, network, inside, tally):
+        for block in process(chunk, work, image.read, network, inside, tally, grain=grain):
             assert block.row == below  # rows come in order, none twice
             below += block.data.shape[1]
             here = np.s_[block.row : below, block.col : block.col + block.data.shape[2]]
@@ -141,6 +142,37 @@ def test_equals_the_naive_blend_of_all_tiles(shape, overlap, batch, side, stride
     assert np.abs(data - naive(image, c, network)).max() < 2e-6
     assert set(network.sizes) == {batch}  # every batch is full: padded, never short
     assert (tally.wanted, tally.lost) == (shape[0] * shape[1], 0)
+
+
+@settings(max_examples=40)
+@given(
+    shape=st.tuples(st.integers(1, 70), st.integers(1, 70)), overlap=st.sampled_from([0, 2, 4, 8]),
+    side=st.integers(5, 80), stride=st.sampled_from([1, 2]),
+    grain=st.builds(Grain, st.integers(-40, 0), st.integers(-40, 0), st.integers(3, 60)), lanes=st.integers(1, 3),
+)  # fmt: skip
+def test_pieces_and_lanes_give_the_same_bits_as_rows(shape, overlap, side, stride, grain, lanes):
+    c = card(overlap=overlap, stride=stride)
+    image = Image((shape[0] * stride, shape[1] * stride), holes=0.3)
+    work = work_of(c, shape)
+    several = Position(c)
+    several.lanes = tuple(Position(c) for _ in range(lanes))
+    plain = run(cut(shape, side, side), work, image, Position(c))
+    pieces = run(cut(shape, side, side), work, image, several, grain=grain)
+    np.testing.assert_array_equal(pieces[0], plain[0])
+    np.testing.assert_array_equal(pieces[1], plain[1])
+    assert (pieces[2].tiles, pieces[2].skipped, pieces[2].wanted) == (
+        plain[2].tiles, plain[2].skipped, plain[2].wanted)  # fmt: skip
+
+
+def test_a_piece_needs_no_block_but_those_of_its_columns_and_the_one_before():
+    c, shape = card(), (90, 100)
+    work, grain, chunk = work_of(c, shape), Grain(-13, -7, 32), Chunk("c", Window(0, 0, *shape))
+    done = [tile for _, pieces in groups(chunk, work, grain) for piece in pieces for row in piece.rows for tile in row]
+    every = [tile for row in work.lattice.over(chunk.window) for tile in row]
+    assert sorted((t.row, t.col) for t in done) == sorted((t.row, t.col) for t in every)
+    for window in windows(chunk, work, grain):
+        assert (window.right - 1 + 7) // 32 - (window.col + 7) // 32 <= 1
+        assert (window.bottom - 1 + 13) // 32 - (window.row + 13) // 32 <= 1
 
 
 @settings(max_examples=30)
