@@ -137,7 +137,7 @@ class Ledger:
         self.shelf.drop()
 
 
-_MEMORY = ("cut.json", "plan.json", "events.jsonl", kept_search.NAME)
+_MEMORY = ("cut.json", "plan.json", "events.jsonl", "steps.json", kept_search.NAME)
 
 
 def read_receipt(path: Path) -> Receipt | None:

@@ -71,7 +71,7 @@ def wording(plan: Plan, facts: dict[str, Any]) -> Wording:
     dates = ", ".join(a.when for a in imagery.dates if a.when)
     told = [card.id, dates, f"{plan.cost.area_km2:,.1f} km²"]
     if facts["status"] != "done":
-        told.append("INCOMPLETE: chunks failed")
+        told.append(f"INCOMPLETE: {'chunks' if facts['chunks']['failed'] else 'a step'} failed")
     valid = facts["pixels"]["valid"]
     notes = {int(value): f"{pixels / valid:.1%}" for value, pixels in facts["classes"].items() if valid}
     return Wording(card.title, " · ".join(t for t in told if t), f"{_credit(imagery)} · swathe", notes)
@@ -90,6 +90,12 @@ def _times(imagery: Imagery | Mosaic) -> list[datetime]:
     if isinstance(imagery, Mosaic):
         return sorted(moment(scene.when) for scene in imagery.scenes if scene.when)
     return sorted(moment(a.when) for a in imagery.dates if a.when)
+
+
+def acquired(imagery: Imagery | Mosaic) -> datetime | None:
+    """The last acquisition; None where none is known."""
+    times = _times(imagery)
+    return times[-1] if times else None
 
 
 def _sources(imagery: Imagery | Mosaic) -> tuple[Source, ...]:
@@ -191,8 +197,7 @@ def _vectors(plan: Plan, layer: LayerSpec, done: Done, parts: Shelf, out: Path) 
         return None
     products, grid = plan.work.products, plan.work.grid
     names = [name for _, receipt in done for name in receipt.files if name.endswith(".npz")]
-    times = _times(plan.work.imagery)
-    drawing = Drawing(layer, grid, ground_of(grid), times[-1] if times else None)
+    drawing = Drawing(layer, grid, ground_of(grid), acquired(plan.work.imagery))
     with parts.brought(names) as folder:
         found = merge([folder / name for name in names], ShapeRules(products.min_area_px, products.simplify_px))
         written = write_features(found, drawing, out, gpkg=products.gpkg)

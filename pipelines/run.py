@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +25,9 @@ from pipelines.publish import Published, publish
 from pipelines.remote.network import Network
 from pipelines.report import report
 from pipelines.runner import Runner
+from pipelines.steps.memory import Memory, base_of, wish_of
+from pipelines.steps.sequence import FIRST, Treated, announce, treat
+from pipelines.steps.treatment import Bench, Treatment
 from pipelines.store.blobs import Blobs
 from pipelines.store.place import Place, place_of
 from pipelines.store.shelf import Shelf
@@ -35,6 +38,7 @@ from swathe.mosaic import Mosaic
 from swathe.plan import Plan
 from swathe.recipe import Recipe
 from swathe.state import ENDS, Event, State
+from swathe.step import Step
 
 
 class Observer(Protocol):
@@ -71,6 +75,10 @@ class Request:
     """How searched imagery is fetched."""
     pace: Path | None = None
     """Folder in which the machine's pace is learnt; None: it is not."""
+    treatments: tuple[Treatment, ...] = ()
+    """Steps after the model, in order (``pipelines.steps``)."""
+    check: Callable[[], None] = lambda: None
+    """Raises Interrupted where the run is to stop; asked while those steps are at work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +138,14 @@ def _adopt(plan: Plan, request: Request, ledger: Ledger) -> Plan:
         ledger.clear()
         ledger.keep_plan(plan)
         return plan
+    if ledger.state is State.DONE and _steps_kept(ledger.place) != wish_of(request.treatments):
+        raise _taken(ledger.place, "holds this run with other steps after the model")
     return plan.with_chunks(kept[1], kept[2])
+
+
+def _steps_kept(place: Place) -> str:
+    """Which steps a finished run was asked for; what wrote no word of it had none."""
+    return _kept_report(place).get("steps_key", "") if place.has("report.json") else ""
 
 
 def _taken(place: Place, why: str) -> OutputError:
@@ -207,6 +222,7 @@ class _Run:
     def carry_out(self) -> Outcome:
         if self.ledger.state is None:
             self.noted.enter(State.PLANNED, key=self.plan.key, chunks=len(self.plan.chunks))
+        announce(self.request.treatments, self._tell_step)
         self.noted.enter(State.PREPARING)
         order = self._order()
         receipts = self.ledger.receipts()
@@ -218,7 +234,9 @@ class _Run:
         self.noted.enter(State.FINISHING)
         with self._timed("products"):
             published = publish(self.plan, self._in_order(receipts), self.ledger.shelf, self.request.out)
-        return self._finish(receipts, published, order, resumed)
+        with self._timed("steps"):
+            treated = self._treat(receipts, published)
+        return self._finish(receipts, published, treated, order, resumed)
 
     def _order(self) -> Order:
         work = self.plan.work
@@ -256,11 +274,25 @@ class _Run:
     def _in_order(self, receipts: dict[str, Receipt]) -> list[tuple[Chunk, Receipt]]:
         return [(c, receipts[c.key]) for c in self.plan.chunks]
 
-    def _finish(self, receipts: dict[str, Receipt], published: Published, order: Order, resumed: int) -> Outcome:
-        whole = all(r.settled for r in receipts.values())
+    def _treat(self, receipts: dict[str, Receipt], published: Published) -> Treated:
+        request = self.request
+        bench = Bench(request.out, self.plan, published.layer, FIRST, _unheard, _unheard, request.check,
+                      request.access, request.network)  # fmt: skip
+        memory = Memory(self.ledger.place, self.ledger.folder)
+        return treat(request.treatments, bench, memory, base_of(self.plan.key, receipts.values()), self._tell_step)
+
+    def _tell_step(self, step: Step) -> None:
+        self.noted.note("step", **step.as_dict())
+
+    def _finish(
+        self, receipts: dict[str, Receipt], published: Published, treated: Treated, order: Order, resumed: int
+    ) -> Outcome:
+        whole = all(r.settled for r in receipts.values()) and treated.whole
         state = State.DONE if whole else State.INCOMPLETE
         facts = report(self.plan, list(receipts.values()), state, self.seconds | published.seconds,
                        fitted=order.fitted, context=self.request.context)  # fmt: skip
+        facts |= {"steps": [step.as_dict() for step in treated.steps], "steps_key": wish_of(self.request.treatments),
+                  "published": treated.raster}  # fmt: skip
         published.conclude(facts, self.request.network)
         if self.request.pace is not None:
             learn(self.plan.work.card, list(receipts.values()), self.request.pace)
@@ -275,6 +307,10 @@ class _Run:
         started = time.perf_counter()
         yield
         self.seconds[stage] = round(time.perf_counter() - started, 3)
+
+
+def _unheard(*_: object, **__: object) -> None:
+    """Before a step has begun nobody listens."""
 
 
 def _stop_where_hopeless(receipt: Receipt) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from typing import Any
 
 from swathe.composite import Composite
+from swathe.postprocess import Postprocess
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,24 @@ class Search:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessorWish:
+    """A script that is run over the result, in a sandbox."""
+
+    script: str
+    """Path of the script; as it is asked of a service, the id of a processor."""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    """For it, as plain JSON values."""
+    call: str = ""
+    """``positional`` or ``flags``; empty: told by the script."""
+    title: str = ""
+    """For people; empty: the file's name."""
+    about: dict[str, str] = field(default_factory=dict)
+    """More for the record of the step."""
+    content: bytes = b""
+    """The script itself, where it is no file here; ``script`` is its name then."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """A request for a run."""
 
@@ -78,6 +98,10 @@ class Recipe:
     """Side of a chunk in pixels of the imagery; None: chosen."""
     search: Search | None = None
     """Instead of inputs."""
+    postprocess: Postprocess = field(default=Postprocess())
+    """Steps after the model."""
+    processor: ProcessorWish | None = None
+    """Last of the steps after the model."""
 
     @property
     def asked(self) -> str:

@@ -17,11 +17,11 @@ class State(StrEnum):
     RUNNING = "running"
     """Chunks are being done."""
     FINISHING = "finishing"
-    """Mosaic, vectors, preview, catalogue item."""
+    """Mosaic, vectors, steps after the model, preview, catalogue item."""
     DONE = "done"
     """Complete."""
     INCOMPLETE = "incomplete"
-    """Finished, with failed chunks: never called a success; the same command tries those again."""
+    """Finished, with failed chunks or a failed step: never called a success; the same command tries those again."""
     FAILED = "failed"
     """Stopped by an error; the same command resumes."""
     INTERRUPTED = "interrupted"
@@ -55,7 +55,7 @@ class Event:
     at: str
     """UTC, RFC 3339."""
     kind: str
-    """``state``, ``chunk``, ``stage`` or ``note``."""
+    """``state``, ``chunk``, ``step``, ``stage`` or ``note``."""
     facts: dict[str, Any] = field(default_factory=dict)
     """What happened."""
 

@@ -25,7 +25,7 @@ from swathe.window import Window
 
 Placed = tuple[Path, Window]
 """A part file, and the pixels of the output grid that it holds."""
-_TYPES = {"uint8": "Byte", "uint16": "UInt16", "float32": "Float32"}
+_TYPES = {"uint8": "Byte", "uint16": "UInt16", "int16": "Int16", "float32": "Float32"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +191,9 @@ def _describe(band: ET.Element, name: str, layer: LayerSpec, raster: RasterSpec)
     if raster.scale != 1:
         ET.SubElement(band, "Offset").text = "0"
         ET.SubElement(band, "Scale").text = repr(raster.scale)
-    ET.SubElement(band, "ColorInterp").text = "Palette" if classes else "Gray"
-    if classes:
+    coloured = bool(classes) and raster.dtype == "uint8"  # a TIFF has no palette for other numbers
+    ET.SubElement(band, "ColorInterp").text = "Palette" if coloured else "Gray"
+    if coloured:
         _palette(band, layer)
 
 

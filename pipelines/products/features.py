@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from threading import local
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from odc.geo.geobox import GeoBox
@@ -41,33 +41,53 @@ class Written:
     """Class value -> square metres in polygons."""
 
 
-def write_features(found: Iterable[Shapes], drawing: Drawing, folder: Path, *, gpkg: bool = False) -> Written:
+class Reshape(Protocol):
+    """Makes other outlines of traced ones; called in several threads."""
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """Of what it has to say of each polygon: name -> Arrow's type."""
+        ...
+
+    def __call__(self, points: Floats, outlines: Outlines) -> tuple[Floats, Outlines, Floats, dict[str, list[Any]]]:
+        """(m, 2) vertices in the grid's CRS and their rings, the factor by which each area has changed, the columns.
+
+        As many polygons as before, in the same order.
+        """
+        ...
+
+
+def write_features(
+    found: Iterable[Shapes], drawing: Drawing, folder: Path, *, gpkg: bool = False, stem: str = "features",
+    reshape: Reshape | None = None,
+) -> Written:  # fmt: skip
     """Write all polygons of a result, as a stream, to files that appear whole or not at all.
 
     Columns: ``id`` (the place of the first pixel in reading order: the same whatever the chunks), ``class``, ``name``,
     ``pixels``, ``area_m2`` (as ``Ground.method`` says), ``mean_score`` (0..1; where there are scores), ``datetime``
     (where known), ``geometry``. Parquet is in the grid's CRS with a bounding box per row (GeoParquet 1.1), GeoJSON in
     longitude and latitude (RFC 7946). The same polygons in the same order give the same bytes.
+    ``reshape`` changes outlines on their way, and ``area_m2`` with them.
     Raises OutputError where the disk is full or locked.
     """
-    parquet, geojson = folder / "features.parquet", folder / "features.geojson"
+    parquet, geojson = folder / f"{stem}.parquet", folder / f"{stem}.geojson"
     files = [parquet, geojson]
     with refusals(folder), ExitStack() as stack:
         fresh = [stack.enter_context(_Fresh(path)) for path in files]
-        table = stack.enter_context(ParquetWriter(fresh[0].path, drawing))
+        table = stack.enter_context(ParquetWriter(fresh[0].path, drawing, reshape.columns if reshape else {}))
         text = stack.enter_context(_Collection(fresh[1].path))
-        for batch in _encoded(found, drawing):
+        for batch in _encoded(found, drawing, reshape):
             table.add(batch)
             text.add(batch.lines)
     if gpkg:
         with refusals(folder):
-            files.append(write_gpkg(parquet, folder / "features.gpkg", drawing))
+            files.append(write_gpkg(parquet, folder / f"{stem}.gpkg", drawing))
     return Written(tuple(files), table.count, table.areas)
 
 
-def _encoded(found: Iterable[Shapes], drawing: Drawing) -> Iterator[Batch]:
+def _encoded(found: Iterable[Shapes], drawing: Drawing, reshape: Reshape | None) -> Iterator[Batch]:
     """Encode in threads, give out in order, and keep no more than two batches per thread under way."""
-    encode = _Encoder(drawing)
+    encode = _Encoder(drawing, reshape)
     waiting: deque[Future[Batch]] = deque()
     with ThreadPoolExecutor(drawing.threads, thread_name_prefix="features") as pool:
         for shapes in found:
@@ -92,8 +112,8 @@ def _cut(shapes: Shapes) -> Iterator[Shapes]:
 class _Encoder:
     """Shapes to columns and lines; called in several threads."""
 
-    def __init__(self, drawing: Drawing) -> None:
-        self._drawing = drawing
+    def __init__(self, drawing: Drawing, reshape: Reshape | None) -> None:
+        self._drawing, self._reshape = drawing, reshape
         self._names = {c.value: c.name for c in drawing.layer.classes}
         self._local = local()
 
@@ -102,6 +122,10 @@ class _Encoder:
         points = _placed(outlines, self._drawing.grid)
         box = bounds(points, outlines)
         columns = self._columns(shapes.facts, box)
+        if self._reshape is not None:
+            points, outlines, factor, more = self._reshape(points, outlines)
+            box = bounds(points, outlines)
+            columns |= {"area_m2": np.round(columns["area_m2"] * factor, 2)} | more
         geometry = wkb(points, outlines)
         return Batch(columns | {"geometry": geometry}, box, _lines(columns, geometries(self._lonlat(points), outlines)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -65,11 +66,11 @@ def crs_of(grid: GeoBox) -> CRS:
 class ParquetWriter:
     """A GeoParquet 1.1 file that grows, row group by row group."""
 
-    def __init__(self, path: Path, drawing: Drawing) -> None:
-        """Create the file."""
+    def __init__(self, path: Path, drawing: Drawing, more: Mapping[str, str] | None = None) -> None:
+        """Create the file; ``more``: further columns, name -> Arrow's type."""
         import pyarrow.parquet as pq
 
-        self._schema = _schema(drawing)
+        self._schema = _schema(drawing, more or {})
         self._writer = pq.ParquetWriter(path, self._schema, compression="zstd", compression_level=1)
         self._crs = crs_of(drawing.grid)
         self._held: list[pa.Table] = []
@@ -131,7 +132,7 @@ class ParquetWriter:
 _BOX = ("xmin", "ymin", "xmax", "ymax")
 
 
-def _schema(drawing: Drawing) -> pa.Schema:
+def _schema(drawing: Drawing, more: Mapping[str, str]) -> pa.Schema:
     import pyarrow as pa
 
     fields = {
@@ -141,6 +142,7 @@ def _schema(drawing: Drawing) -> pa.Schema:
         fields["mean_score"] = pa.float64()
     if drawing.when is not None:
         fields["datetime"] = pa.timestamp("ms", tz="UTC")
+    fields |= {name: pa.type_for_alias(kind) for name, kind in more.items()}
     fields |= {"geometry": pa.binary(), "bbox": pa.struct(dict.fromkeys(_BOX, pa.float64()))}
     return pa.schema(fields)
 

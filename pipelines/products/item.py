@@ -236,6 +236,8 @@ def _asset(kind: AssetKind, facts: ItemFacts, folder: Path) -> pystac.Asset:
         raster = next((r for r in facts.layer.rasters if f"{r.name}.tif" == kind.name), None)
         if raster is not None and kind.media_type == COG:
             extra |= _raster(raster, facts, path)
+        elif kind.media_type == COG:
+            extra |= _added(path)
         elif kind.media_type == GEOPARQUET:
             extra |= _table(path)
     return pystac.Asset(
@@ -254,6 +256,16 @@ def _raster(raster: RasterSpec, facts: ItemFacts, path: Path) -> dict[str, Any]:
     if raster is facts.layer.result and facts.layer.classes:
         shared["classification:classes"] = _classes(facts)
     return shared | {"bands": _bands(raster, path)}
+
+
+def _added(path: Path) -> dict[str, Any]:
+    """A raster of a step after the model: what it is stands in the file alone."""
+    import rasterio
+
+    with rasterio.open(path) as file:
+        bands = [{"name": name or f"b{i}"} | _statistics(file.tags(i)) for i, name in enumerate(file.descriptions, 1)]
+        nodata = {} if file.nodata is None else {"nodata": _number(file.nodata)}
+        return {"data_type": file.dtypes[0], **nodata, "bands": bands[:_DESCRIBED_BANDS]}
 
 
 def _number(value: float) -> float | str:

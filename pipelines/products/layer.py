@@ -43,9 +43,9 @@ class RasterSpec:
     name: str
     """Stem of the file: ``result``, ``score``, ``probabilities``, ``observations``."""
     dtype: str
-    """numpy type name: uint8, uint16 or float32."""
+    """numpy type name: uint8, uint16, int16 or float32."""
     nodata: float
-    """255 (uint8), 0 (uint16), or NaN."""
+    """255 (uint8), 0 (uint16), or NaN; -9999 where masks are written in."""
     bands: tuple[str, ...]
     """Descriptions of the bands."""
     resampling: Resampling
@@ -54,6 +54,8 @@ class RasterSpec:
     """True number = stored * scale."""
     unit: str = ""
     """Of the true number."""
+    codes: tuple[float, ...] = ()
+    """Stored numbers that are no measurement but a mask: statistics leave them out."""
 
     @property
     def count(self) -> int:
@@ -63,7 +65,7 @@ class RasterSpec:
     @property
     def itemsize(self) -> int:
         """Bytes per pixel and band."""
-        return {"uint8": 1, "uint16": 2, "float32": 4}[self.dtype]
+        return {"uint8": 1, "uint16": 2, "int16": 2, "float32": 4}[self.dtype]
 
     @property
     def block(self) -> int:

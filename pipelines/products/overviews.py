@@ -41,7 +41,7 @@ def halve_file(source: Path, target: Path, spec: RasterSpec, watch: Callable[[Bl
                 if watch is not None:
                     watch(block)
                 half = Window(window.col_off // 2, window.row_off // 2, -(-window.width // 2), -(-window.height // 2))  # pyright: ignore[reportCallIssue]  attrs class
-                out.write(np.stack([halved(band, spec.resampling) for band in block]), window=half)
+                out.write(np.stack([halved(band, spec.resampling, spec.nodata) for band in block]), window=half)
 
 
 def blocks(file: rasterio.DatasetReader, spec: RasterSpec) -> Iterator[tuple[Window, Block]]:
@@ -61,29 +61,41 @@ def side(spec: RasterSpec) -> int:
     return pixels
 
 
-def halved(block: NDArray[Any], resampling: Resampling) -> NDArray[Any]:
-    """Half a (H, W) block in both directions; an odd last row or column stands for itself."""
+def halved(block: NDArray[Any], resampling: Resampling, nodata: float = CLASS_NODATA) -> NDArray[Any]:
+    """Half a (H, W) block in both directions; an odd last row or column stands for itself.
+
+    ``nodata`` of whole numbers; of floating-point ones it is NaN.
+    """
     if resampling is Resampling.NEAREST:
         return block[::2, ::2]
-    even = np.pad(block, ((0, block.shape[0] % 2), (0, block.shape[1] % 2)), constant_values=_nodata(block))
+    even = np.pad(
+        block,
+        ((0, block.shape[0] % 2), (0, block.shape[1] % 2)),
+        constant_values=np.nan if block.dtype.kind == "f" else int(nodata),
+    )
     if resampling is Resampling.MODE:
-        return mode(even)
+        return mode(even, int(nodata))
     return mean(even) if even.dtype == np.uint8 else mean_of_floats(even)
 
 
-def mode(block: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(H, W) -> (H/2, W/2): the most frequent valid value, the first in reading order where several are."""
+def mode(block: NDArray[Any], nodata: int = CLASS_NODATA) -> NDArray[Any]:
+    """(H, W) -> (H/2, W/2): the most frequent valid value, the first in reading order where several are.
+
+    ``block``: of one or two bytes a pixel.
+    """
+    bits = 8 * block.itemsize
+    narrow = np.dtype(f"<u{block.itemsize}")
     upper, lower = _pairs(block)
-    half = upper.astype(np.uint8)  # the left pixel of each pair
-    mixed = np.flatnonzero((upper != lower) | ((upper >> 8) != half))
-    a, b, c, d = _corners(upper, lower, mixed)
-    none = np.uint8(CLASS_NODATA)
+    half = upper.astype(narrow)  # the left pixel of each pair
+    mixed = np.flatnonzero((upper != lower) | ((upper >> bits) != half))
+    a, b, c, d = _corners(upper, lower, mixed, bits)
+    none = np.array(nodata, block.dtype).view(narrow)
     a_wins = (a != none) & ((a == b) | (a == c) | (a == d))
     b_wins = (b != none) & ((b == c) | (b == d))
     c_wins = (c != none) & (c == d)
     first = np.where(a != none, a, np.where(b != none, b, np.where(c != none, c, d)))
     half.ravel()[mixed] = np.select([a_wins, b_wins, c_wins], [a, b, c], first)
-    return half
+    return half.view(block.dtype)
 
 
 def mean(block: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -112,20 +124,17 @@ def mean_of_floats(block: NDArray[np.float32]) -> NDArray[np.float32]:
     return half
 
 
-def _pairs(block: NDArray[np.uint8]) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+def _pairs(block: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Upper and lower rows, two neighbours as one little-endian number."""
-    pairs = np.ascontiguousarray(block).view("<u2")
+    pairs = np.ascontiguousarray(block).view(f"<u{2 * block.itemsize}")
     return np.ascontiguousarray(pairs[::2]), np.ascontiguousarray(pairs[1::2])
 
 
-def _corners(upper: NDArray[np.uint16], lower: NDArray[np.uint16], at: NDArray[np.intp]) -> tuple[NDArray[Any], ...]:
-    """The four pixels of some squares, in reading order."""
+def _corners(upper: NDArray[Any], lower: NDArray[Any], at: NDArray[np.intp], bits: int = 8) -> tuple[NDArray[Any], ...]:
+    """The four pixels of some squares, in reading order; ``bits`` of each."""
     over, under = upper.ravel()[at], lower.ravel()[at]
-    return tuple(p.astype(np.uint8) for p in (over & 255, over >> 8, under & 255, under >> 8))
-
-
-def _nodata(block: NDArray[Any]) -> float:
-    return CLASS_NODATA if block.dtype == np.uint8 else np.nan
+    low, narrow = (1 << bits) - 1, np.dtype(f"<u{bits // 8}")
+    return tuple(p.astype(narrow) for p in (over & low, over >> bits, under & low, under >> bits))
 
 
 def _profile(spec: RasterSpec, shape: tuple[int, int]) -> dict[str, Any]:

@@ -21,8 +21,9 @@ class _Moments:
     least: float = np.inf
     most: float = -np.inf
 
-    def add(self, values: NDArray[Any], nodata: float) -> None:
-        numbers = values[np.isfinite(values) & (values != nodata)].astype(np.float64)
+    def add(self, values: NDArray[Any], nodata: float, codes: tuple[float, ...]) -> None:
+        real = np.isfinite(values) & (values != nodata)
+        numbers = values[real & ~np.isin(values, codes) if codes else real].astype(np.float64)
         if numbers.size:
             self.count += numbers.size
             self.total += float(numbers.sum())
@@ -35,7 +36,7 @@ class Statistics:
 
     def __init__(self, spec: RasterSpec) -> None:
         """Nothing seen yet."""
-        self._bytes, self._nodata = spec.dtype == "uint8", spec.nodata
+        self._bytes, self._nodata, self._codes = spec.dtype == "uint8", spec.nodata, spec.codes
         self._counts = np.zeros((spec.count, 256), np.int64)
         self._moments = [_Moments() for _ in range(spec.count)]
         self._pixels = 0
@@ -47,7 +48,7 @@ class Statistics:
             if self._bytes:
                 self._counts[index] += np.bincount(band.ravel(), minlength=256)
             else:
-                self._moments[index].add(band, self._nodata)
+                self._moments[index].add(band, self._nodata, self._codes)
 
     def items(self, index: int) -> dict[str, str]:
         """GDAL's metadata items of a band, counted from 0; none where no pixel is valid."""

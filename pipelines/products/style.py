@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from pipelines.products.layer import Kind, LayerSpec
+from pipelines.products.layer import CLASS_NODATA, Kind, LayerSpec
 from pipelines.products.picture import ramp
 
 _COLUMNS = (("Value", 0, 5), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8), ("Alpha", 0, 9))
@@ -21,9 +21,10 @@ def side_file(layer: LayerSpec) -> bytes:
     root = ET.Element("PAMDataset")
     band = ET.SubElement(root, "PAMRasterBand", band="1")
     names = {c.value: c.name for c in layer.classes}
-    categories = ET.SubElement(band, "CategoryNames")
-    for value in range(max(names) + 1):
-        ET.SubElement(categories, "Category").text = names.get(value, "")
+    if max(names) <= CLASS_NODATA:  # a list from 0 on, in which codes of masks would leave hundreds of gaps
+        categories = ET.SubElement(band, "CategoryNames")
+        for value in range(max(names) + 1):
+            ET.SubElement(categories, "Category").text = names.get(value, "")
     _table(band, layer)
     return _text(root)
 
@@ -42,17 +43,20 @@ def qgis_style(layer: LayerSpec, span: tuple[float, float]) -> bytes:
     else:
         ends = {"classificationMin": repr(span[0]), "classificationMax": repr(span[1])}
         renderer = ET.SubElement(pipe, "rasterrenderer", shared | ends | {"type": "singlebandpseudocolor"})
-        _shader(ET.SubElement(renderer, "rastershader"), span)
+        _shader(ET.SubElement(renderer, "rastershader"), span, layer)
     return _text(root)
 
 
-def _shader(parent: ET.Element, span: tuple[float, float]) -> None:
+def _shader(parent: ET.Element, span: tuple[float, float], layer: LayerSpec) -> None:
     ends = {"minimumValue": repr(span[0]), "maximumValue": repr(span[1])}
     way = {"colorRampType": "INTERPOLATED", "classificationMode": "1", "clip": "0", "labelPrecision": "4"}
     shader = ET.SubElement(parent, "colorrampshader", ends | way)
     for i, (red, green, blue) in enumerate(ramp(_STOPS).tolist()):
         value = span[0] + (span[1] - span[0]) * i / (_STOPS - 1)
         item = {"value": repr(value), "color": f"#{red:02x}{green:02x}{blue:02x}", "label": f"{value:.4g}"}
+        ET.SubElement(shader, "item", item | {"alpha": "255"})
+    for code in layer.classes:  # of a layer of numbers: masks
+        item = {"value": repr(float(code.value)), "color": code.colour, "label": code.name}
         ET.SubElement(shader, "item", item | {"alpha": "255"})
 
 

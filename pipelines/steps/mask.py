@@ -1,0 +1,63 @@
+"""The step that masks: ``masked.tif`` beside the result."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.masking.choose import Site
+from pipelines.masking.masked import NAME, write_masked
+from pipelines.steps.treatment import Bench, Made
+from swathe.imagery import is_remote
+from swathe.masking import Masking, MaskLayer
+
+
+@dataclass(frozen=True)
+class Mask:
+    """See ``pipelines.masking``."""
+
+    masking: Masking
+    """What is asked for."""
+    layers: Mapping[str, MaskLayer]
+    """Cards by id that masks may come from."""
+    name: str = "mask"
+    """Of the step."""
+
+    @property
+    def key(self) -> str:
+        """Of the wish, the cards, and the files of this machine as they are now."""
+        cards = [card.model_dump_json() for card in self.layers.values()]
+        files = [f.href for f in self.masking.files] + [f for card in self.layers.values() for f in card.files]
+        return hashlib.sha256(repr((self.masking, cards, [_stamp(f) for f in files])).encode()).hexdigest()
+
+    def carry_out(self, bench: Bench) -> Made:
+        """Mask what the step before left. Raises SwatheError."""
+        site = Site(bench.plan.work, bench.out, self.layers, bench.raster, bench.check)
+        detail = write_masked(site, self.masking, bench.layer, bench.network)
+        for told in detail["masks"]:
+            bench.say(f"{told['mask']}: {told['pixels']:,} pixels carry {told['code']}, by {_words(told['from'])}")
+        if "warning" in detail:
+            bench.say(detail["warning"])
+        beside = (f"{NAME}.tif.aux.xml", f"{NAME}.qml")
+        files = (f"{NAME}.tif", *(name for name in beside if (bench.out / name).exists()))
+        return Made(files, f"{NAME}.tif", detail)
+
+
+def _words(origin: Mapping[str, Any]) -> str:
+    if origin["kind"] == "scenes":
+        return f"the {origin['rule']} masks of {origin['source']}"
+    return "mask files" if origin["kind"] == "files" else f"{origin['title']} ({origin.get('resolution') or 'a layer'})"
+
+
+def _stamp(href: str) -> tuple[str, int, int]:
+    """Another file under the same name is another mask."""
+    if is_remote(href):
+        return href, 0, 0
+    try:
+        facts = Path(href).stat()
+    except OSError:
+        return href, 0, 0
+    return href, facts.st_size, facts.st_mtime_ns
