@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -16,7 +16,7 @@ from pipelines.store.scratch import scratch
 from pipelines.store.shelf import Shelf, shelf_of
 from swathe.errors import OutputError
 
-STATE = tuple(f".swathe/{name}" for name in ("events.jsonl", "plan.json", "cut.json", "scenes.json"))
+STATE = tuple(f".swathe/{name}" for name in ("events.jsonl", "plan.json", "cut.json", "scenes.json", "steps.json"))
 """A run's memory beside its receipts; brought here before it goes on."""
 _AT_ONCE = 4
 """Files on their way to a store."""
@@ -46,6 +46,10 @@ class Place(Protocol):
 
     def read(self, name: str) -> bytes:
         """One of them."""
+        ...
+
+    def bring_products(self, sizes: Mapping[str, int]) -> bool:
+        """Name -> bytes of files that were kept: into the local folder; whether all are here, and whole."""
         ...
 
     def finish(self) -> None:
@@ -93,6 +97,10 @@ class FolderPlace(Place):
     def read(self, name: str) -> bytes:
         """A file."""
         return (self.out / name).read_bytes()
+
+    def bring_products(self, sizes: Mapping[str, int]) -> bool:
+        """They are here, or nowhere."""
+        return _whole(self.out, sizes)
 
     def finish(self) -> None:
         """They are where they belong."""
@@ -146,11 +154,25 @@ class StoredPlace(Place):
         """One request."""
         return self.store.get(name)
 
+    def bring_products(self, sizes: Mapping[str, int]) -> bool:
+        """A request each."""
+        with refusals(self.out):
+            try:
+                for name in sizes:
+                    self.store.fetch(name, self.out / name)
+            except FileNotFoundError:
+                return False
+        return _whole(self.out, sizes)
+
     def finish(self) -> None:
         """Each product appears whole; report and item when all others stand."""
         names = sorted(path.name for path in self.out.iterdir() if path.is_file() and not path.name.startswith("."))
         self.keep(*(name for name in names if name not in LAST))
         self.keep(*(name for name in LAST if name in names))
+
+
+def _whole(folder: Path, sizes: Mapping[str, int]) -> bool:
+    return all((folder / n).is_file() and (folder / n).stat().st_size == size for n, size in sizes.items())
 
 
 def place_of(out: Path, store: Blobs | None) -> Place:

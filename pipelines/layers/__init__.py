@@ -1,0 +1,1 @@
+"""Rasters of results as map layers: found, opened, warped, coloured."""

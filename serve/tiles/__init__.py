@@ -1,0 +1,1 @@
+"""Layers in the words of maps: XYZ and TileJSON, WMS, WMTS."""
