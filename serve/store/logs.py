@@ -37,13 +37,18 @@ def add(c: Connection, job_id: str, lines: Iterable[Line]) -> None:
     fresh = list(lines)
     if not fresh or not c.execute(select(t.id).where(t.id == job_id).with_for_update()).first():
         return
-    last = c.execute(select(func.coalesce(func.max(_T.c.seq), 0)).where(_T.c.job_id == job_id)).scalar_one()
     rows = [
         {"job_id": job_id, "seq": seq, "at": line.at, "level": line.level, "message": line.message[:_LONGEST],
          "facts": line.facts}
-        for seq, line in enumerate(fresh, start=last + 1)
+        for seq, line in enumerate(fresh, start=last(c, job_id) + 1)
     ]  # fmt: skip
     c.execute(insert(_T), rows)
+
+
+def last(c: Connection, job_id: str, until: str | None = None) -> int:
+    """The highest number, of lines that were said by then; 0: there is none."""
+    query = select(func.coalesce(func.max(_T.c.seq), 0)).where(_T.c.job_id == job_id)
+    return int(c.execute(query if until is None else query.where(_T.c.at <= until)).scalar_one())
 
 
 def of(c: Connection, job_id: str, after: int = 0, limit: int = 500) -> list[Line]:

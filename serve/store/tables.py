@@ -229,6 +229,23 @@ leases = Table(
     Column("epoch", Integer, nullable=False),
 )  # fmt: skip
 
+processors = Table(
+    "processors", metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner_id", ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("project_id", ForeignKey("projects.id", ondelete="SET NULL"), index=True),
+    Column("name", Text, nullable=False),
+    Column("description", Text, nullable=False, default=""),
+    Column("file", Text, nullable=False),
+    Column("call", Text, nullable=False),
+    Column("parameters", JSON, nullable=False, default=dict),
+    Column("size", BigInteger, nullable=False, default=0),
+    Column("sha256", Text, nullable=False, default=""),
+    Column("labels", JSON, nullable=False, default=dict),
+    Column("created", Text, nullable=False),
+    Column("deleted", Text),
+)  # fmt: skip
+
 catalogue_writes = Table(
     # What has become of catalogue documents, in order: on PostgreSQL each node's search index follows it.
     "catalogue_writes", metadata,
@@ -238,4 +255,43 @@ catalogue_writes = Table(
     Column("item", Text, nullable=False, default=""),
     Column("document", JSON),
     Index("ix_catalogue_writes_name", "collection", "item"),
+)  # fmt: skip
+
+batches = Table(
+    "batches", metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner_id", ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("title", Text, nullable=False, default=""),
+    Column("labels", JSON, nullable=False, default=dict),
+    Column("cancelled", Boolean, nullable=False, default=False),
+    Column("created", Text, nullable=False),
+    Column("updated", Text, nullable=False),
+    Index("ix_batches_owner", "owner_id", "id"),
+)  # fmt: skip
+
+wishes = Table(
+    # What a batch consists of, one job each; those that are not settled wait to be planned.
+    "wishes", metadata,
+    Column("batch_id", ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("request", JSON, nullable=False),
+    Column("settled", Text),
+    Column("job_id", ForeignKey("jobs.id", ondelete="SET NULL"), index=True),
+    Column("problem", JSON),
+)  # fmt: skip
+Index("ix_wishes_open", wishes.c.batch_id, wishes.c.number, sqlite_where=wishes.c.settled.is_(None),
+      postgresql_where=wishes.c.settled.is_(None))  # fmt: skip
+
+presets = Table(
+    "presets", metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner_id", ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("model", Text),
+    Column("shared", Boolean, nullable=False, default=False),
+    Column("labels", JSON, nullable=False, default=dict),
+    Column("created", Text, nullable=False),
+    Column("updated", Text, nullable=False),
+    Index("ix_presets_owner", "owner_id", "kind", "id"),
 )  # fmt: skip

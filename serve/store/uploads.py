@@ -11,7 +11,7 @@ from serve.store.pages import Cut, Page
 from serve.store.store import now
 from swathe.project import Upload, UploadState
 
-_T, _J, _P = tables.uploads, tables.jobs, tables.projects
+_T, _J, _P, _R = tables.uploads, tables.jobs, tables.projects, tables.processors
 
 
 def add(
@@ -58,10 +58,11 @@ def drop(c: Connection, id_: str) -> None:
 
 
 def stored_bytes(c: Connection, user_id: str) -> int:
-    """Of a user's uploads and results."""
+    """Of a user's uploads, scripts and results."""
     brought = select(func.coalesce(func.sum(_T.c.size), 0)).where(_T.c.owner_id == user_id)
+    scripts = select(func.coalesce(func.sum(_R.c.size), 0)).where(_R.c.owner_id == user_id, _R.c.deleted.is_(None))
     made = select(func.coalesce(func.sum(_J.c.result_bytes), 0)).where(_J.c.owner_id == user_id)
-    return int(c.execute(brought).scalar_one()) + int(c.execute(made).scalar_one())
+    return sum(int(c.execute(query).scalar_one()) for query in (brought, scripts, made))
 
 
 def _upload_of(row: Row[Any]) -> Upload:

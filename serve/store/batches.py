@@ -1,0 +1,123 @@
+"""Batches: wishes that were accepted together, and what became of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, select, update
+
+from serve.store import ids, tables
+from serve.store.rows import job_of
+from serve.store.store import now
+from swathe.batch import Batch, Part
+from swathe.errors import ConflictError
+
+_T, _W, _J = tables.batches, tables.wishes, tables.jobs
+_AT_ONCE = 400
+"""Ids of one question."""
+Labels = Mapping[str, str | bool]
+
+
+def add(
+    c: Connection, owner: str, requests: Sequence[dict[str, Any]], title: str = "", labels: dict[str, Any] | None = None
+) -> Batch:
+    """A new one, of which nothing is planned."""
+    id_, moment = ids.new("b"), now()
+    c.execute(insert(_T).values(id=id_, owner_id=owner, title=title, labels=labels or {}, cancelled=False,
+                                created=moment, updated=moment))  # fmt: skip
+    rows = [{"batch_id": id_, "number": n, "request": request} for n, request in enumerate(requests)]
+    if rows:
+        c.execute(insert(_W), rows)
+    return get(c, id_)
+
+
+def get(c: Connection, id_: str) -> Batch:
+    """Raises NotFoundError."""
+    row = c.execute(select(_T).where(_T.c.id == ids.check(id_, "b"))).first()
+    if row is None:
+        raise ids.missing(id_, "b")
+    return _batch_of(row)
+
+
+def listed(c: Connection, owner: str | None, labels: Labels, limit: int, skip: int = 0) -> list[Batch]:
+    """Newest first. ``owner``: None: of all; ``labels``: all of these."""
+    query = _some(select(_T), owner, labels).order_by(_T.c.id.desc()).limit(limit).offset(skip)
+    return [_batch_of(row) for row in c.execute(query)]
+
+
+def count(c: Connection, owner: str | None, labels: Labels) -> int:
+    """How many there are."""
+    return c.execute(_some(select(func.count()).select_from(_T), owner, labels)).scalar_one()
+
+
+def parts(c: Connection, batch_ids: Iterable[str]) -> dict[str, list[Part]]:
+    """All of each, in their order; every id has a list."""
+    wanted = list(batch_ids)
+    found: dict[str, list[Part]] = {id_: [] for id_ in wanted}
+    for first in range(0, len(wanted), _AT_ONCE):
+        some = wanted[first : first + _AT_ONCE]
+        held = select(_W.c.job_id).where(_W.c.batch_id.in_(some), _W.c.job_id.is_not(None))
+        jobs = {row.id: job_of(row) for row in c.execute(select(_J).where(_J.c.id.in_(held)))}
+        query = select(_W).where(_W.c.batch_id.in_(some)).order_by(_W.c.batch_id, _W.c.number)
+        for row in c.execute(query):
+            part = Part(row.number, row.request, row.settled, jobs.get(row.job_id), row.problem)
+            found[row.batch_id].append(part)
+    return found
+
+
+def waiting(c: Connection, limit: int) -> list[Batch]:
+    """Those with a wish that nobody has planned, oldest first."""
+    open_ = select(_W.c.batch_id).where(_W.c.settled.is_(None)).distinct()
+    query = select(_T).where(_T.c.id.in_(open_)).order_by(_T.c.id).limit(limit)
+    return [_batch_of(row) for row in c.execute(query)]
+
+
+def next_wish(c: Connection, id_: str) -> Part | None:
+    """The first that nobody has planned."""
+    query = select(_W).where(_W.c.batch_id == id_, _W.c.settled.is_(None)).order_by(_W.c.number).limit(1)
+    row = c.execute(query).first()
+    return None if row is None else Part(row.number, row.request)
+
+
+def settle(c: Connection, id_: str, number: int, job: str | None = None, problem: dict[str, Any] | None = None) -> None:
+    """What became of a wish, once. Raises ConflictError (``batch.settled``) where it was settled or stopped before."""
+    mine = (_W.c.batch_id == id_) & (_W.c.number == number) & _W.c.settled.is_(None)
+    if not c.execute(update(_W).where(mine).values(settled=now(), job_id=job, problem=problem)).rowcount:
+        raise ConflictError(f"wish {number} of the batch {id_} is settled already", code="batch.settled")
+
+
+def cancel(c: Connection, id_: str, problem: dict[str, Any]) -> list[str]:
+    """Whatever waits becomes nothing; ids of the jobs that there are. Raises NotFoundError."""
+    get(c, id_)
+    c.execute(update(_T).where(_T.c.id == id_).values(cancelled=True, updated=now()))
+    waits = (_W.c.batch_id == id_) & _W.c.settled.is_(None)
+    c.execute(update(_W).where(waits).values(settled=now(), problem=problem))
+    return list(c.execute(select(_W.c.job_id).where(_W.c.batch_id == id_, _W.c.job_id.is_not(None))).scalars())
+
+
+def change(c: Connection, id_: str, labels: dict[str, Any]) -> Batch:
+    """Other labels. Raises NotFoundError."""
+    c.execute(update(_T).where(_T.c.id == ids.check(id_, "b")).values(labels=labels, updated=now()))
+    return get(c, id_)
+
+
+def drop(c: Connection, id_: str) -> None:
+    """Forget it; its jobs stay. Raises NotFoundError."""
+    if not c.execute(delete(_T).where(_T.c.id == ids.check(id_, "b"))).rowcount:
+        raise ids.missing(id_, "b")
+
+
+# --- pieces ---------------------------------------------------------------------------------------------------------
+
+
+def _some(query: Select[Any], owner: str | None, labels: Labels) -> Select[Any]:
+    wanted: list[ColumnElement[bool]] = [] if owner is None else [_T.c.owner_id == owner]
+    for name, value in labels.items():
+        label = _T.c.labels[name]
+        wanted.append(label.as_boolean() == value if isinstance(value, bool) else label.as_string() == value)
+    return query.where(*wanted)
+
+
+def _batch_of(row: Row[Any]) -> Batch:
+    return Batch(row.id, row.owner_id, row.title, row.created, row.updated, row.cancelled, row.labels)
