@@ -18,9 +18,12 @@ from swathe.imagery import is_remote
 
 if TYPE_CHECKING:
     from pipelines.remote.network import Network
+    from pipelines.sandbox.bounds import Bounds
+    from pipelines.steps.treatment import Treatment
     from pipelines.store.blobs import Blobs, StoreSettings
     from serve.desk.limits import Limits
     from serve.store.store import Store
+    from swathe.masking import MaskLayer
     from swathe.recipe import Recipe
     from swathe.sensor import SensorProfile
     from swathe.source import SourceCard
@@ -41,6 +44,8 @@ class Settings(BaseSettings):
     """Sensor profiles."""
     sources_dir: Path | None = None
     """A folder of one's own source cards, beside the shipped ones."""
+    layers_dir: Path | None = None
+    """A folder of one's own cards of layers that masks come from, beside the shipped ones."""
     allow_private_urls: bool = False
     """Whether loopback and private addresses may be read: one's own network."""
     catalogue: bool = True
@@ -78,6 +83,19 @@ class Settings(BaseSettings):
         return load_sources(self.source_folders)
 
     @cached_property
+    def layers(self) -> dict[str, MaskLayer]:
+        """All cards of layers that masks come from."""
+        from pipelines.masking.layers import load_layers
+
+        return load_layers((ROOT / "configs" / "layers", self.layers_dir or self.data_dir / "layers"))
+
+    def treatments(self, recipe: Recipe, bounds: Bounds | None = None) -> tuple[Treatment, ...]:
+        """Steps after the model that a recipe asks for; ``bounds`` of a user's script."""
+        from pipelines.steps.chosen import treatments_of
+
+        return treatments_of(recipe, bounds, self.layers if recipe.postprocess.masking else {})
+
+    @cached_property
     def sensors(self) -> dict[str, SensorProfile]:
         """All sensor profiles."""
         from pipelines.sensors import load_sensors
@@ -102,7 +120,14 @@ class Settings(BaseSettings):
         from pipelines.inputs import parse_input
 
         far = recipe.search is not None or any(is_remote(parse_input(text).href) for text in recipe.inputs)
-        return self.network if far else None
+        return self.network if far or self._masked_from_afar(recipe) else None
+
+    def _masked_from_afar(self, recipe: Recipe) -> bool:
+        masking = recipe.postprocess.masking
+        if masking is None:
+            return False
+        layers = (file for card in self.layers.values() for file in card.files)
+        return any(is_remote(href) for href in (*(file.href for file in masking.files), *layers))
 
     @cached_property
     def store(self) -> StoreSettings:
@@ -174,7 +199,7 @@ class ServiceSettings(Settings):
     service_config: Path = ROOT / "configs" / "service.yaml"
     """Limits and budgets."""
     pepper: str = Field(default="", repr=False)
-    """Secret of the digests of keys; empty: made at the first start and kept in the data folder."""
+    """Secret of the digests of keys and of links; empty: made at the first start and kept in the data folder."""
 
     @field_validator("trusted_proxies", "cors_origins", "local_roots", mode="before")
     @classmethod

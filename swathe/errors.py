@@ -283,7 +283,7 @@ STATUS: dict[type[SwatheError], int] = {
 }
 
 OK, FAILED, BAD_INPUT, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
-"""Exit codes: complete, broken, refused, finished with failed chunks, stopped by the user."""
+"""Exit codes: complete, broken, refused, finished with failed chunks or steps, stopped by the user."""
 
 EXIT: dict[type[SwatheError], int] = {
     SwatheError: FAILED,

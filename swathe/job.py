@@ -27,11 +27,11 @@ class JobState(StrEnum):
     RUNNING = "running"
     """Chunks are being done."""
     FINISHING = "finishing"
-    """Mosaic, vectors, preview, catalogue item."""
+    """Mosaic, vectors, steps after the model, preview, catalogue item."""
     DONE = "done"
     """Complete: products stand and are in the catalogue."""
     INCOMPLETE = "incomplete"
-    """Finished, with failed chunks; never called a success."""
+    """Finished, with failed chunks or a failed step; never called a success."""
     FAILED = "failed"
     """Stopped by an error; ``problem`` says which."""
     CANCELLED = "cancelled"
@@ -142,13 +142,14 @@ class Job:
     cancelling: bool = False
     """Whether its user wants it stopped."""
     problem: dict[str, Any] | None = None
-    """RFC 9457: why it failed."""
+    """RFC 9457: why it failed, or which step after the model did."""
     started: str | None = None
     """First attempt of this round."""
     ended: str | None = None
     """When it came to its end."""
     result: dict[str, Any] = field(default_factory=dict)
-    """Of an ended job: ``item`` (collection and id), ``files`` (name -> bytes), ``pixels``, ``warnings``."""
+    """Of an ended job: ``item`` (collection and id), ``files`` (name -> bytes), ``pixels``, ``warnings``, ``steps`` (of
+    those after the model: ``swathe.step.Step``), ``published`` (name of the raster that is the result)."""
     labels: dict[str, Any] = field(default_factory=dict)
     """Whatever a client or a dialect wants to find again; the service does not look inside."""
     ray_job: str | None = None

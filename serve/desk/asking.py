@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from swathe.aoi import AOI
 from swathe.composite import Composite
 from swathe.errors import AreaError, InputError, LimitError
-from swathe.recipe import ProductSettings, Radiometry, Recipe, Search
+from swathe.masking import BUFFER_MAX
+from swathe.postprocess import Postprocess
+from swathe.recipe import ProcessorWish, ProductSettings, Radiometry, Recipe, Search
 
 LONGEST_AREA = 1 << 20
 """Characters of an area; a country's coast has a tenth of it."""
@@ -73,6 +75,23 @@ class ProductsAsked(Asked):
     """Also one band per class."""
 
 
+class PostprocessAsked(Asked):
+    """What is done to the result after the model."""
+
+    mask: tuple[Word, ...] = Field(default=(), max_length=8)
+    """clouds, snow, water, ocean; each also with where from: ``water=LAYER``, ``water=scenes``."""
+    mask_buffer_px: Annotated[int, Field(ge=0, le=BUFFER_MAX)] = 0
+    """Pixels this near to a masked one are masked as well."""
+    mask_files: tuple[Href, ...] = Field(default=(), max_length=64)
+    """Masks of imagery that brings none: ``RULE=`` (scl, fmask, qa_pixel, valid) and an input's address."""
+    regularise: Word | None = None
+    """buildings (right angles) or smooth (fewer corners), each also with a tolerance: ``buildings=3``."""
+
+    def wish(self) -> Postprocess:
+        """What it means. Raises InputError."""
+        return Postprocess.parse(",".join(self.mask) or None, self.mask_buffer_px, self.mask_files, self.regularise)
+
+
 class HookAsked(Asked):
     """An address that is told of the job's events."""
 
@@ -82,6 +101,15 @@ class HookAsked(Asked):
     """Key of the signature (HMAC-SHA256); never shown again."""
     kinds: tuple[Annotated[str, Field(pattern=r"^[a-z][a-z._]{0,31}$")], ...] = Field(("state",), min_length=1)
     """Kinds of events that are sent."""
+
+
+class ProcessorAsked(Asked):
+    """A script that is run over the result."""
+
+    id: Word
+    """Of a processor."""
+    parameters: dict[str, Any] = {}
+    """For it, over its own."""
 
 
 class Asking(Asked):
@@ -101,6 +129,10 @@ class Asking(Asked):
     """Instead of a profile."""
     products: ProductsAsked = ProductsAsked()
     """What is made of the result."""
+    postprocess: PostprocessAsked = PostprocessAsked()
+    """Steps after the model."""
+    processor: ProcessorAsked | None = None
+    """Last of the steps after the model; what it makes is the result."""
     precision: Literal["fp32", "bf16"] | None = None
     """Instead of the card's."""
     chunk: Annotated[int, Field(ge=64, le=65_536)] | None = None
@@ -137,7 +169,8 @@ class Asking(Asked):
         return Recipe(
             self.model, self.inputs, self.sensor, Radiometry(**self.radiometry.model_dump()),
             None if area is None else _geojson(area), ProductSettings(**self.products.model_dump()), self.chunk,
-            None if self.search is None else Search(**dict(self.search)),
+            None if self.search is None else Search(**dict(self.search)), self.postprocess.wish(),
+            None if self.processor is None else ProcessorWish(self.processor.id, self.processor.parameters),
         )  # fmt: skip
 
     def record(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pipelines.catalogue.register import IMAGERY, stub
 from serve.desk import rights
 from serve.desk.inputs import room_of
 from serve.desk.projects import is_shared
+from serve.desk.wording import told
 from serve.store import audit, catalogue, uploads
 from swathe.errors import ConflictError
 from swathe.user import Scope
@@ -57,7 +58,9 @@ class Holdings:
         room = room_of(self._uploads.get(caller, upload), self._settings)
         files = self._uploads.images(caller, upload)
         said = {UPLOAD: upload, **({"title": title} if title else {})}
-        items = [_item(item, item_id(upload, n), room, said) for n, item in enumerate(image_items(files, when))]
+        with told({str(path): path.name for path in files}):
+            found = image_items(files, when)
+        items = [_item(item, item_id(upload, n), room, said) for n, item in enumerate(found)]
         with self._store.begin() as c:
             found = uploads.get(c, upload)
             rights.change(caller, found.owner, f"upload {upload}", shared=is_shared(c, found.project))

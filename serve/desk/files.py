@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.store.blobs import is_stored
 from serve.desk import rights
+from serve.desk.content import Content, media_type, of_path
 from swathe.errors import SwatheError
 
 if TYPE_CHECKING:
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
 
 VALID = timedelta(hours=1)
 """That a signed address of a result is good for."""
-_TYPES = {
-    ".tif": "image/tiff; application=geotiff", ".json": "application/json", ".png": "image/png", ".html": "text/html",
-    ".gpkg": "application/geopackage+sqlite3", ".parquet": "application/vnd.apache.parquet", ".webp": "image/webp",
-}  # fmt: skip
 _SHA256 = "1220"
 """How a checksum of STAC's file extension begins that is one of sha256 (multihash)."""
 
@@ -48,10 +45,16 @@ def listed(job: Job, settings: ServiceSettings) -> list[ResultFile]:
     return [ResultFile(name, sizes[name], media_type(name), sums.get(name, "")) for name in sorted(sizes)]
 
 
-def open_file(job: Job, settings: ServiceSettings, name: str) -> Path | str:
-    """A path of this machine, or a signed address. Raises NotFoundError (``file.unknown``), OutputError."""
+def expect(job: Job, name: str) -> str:
+    """The name of one that it left. Raises NotFoundError (``file.unknown``)."""
     if name not in job.result.get("files", {}):
         raise rights.missing(f"file {name[:100]!r} of the job {job.id}")
+    return name
+
+
+def open_file(job: Job, settings: ServiceSettings, name: str) -> Path | str:
+    """A path of this machine, or a signed address. Raises NotFoundError (``file.unknown``), OutputError."""
+    expect(job, name)
     blobs = settings.blobs(f"jobs/{job.id}")
     signed = blobs.sign(name, "GET", VALID)
     if signed is not None:
@@ -60,6 +63,15 @@ def open_file(job: Job, settings: ServiceSettings, name: str) -> Path | str:
     if not path.is_file():
         raise rights.missing(f"file {name!r} of the job {job.id}")
     return path
+
+
+def content(job: Job, settings: ServiceSettings, name: str) -> Content:
+    """One of them, to be fetched. Raises as ``open_file``."""
+    where = open_file(job, settings, name)
+    sha256 = _checksums(job, settings).get(name, "")
+    if isinstance(where, Path):
+        return of_path(where, name, sha256)
+    return Content(name, job.result["files"][name], where, sha256)
 
 
 def item(job: Job, settings: ServiceSettings) -> dict[str, Any]:
@@ -80,13 +92,6 @@ def remove(job: str, settings: ServiceSettings) -> None:
         blobs.delete([blob.name for blob in blobs.list()])
     else:
         shutil.rmtree(settings.folder_of(job), ignore_errors=True)
-
-
-def media_type(name: str) -> str:
-    """By a name's ending."""
-    if name == "item.json" or name.endswith(".geojson"):
-        return "application/geo+json"
-    return _TYPES.get(PurePosixPath(name).suffix.lower(), "application/octet-stream")
 
 
 def _checksums(job: Job, settings: ServiceSettings) -> dict[str, str]:

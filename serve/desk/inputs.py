@@ -9,14 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.inputs import parse_input
 from serve.desk import rights
+from serve.desk.links import UPLOAD as LINKED
+from serve.desk.links import Seal
+from serve.desk.processors import settled_wish
 from serve.store import catalogue, uploads
-from swathe.errors import ConflictError, ImageryError, InputError
+from swathe.errors import ConflictError, ForbiddenError, ImageryError, InputError
 from swathe.imagery import is_remote, shown
 from swathe.project import UploadState
 
 if TYPE_CHECKING:
+    from serve.desk.asking import Asking
     from serve.settings import ServiceSettings
     from serve.store.store import Store
+    from swathe.postprocess import Postprocess
     from swathe.project import Upload
     from swathe.recipe import Recipe
     from swathe.user import Caller
@@ -38,8 +43,8 @@ class Settled:
 def settled(recipe: Recipe, settings: ServiceSettings, store: Store, caller: Caller | None = None) -> Settled:
     """The recipe with uploads and items put in. ``caller``: None where it was accepted before.
 
-    Raises NotFoundError (``upload.unknown``, ``item.unknown``), ConflictError (``upload.state``), ImageryError
-    (``url.*``), InputError (``source.unknown``).
+    Raises NotFoundError (``upload.unknown``, ``item.unknown``, ``processor.unknown``), ConflictError
+    (``upload.state``), ImageryError (``url.*``), InputError (``source.unknown``, ``processor.parameters``).
     """
     door = _Door(settings, store, caller)
     _check_source(recipe, settings)
@@ -50,7 +55,51 @@ def settled(recipe: Recipe, settings: ServiceSettings, store: Store, caller: Cal
             inputs.append(f"{spec.when}={href}" if spec.when else href)
             if href != spec.href:
                 names[href] = spec.href
-    return Settled(replace(recipe, inputs=tuple(inputs)), names)
+    processor = recipe.processor
+    if processor is not None:
+        processor = settled_wish(processor, settings, store, caller)
+    postprocess = _masks(recipe, door, names)
+    recipe = replace(recipe, inputs=tuple(inputs), postprocess=postprocess, processor=processor)
+    return Settled(recipe, names)
+
+
+def _masks(recipe: Recipe, door: _Door, names: dict[str, str]) -> Postprocess:
+    """Mask files are read under the same rules as imagery."""
+    masking = recipe.postprocess.masking
+    if masking is None or not masking.files:
+        return recipe.postprocess
+    files = []
+    for file in masking.files:
+        for href in door.opened(file.href):
+            files.append(replace(file, href=href))
+            if href != file.href:
+                names[href] = file.href
+    return replace(recipe.postprocess, masking=replace(masking, files=tuple(files)))
+
+
+def at_home(asking: Asking, settings: ServiceSettings) -> Asking:
+    """The same wish, in which links to uploads here are named as uploads.
+
+    Under whatever name the service is reached, it does not ask itself over a network; what opens is not kept.
+    Raises ForbiddenError (``link.expired``), ImageryError (``url.link``: it leads to something else).
+    """
+    seal = Seal.of(settings)
+    return asking.model_copy(update={"inputs": tuple(_at_home(text, seal) for text in asking.inputs)})
+
+
+def _at_home(text: str, seal: Seal) -> str:
+    spec = parse_input(text)
+    try:
+        link = seal.of_address(spec.href)
+    except ForbiddenError as error:
+        error.field = "inputs"
+        raise
+    if link is None:
+        return text
+    if (link.kind, link.method) != (LINKED, "GET"):
+        raise ImageryError("this link of the service leads to no upload that can be read", code="url.link",
+                           field="inputs", hint=f"name it as {UPLOAD}ID or {ITEM}COLLECTION/ITEM")  # fmt: skip
+    return f"{spec.when}={UPLOAD}{link.id}" if spec.when else f"{UPLOAD}{link.id}"
 
 
 def _check_source(recipe: Recipe, settings: ServiceSettings) -> None:
@@ -85,6 +134,9 @@ class _Door:
         if found.state is not UploadState.READY:
             raise ConflictError(f"the upload {id_} is {found.state}", code="upload.state", field="inputs",
                                 hint="send its content, and wait until it is ready")  # fmt: skip
+        if found.facts.get("plain"):
+            raise ImageryError(f"the upload {id_} is no imagery", code="upload.kind", field="inputs",
+                               hint="name one that is")  # fmt: skip
         return files_of(found, self.settings)
 
     def _item(self, name: str) -> tuple[str, ...]:

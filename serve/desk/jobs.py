@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pipelines.inputs import parse_input
 from serve.desk import files, rights, usage
 from serve.desk.asking import asked
-from serve.desk.inputs import settled
+from serve.desk.inputs import at_home, settled
+from serve.desk.logs import as_content, job_log, log_name
 from serve.desk.projects import check_into, is_shared
 from serve.desk.wording import in_words, told
 from serve.store import audit, catalogue, events, hooks, ids, jobs, logs, users
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from serve.desk.asking import Asking
+    from serve.desk.content import Content
     from serve.desk.files import ResultFile
     from serve.desk.models import Models
     from serve.settings import ServiceSettings
@@ -77,6 +79,7 @@ class Jobs:
     def estimate(self, caller: Caller, asking: Asking) -> Estimate:
         """The way of ``submit`` up to the plan; nothing is kept. Raises what ``submit`` raises about the wish."""
         rights.require(caller, Scope.JOBS_WRITE)
+        asking = at_home(asking, self._settings)
         planned = self._planned(caller, asking)
         made, cost = planned.plan, planned.plan.cost
         warnings = (*made.warnings, *made.work.imagery.notes)
@@ -94,6 +97,7 @@ class Jobs:
         """
         rights.require(caller, Scope.JOBS_WRITE)
         _check_hook(asking, self._settings)
+        asking = at_home(asking, self._settings)
         with self._store.read() as c:  # before anything is fetched for it
             self._check(c, caller, asking, 0.0)
         planned = self._planned(caller, asking)
@@ -161,6 +165,25 @@ class Jobs:
     def open(self, caller: Caller, id_: str, name: str) -> Path | str:
         """One of its files: a path, or a signed address in object storage. Raises NotFoundError."""
         return files.open_file(self._seen(caller, id_), self._settings, name)
+
+    def content(self, caller: Caller, id_: str, name: str) -> Content:
+        """The same, to be sent. Raises NotFoundError."""
+        return files.content(self._seen(caller, id_), self._settings, name)
+
+    def file_name(self, caller: Caller, id_: str, name: str) -> str:
+        """The same name, where the job left such a file. Raises NotFoundError."""
+        return files.expect(self._seen(caller, id_), name)
+
+    def log(self, caller: Caller, id_: str, name: str = "") -> Content:
+        """Its log as a text, the newest lines of it. Raises NotFoundError."""
+        self._seen(caller, id_)
+        with self._store.read() as c:
+            return as_content(job_log(c, id_), name or log_name(id_))
+
+    def log_name(self, caller: Caller, id_: str, name: str = "") -> str:
+        """Of that text. Raises NotFoundError."""
+        self._seen(caller, id_)
+        return name or log_name(id_)
 
     def item(self, caller: Caller, id_: str) -> dict[str, Any]:
         """Its STAC Item, with hrefs relative to its files. Raises NotFoundError."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from swathe.errors import InputError
 from swathe.job import Where
 from swathe.user import Role
+
+if TYPE_CHECKING:
+    from pipelines.sandbox.bounds import Bounds
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -43,16 +46,26 @@ class Limits(BaseModel):
     """Jobs at work at a time."""
     queued_per_user: Count = 100
     """Jobs that wait."""
+    wishes_per_batch: Count = 1000
+    """Jobs that one request may ask for."""
     storage_mb: Positive = 200_000
     """Of results and uploads of one user."""
     area_km2_30d: Positive = 10_000_000
     """Of all jobs of one user in 30 days."""
+    processor_s: Positive = 900
+    """Seconds of a user's script, by the clock."""
+    processor_memory_mb: Count = 4096
+    """Of a user's script."""
+    processor_output_mb: Count = 4096
+    """That a user's script may write."""
     models_per_user: Annotated[int, Field(ge=0)] = 10
     """Added by one user."""
     rate_per_minute: Count = 600
     """Requests with one key."""
     predict_rate_per_minute: Count = 300
     """Predictions with one key."""
+    tile_rate_per_minute: Count = 6000
+    """Tiles and maps with one key: a browser asks for dozens at every movement."""
     running_pool: Count = 8
     """Jobs on the standing pool."""
     running_cluster: Count = 4
@@ -65,6 +78,8 @@ class Limits(BaseModel):
     """Of results of ended jobs; None: for ever."""
     token_role: Role = Role.MEMBER
     """Of users whom an identity provider vouches for, at their first request."""
+    dialects: tuple[str, ...] = ("*",)
+    """Other services' APIs that are answered: names of packages in ``serve/dialects``; ``*`` stands for anything."""
     models: tuple[str, ...] = ("*",)
     """Ids that are enabled from the start; ``*`` stands for anything."""
 
@@ -77,6 +92,13 @@ class Limits(BaseModel):
     def enables(self, model: str) -> bool:
         """Whether a model is on as long as nobody has decided otherwise."""
         return any(fnmatchcase(model, pattern) for pattern in self.models)
+
+    @property
+    def bounds(self) -> Bounds:
+        """Of users' scripts."""
+        from pipelines.sandbox.bounds import Bounds
+
+        return Bounds(self.processor_s, int(2 * self.processor_s), self.processor_memory_mb, self.processor_output_mb)
 
     @property
     def hands(self) -> int:

@@ -83,19 +83,26 @@ class Models:
                                 hint="switch it on (PATCH /api/models/ID), or take another one")  # fmt: skip
         return found.card
 
+    def card(self, id_: str) -> ModelCard | None:
+        """The card of this id, on or off, whoever sees it; for what the service says of results that it made."""
+        found = self._all().get(id_)
+        return None if found is None else found.card
+
     def enabled(self) -> dict[str, ModelCard]:
         """Cards of all that are on: what is to be kept warm."""
         return {id_: state.card for id_, state in self._all().items() if state.enabled}
 
-    def add(self, caller: Caller, document: Mapping[str, Any]) -> ModelState:
+    def add(self, caller: Caller, document: Mapping[str, Any], *, kept: str = "") -> ModelState:
         """A card of one's own; an administrator's is for all. With the id of one's own card it replaces that.
+
+        ``kept``: a uri of weights that the service itself keeps, which a stranger could not name.
 
         Raises CardError (``card.invalid``, ``.duplicate``, ``.path``, ``.size``), ImageryError (``url.*``: where its
         weights lie), LimitError (``limit.models``).
         """
         rights.require(caller, Scope.MODELS_WRITE)
         card = checked_card(document)
-        _check_addresses(card, self._settings)
+        _check_addresses(card, self._settings, kept)
         with self._store.begin() as c:
             before = self._replaced(c, caller, card.id)
             if before is None:
@@ -214,10 +221,10 @@ def checked_card(document: Mapping[str, Any]) -> ModelCard:
         raise CardError(f"{where}: {said}" if where else said, field=where, code="card.invalid") from None
 
 
-def _check_addresses(card: ModelCard, settings: ServiceSettings) -> None:
+def _check_addresses(card: ModelCard, settings: ServiceSettings, kept: str) -> None:
     """What it names lies at addresses that may be read; files of this machine are not its to name."""
     named = {name: card.network[name] for name in _NAMES_FILES if card.network.get(name)}
-    if card.weights is not None:
+    if card.weights is not None and not (kept and card.weights.uri == kept):
         named["weights.uri"] = card.weights.uri
     for where, uri in named.items():
         _check_address(str(uri), where if "." in where else f"network.{where}", settings)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from serve.desk import rights
-from serve.desk.inputs import settled
+from serve.desk.inputs import at_home, settled
 from serve.desk.wording import told
 from swathe.recipe import Recipe
 from swathe.user import Scope
@@ -58,5 +58,5 @@ class Predictions:
         rights.require(caller, Scope.PREDICT)
         self._models.usable(caller, asking.model)
         with told():
-            found = settled(asking.to_recipe(), self._settings, self._store, caller)
+            found = settled(at_home(asking, self._settings).to_recipe(), self._settings, self._store, caller)
         return Order(found.recipe, self._settings.limits.max_predict_pixels, found.names)

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,9 @@ from pipelines.products.parts import refusals
 from pipelines.store.blobs import is_stored
 from pipelines.store.scratch import scratch
 from serve.desk import rights, usage
+from serve.desk.archives import bundled
 from serve.desk.catalogue import IMAGERY, item_id
+from serve.desk.content import Content, of_path
 from serve.desk.inputs import UPLOAD, room_of
 from serve.desk.projects import check_into, is_shared
 from serve.desk.wording import told
@@ -42,6 +44,8 @@ ARRIVING = "arriving"
 VALID = timedelta(hours=1)
 """That such an address is good for."""
 _SUFFIXES = {"GTiff": ".tif", "JP2OpenJPEG": ".jp2"}
+PLAIN = frozenset({".yaml", ".yml", ".ckpt", ".pt", ".pth", ".bin", ".safetensors"})
+"""Endings of files that are no imagery, but what a training left: kept as they came, never named as inputs of a job."""
 _STRANGE = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST = 100
 
@@ -142,14 +146,48 @@ class Uploads:
 
     def images(self, caller: Caller, id_: str) -> list[Path]:
         """All of them; those in object storage are fetched. Raises ConflictError (``upload.state``)."""
-        found = self.get(caller, id_)
-        if found.state is not UploadState.READY:
-            raise ConflictError(
-                f"the upload {id_} is {found.state}", code="upload.state", hint="wait until it is ready"
-            )
+        found = self._ready(caller, id_)
         return [self._here(found, name) for name in found.facts["files"]]
 
+    def uri(self, caller: Caller, id_: str) -> str:
+        """Of the one file of an upload that is no imagery, for cards and workers: a path, or an address in storage.
+
+        Raises NotFoundError, ConflictError (``upload.state``, ``upload.kind``).
+        """
+        found = self._ready(caller, id_)
+        if not found.facts.get("plain"):
+            raise ConflictError(f"the upload {id_} is imagery", code="upload.kind", hint="bring a config or weights")
+        return f"{room_of(found, self._settings)}/{found.facts['files'][0]}"
+
+    def content_name(self, caller: Caller, id_: str, name: str = "") -> str:  # noqa: ARG002  its own is taken
+        """What its content is called, as it came. Raises NotFoundError."""
+        return _safe(self.get(caller, id_).name)
+
+    def content(self, caller: Caller, id_: str, name: str) -> Content:
+        """What came, to be sent; of an archive its images, as an archive. Raises ConflictError (``upload.state``)."""
+        found = self._ready(caller, id_)
+        names = found.facts["files"]
+        if is_archive(Path(name)):
+            return self._archive(found, name)
+        signed = self._settings.blobs(f"uploads/{id_}/{found.facts['room']}").sign(names[0], "GET", VALID)
+        if signed is not None:
+            return Content(name, found.size, signed, found.sha256)
+        return of_path(Path(room_of(found, self._settings)) / names[0], name, found.sha256)
+
     # --- pieces ---
+
+    def _archive(self, found: Upload, name: str) -> Content:
+        blobs, room = self._settings.blobs(f"uploads/{found.id}"), found.facts["room"]
+        members = {image: f"{room}/{image}" for image in found.facts["files"]}
+        bundle = bundled(blobs, room, datetime.fromisoformat(found.created), members)
+        return Content(name, bundle.size, bundle, bundle.tag)
+
+    def _ready(self, caller: Caller, id_: str) -> Upload:
+        found = self.get(caller, id_)
+        if found.state is not UploadState.READY:
+            raise ConflictError(f"the upload {id_} is {found.state}", code="upload.state",
+                                hint="wait until it is ready")  # fmt: skip
+        return found
 
     def _here(self, found: Upload, name: str) -> Path:
         if not is_stored(self._settings.place):
@@ -175,8 +213,9 @@ class Uploads:
             usage.check_storage(c, users.get(c, found.owner), limits, size / MB)
         try:
             with told({str(path): found.name, path.name: found.name}):
-                images = _images(path, limits.max_upload_mb)
-                facts = _facts(images)
+                plain = path.suffix in PLAIN
+                images = [path] if plain else _images(path, limits.max_upload_mb)
+                facts = {"files": [path.name], "plain": True} if plain else _facts(images)
         except (ImageryError, LimitError) as error:
             return self._told(caller, found, UploadState.REFUSED, size, sha256, problem=error.problem.as_dict())
         room = secrets.token_hex(4)  # of this writer: whoever else writes at the same time has another

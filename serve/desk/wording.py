@@ -14,6 +14,8 @@ FIELDS = {
     "max-loss": "search.max_loss", "bands": "radiometry.bands", "scale": "radiometry.scale",
     "offset": "radiometry.offset", "nodata": "radiometry.nodata", "min-area": "products.min_area_px",
     "simplify": "products.simplify_px", "gpkg": "products.gpkg", "probabilities": "products.probabilities",
+    "mask": "postprocess.mask", "mask-buffer": "postprocess.mask_buffer_px", "mask-file": "postprocess.mask_files",
+    "regularise": "postprocess.regularise",
 }  # fmt: skip
 """Option of the command line -> field of an asking, where they differ."""
 _OPTION = re.compile(r"--([a-z]+(?:-[a-z]+)*)")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,12 +122,25 @@ class _Attempt:
         card, imagery = self._ready(out, blobs, recipe, asking)
         request = Request(
             out, self.settings.home, store=blobs, network=self.settings.network_for(recipe),
-            pace=self.settings.data_dir, context={"job": self.job.id},
+            pace=self.settings.data_dir, context={"job": self.job.id}, check=self.held.check,
+            treatments=self.settings.treatments(recipe, self.settings.limits.bounds),
         )  # fmt: skip
         self._take_up(request.out, blobs)
         with self.hiring(card, self.held) as hired:
             plan = self._plan(recipe, card, imagery, hired)
-            return run(plan, request, _Stoppable(hired.runner, self.held), self.clerk)
+            outcome = run(plan, request, _Stoppable(hired.runner, self.held), self.clerk)
+        self._sum_up(out)
+        return outcome
+
+    def _sum_up(self, out: Path) -> None:
+        """For archives of the result, while its files are near; what is not noted is read again when it is wanted."""
+        from pipelines.store.blobs import open_blobs
+        from pipelines.store.sums import crcs
+        from serve.running.ending import FILES
+
+        sizes = {name: (out / name).stat().st_size for name in FILES if (out / name).is_file()}
+        with suppress(OSError, SwatheError):
+            crcs(self.settings.blobs(f"jobs/{self.job.id}"), sizes, f"{self.job.round}", open_blobs(out))
 
     def _ready(
         self, out: Path, blobs: Blobs | None, recipe: Recipe, asking: Asking

@@ -41,6 +41,8 @@ class Clerk:
             self._chunk(facts)
         elif event.kind == "state":
             self._state(State(facts.pop("state")), facts)
+        elif event.kind == "step":
+            self._step(facts)
         else:
             self._note(event.kind, event.kind, facts)
             self._journal.info(event.kind, **facts)
@@ -97,6 +99,15 @@ class Clerk:
         (self._journal.warning if error else self._journal.info)("chunk", chunk=chunk, status=status, **facts)
         self._tell(chunk, status, **facts)
         self._advance(replace(self._progress, chunks=self._progress.chunks + 1))
+
+    def _step(self, facts: dict[str, Any]) -> None:
+        """Told again by each attempt, which may repeat it."""
+        problem = facts.get("problem")
+        if problem:
+            facts["problem"] = problem = {**problem, "detail": self.words(problem["detail"])}
+        say = self._journal.warning if problem else self._journal.info
+        say("step", step=facts["name"], state=facts["state"], **({"problem": problem} if problem else {}))
+        self._note("step", f"{self._hold.epoch}:step:{facts['name']}:{facts['state']}", facts)
 
     def _tell(self, chunk: str, status: str, **facts: Any) -> None:
         """A chunk that failed may be tried in the next round, and told again; one that is settled is not."""

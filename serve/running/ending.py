@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pipelines.products.assets import ASSETS
+from pipelines.steps.sequence import FIRST
 from serve.running.pen import LOST
 from swathe.errors import (
     ClusterError,
@@ -79,10 +80,12 @@ class Ending:
         result = {
             "files": files, "item": {"collection": entry.item["collection"], "id": entry.item["id"]},
             "pixels": outcome.report.get("pixels", {}), "warnings": outcome.report.get("warnings", []),
+            "steps": (steps := outcome.report.get("steps", [])), "published": outcome.report.get("published", FIRST),
         }  # fmt: skip
         state = _STATES[outcome.state]
+        problem = next((step["problem"] for step in steps if step["problem"]), None)
         journal.info(f"ends as {state.value}", seconds=round(seconds, 3), resumed=outcome.resumed)
-        self._finish(state, result, sum(files.values()), entry=entry)
+        self._finish(state, result, sum(files.values()), problem, entry)
 
     def stopped(self, journal: Journal) -> None:
         """Cancelled by its user: an end. Told to go by the machine: another attempt takes it up at once."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from serve.running.calls import Calls
 from serve.running.crews import AsRayJobs, OnPool
 from serve.running.dispatcher import Dispatcher
+from serve.running.planner import planner
 from serve.running.pool import LEADS, PoolShape, open_pool
 from serve.running.sweep import sweep
 from swathe.errors import SwatheError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from serve.settings import ServiceSettings
     from serve.store.store import Store
 
-_CALLS_S, _SWEEP_S, _POOL_S = 1.0, 600.0, 5.0
+_CALLS_S, _SWEEP_S, _POOL_S, _PLAN_S = 1.0, 600.0, 5.0, 0.5
 _FEW = 2
 """Hands that one lead is enough for; an idle one takes 150 MB."""
 _log = logging.getLogger("swathe.running")
@@ -80,6 +81,7 @@ def dispatching(settings: ServiceSettings, store: Store) -> Dispatching:
     pool = OnPool(settings, lambda: open_pool(settings, shape_of(settings)))
     crews = {Where.ONLINE: pool, Where.POOL: pool, Where.CLUSTER: AsRayJobs(settings, store, lambda: found(settings))}
     dispatcher = Dispatcher(settings, store, crews)
+    plans = planner(settings, store)
     calls = Calls(store, allow_private=settings.allow_private_urls)
 
     def if_leading(step: Callable[[], object]) -> Callable[[], object]:
@@ -88,6 +90,7 @@ def dispatching(settings: ServiceSettings, store: Store) -> Dispatching:
     return Dispatching(dispatcher, (
         Beside("pool", _POOL_S, pool.open),
         Beside("hooks", _CALLS_S, if_leading(calls.turn)),
+        Beside("planner", _PLAN_S, if_leading(plans.turn)),
         Beside("sweep", _SWEEP_S, if_leading(lambda: sweep(settings, store))),
     ))  # fmt: skip
 

@@ -142,6 +142,37 @@ class AsyncClient:
             # It had all come, and only the answer was lost.
             return values.upload_of(await self._link.told(Call("GET", f"/api/uploads/{upload}")))
 
+    async def register(self, upload: str, *, when: str | None = None, title: str = "") -> list[dict[str, Any]]:
+        """Images of an upload, by its id, as items of one's own catalogue; jobs name one as ``item://imagery/ID``.
+
+        ``when``: RFC 3339 or a date; else the time in a file's name. Gives the STAC items.
+        """
+        body = {"upload": upload, "datetime": when, "title": title}
+        return (await self._link.told(Call("POST", "/api/imagery", json=body, pure=True)))["items"]
+
+    async def add_processor(self, script: str | Path, **about: Any) -> dict[str, Any]:
+        """A Python script that jobs can run over their results, by its ``id``.
+
+        ``about``: name, description, parameters, call, project, labels. Raises InputError for what is no such script.
+        """
+        script = Path(script)
+        _expect_file(script)
+        source = _bytes(script).decode(errors="replace")
+        body = {"file": script.name, "source": source, **about}
+        return await self._link.told(Call("POST", "/api/processors", json=body))
+
+    async def processors(self) -> list[dict[str, Any]]:
+        """Own and shared ones, newest first: the latest 100."""
+        return (await self._link.told(Call("GET", "/api/processors", {"limit": PAGE})))["processors"]
+
+    async def processor(self, id: str) -> dict[str, Any]:  # noqa: A002  the field's own name
+        """One of them; ``links.content`` is its script. Raises NotFoundError."""
+        return await self._link.told(Call("GET", f"/api/processors/{quote(id, safe='')}"))
+
+    async def delete_processor(self, id: str) -> None:  # noqa: A002  the field's own name
+        """No new job runs it. Raises NotFoundError."""
+        await self._link.ask(Call("DELETE", f"/api/processors/{quote(id, safe='')}"))
+
     async def models(self) -> list[values.ModelInfo]:
         """All that may be used, and those that are switched off."""
         answer = await self._link.told(Call("GET", "/api/models"))

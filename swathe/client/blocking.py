@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from swathe.client.link import Patience
     from swathe.client.remote import AsyncJob
     from swathe.client.saving import Tell
-    from swathe.client.values import Estimate, LogLine, ModelInfo, Prediction, ResultFile
+    from swathe.client.values import Estimate, LogLine, ModelInfo, Prediction, ResultFile, SignedLink
     from swathe.client.wish import Wish
     from swathe.job import Job, JobState, Progress
     from swathe.project import Upload
@@ -109,6 +109,32 @@ class Client:
     def upload(self, path: str | Path, *, name: str | None = None, project: str | None = None) -> Upload:
         """A file of this machine, streamed; jobs name it as ``upload://ID``. Raises ImageryError where it is unfit."""
         return self._background.run(self._client.upload(path, name=name, project=project))
+
+    def register(self, upload: str, *, when: str | None = None, title: str = "") -> list[dict[str, Any]]:
+        """Images of an upload, by its id, as items of one's own catalogue; jobs name one as ``item://imagery/ID``.
+
+        ``when``: RFC 3339 or a date; else the time in a file's name. Gives the STAC items.
+        """
+        return self._background.run(self._client.register(upload, when=when, title=title))
+
+    def add_processor(self, script: str | Path, **about: Any) -> dict[str, Any]:
+        """A Python script that jobs can run over their results, by its ``id``.
+
+        ``about``: name, description, parameters, call, project, labels. Raises InputError for what is no such script.
+        """
+        return self._background.run(self._client.add_processor(script, **about))
+
+    def processors(self) -> list[dict[str, Any]]:
+        """Own and shared ones, newest first: the latest 100."""
+        return self._background.run(self._client.processors())
+
+    def processor(self, id: str) -> dict[str, Any]:  # noqa: A002  the field's own name
+        """One of them; ``links.content`` is its script. Raises NotFoundError."""
+        return self._background.run(self._client.processor(id))
+
+    def delete_processor(self, id: str) -> None:  # noqa: A002  the field's own name
+        """No new job runs it. Raises NotFoundError."""
+        self._background.run(self._client.delete_processor(id))
 
     def models(self) -> list[ModelInfo]:
         """All that may be used, and those that are switched off."""
@@ -220,6 +246,17 @@ class RemoteJob:
         Raises NotFoundError (``file.unknown``), OutputError, ServiceError.
         """
         return self._background.run(self._inner.download(folder, names, tell))
+
+    def archive(self, folder: str | Path, name: str = "archive.zip", tell: Tell | None = None) -> Path:
+        """All its files and its log as one ZIP archive in a folder; what broke off goes on.
+
+        Raises ConflictError (``job.active``) before its end, OutputError, ServiceError.
+        """
+        return self._background.run(self._inner.archive(folder, name, tell))
+
+    def link(self, name: str = "", *, hours: float = 8.0) -> SignedLink:
+        """An address of one of its files, or of its archive, that opens without a key as long as that."""
+        return self._background.run(self._inner.link(name, hours=hours))
 
     def to_xarray(self, name: str = "result.tif", *, folder: str | Path | None = None, **options: Any) -> Any:
         """A raster as ``xarray.DataArray``: in memory, or from ``folder``, where it is kept and read when needed.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 
-from swathe.client.link import PASSING, Call
+from swathe.client.link import Call, passing
 from swathe.client.problems import error_of
 from swathe.client.values import event_of, job_of
 from swathe.errors import ServiceError, SwatheError
@@ -143,4 +143,4 @@ def _further(job: Job, facts: dict[str, Any]) -> Job:
 def _passing_or_not(answer: httpx2.Response) -> SwatheError:
     """What passes is told as an outage, so that it is borne."""
     error = error_of(answer)
-    return ServiceError(error.detail, hint=error.hint, code="service.busy") if answer.status_code in PASSING else error
+    return ServiceError(error.detail, hint=error.hint, code="service.busy") if passing(answer) else error

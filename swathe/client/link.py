@@ -20,6 +20,7 @@ PASSING = frozenset({429, 502, 503, 504})
 """Answers that mean: not now."""
 _REFUSED = frozenset({429})
 """Answers that mean that nothing was done, whatever was asked."""
+_ROUTES = b"/-/routes for available routes"
 _SAFE = frozenset({"GET", "HEAD", "PUT"})
 _AT_WORK = "idempotency.running"
 """The same request, sent before an answer got lost, is still being carried out."""
@@ -154,8 +155,18 @@ class Link:
                                         headers=dict(call.headers))  # fmt: skip
 
 
+def passing(answer: httpx2.Response) -> bool:
+    """Whether the next answer may be another one; the body of an error was read."""
+    return answer.status_code in PASSING or _starting(answer)
+
+
+def _starting(answer: httpx2.Response) -> bool:
+    """The proxy of Ray Serve answers 404 from when it listens until it has heard of the API behind it."""
+    return answer.status_code == httpx2.codes.NOT_FOUND and _ROUTES in answer.content
+
+
 def _again(call: Call, answer: httpx2.Response) -> bool:
-    if answer.status_code in _REFUSED:
+    if answer.status_code in _REFUSED or _starting(answer):
         return True
     running = answer.status_code == httpx2.codes.CONFLICT and error_of(answer).problem.code == _AT_WORK
     return call.repeatable and (running or answer.status_code in PASSING)

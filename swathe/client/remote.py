@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
 
 from swathe.client import opening, values
 from swathe.client.following import Following, News
@@ -140,7 +141,28 @@ class AsyncJob:
         """
         files = await self.files()
         wanted = files if names is None else [_named(files, name) for name in names]
-        return [await save(self._link, self.id, file, Path(folder), tell) for file in wanted]
+        return [await self._saved(file, folder, tell) for file in wanted]
+
+    async def _saved(self, file: values.ResultFile, folder: str | Path, tell: Tell | None) -> Path:
+        return await save(self._link, self._path(f"/files/{quote(file.name)}"), file, Path(folder), tell)
+
+    async def archive(self, folder: str | Path, name: str = "archive.zip", tell: Tell | None = None) -> Path:
+        """All its files and its log as one ZIP archive in a folder; what broke off goes on.
+
+        Raises ConflictError (``job.active``) before its end, OutputError, ServiceError.
+        """
+        if not (await self.refresh()).ended:
+            raise ConflictError(f"job {self.id} is {self.state}", code="job.active", hint="wait for its end")
+        path = self._path("/archive.zip")
+        head = await self._link.ask(Call("HEAD", path))
+        file = values.ResultFile(name, int(head.headers["content-length"]), "application/zip", "")
+        return await save(self._link, path, file, Path(folder), tell)
+
+    async def link(self, name: str = "", *, hours: float = 8.0) -> values.SignedLink:
+        """An address of one of its files, or of its archive, that opens without a key as long as that."""
+        kind = {"kind": "file", "name": name} if name else {"kind": "archive"}
+        body = {**kind, "id": self.id, "valid_s": round(hours * 3600)}
+        return values.link_of(await self._link.told(Call("POST", "/api/links", json=body, pure=True)))
 
     async def to_xarray(self, name: str = "result.tif", *, folder: str | Path | None = None, **options: Any) -> Any:
         """A raster as ``xarray.DataArray``: in memory, or from ``folder``, where it is kept and read when needed.

@@ -7,11 +7,10 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import httpx2
 
-from swathe.client.link import PASSING, Call
+from swathe.client.link import Call, passing
 from swathe.client.problems import error_of
 from swathe.errors import OutputError, ServiceError
 
@@ -23,8 +22,8 @@ Tell = Callable[[str, int, int], None]
 """Is told a file's name, the bytes that are here, and how many there will be."""
 
 
-async def save(link: Link, job: str, file: ResultFile, folder: Path, tell: Tell | None = None) -> Path:
-    """One file into a folder; what is there already and right is left.
+async def save(link: Link, path: str, file: ResultFile, folder: Path, tell: Tell | None = None) -> Path:
+    """One file into a folder; what is there already and right is left. ``path``: where it is asked for.
 
     Raises ServiceError (``service.file``, ``.checksum``, ``.unreachable``), OutputError, and what the service says.
     """
@@ -32,7 +31,7 @@ async def save(link: Link, job: str, file: ResultFile, folder: Path, tell: Tell 
     try:
         if not await asyncio.to_thread(_holds, target, file):
             target.parent.mkdir(parents=True, exist_ok=True)
-            await _Saving(link, job, file, tell or _silent).into(target)
+            await _Saving(link, path, file, tell or _silent).into(target)
     except OSError as error:
         raise OutputError(f"{target} cannot be written: {error.strerror}", code="output.unwritable",
                           field="folder") from None  # fmt: skip
@@ -70,11 +69,11 @@ def _begun(part: Path, *, anew: bool = False) -> int:
 
 
 class _Saving:
-    def __init__(self, link: Link, job: str, file: ResultFile, tell: Tell) -> None:
+    def __init__(self, link: Link, path: str, file: ResultFile, tell: Tell) -> None:
         self._link = link
         self._file = file
         self._tell = tell
-        self._path = f"/api/jobs/{job}/files/{quote(file.name)}"
+        self._path = path
 
     async def into(self, target: Path) -> None:
         part = target.with_name(f".{target.name}.part")
@@ -95,15 +94,15 @@ class _Saving:
         while have < self._file.bytes or have == 0:
             try:
                 await self._request(part, have)
-                passing = self._link.unreachable(EOFError("the answer was cut off"))
+                trouble = self._link.unreachable(EOFError("the answer was cut off"))
             except httpx2.TransportError as error:
-                passing = self._link.unreachable(error)
+                trouble = self._link.unreachable(error)
             before, have = have, _begun(part)
             tried = 0 if have > before else tried + 1
             if have >= self._file.bytes:
                 return
             if tried >= self._link.patience.tries:
-                raise passing
+                raise trouble
             await asyncio.sleep(self._link.patience.pause(tried))
 
     async def _request(self, part: Path, have: int) -> None:
@@ -111,13 +110,14 @@ class _Saving:
         if have:
             headers["Range"] = f"bytes={have}-"
         async with self._link.opened(Call("GET", self._path, headers=headers)) as answer:
-            if answer.status_code in PASSING:
+            if answer.is_error:
+                await answer.aread()
+            if passing(answer):
                 return
             if answer.status_code == httpx2.codes.RANGE_NOT_SATISFIABLE:
                 _begun(part, anew=True)
                 return
             if answer.is_error:
-                await answer.aread()
                 raise error_of(answer)
             await self._written(answer, part, have)
 

@@ -91,6 +91,16 @@ class LogLine:
     """For programs."""
 
 
+@dataclass(frozen=True, slots=True)
+class SignedLink:
+    """An address that opens one thing without a key."""
+
+    url: str
+    """Whoever holds it can use it."""
+    expires: str
+    """UTC, RFC 3339."""
+
+
 def job_of(document: Any) -> Job:
     """From the service's JSON. Raises ServiceError (``service.answer``)."""
     with _Understood("a job"):
@@ -129,6 +139,12 @@ def file_of(document: Any) -> ResultFile:
     """From the service's JSON. Raises ServiceError."""
     with _Understood("a file"):
         return ResultFile(**_known(ResultFile, document))
+
+
+def link_of(document: Any) -> SignedLink:
+    """From the service's JSON. Raises ServiceError."""
+    with _Understood("a link"):
+        return SignedLink(**_known(SignedLink, document))
 
 
 def estimate_of(document: Any) -> Estimate:

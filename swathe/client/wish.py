@@ -13,7 +13,9 @@ _DATED = re.compile(r"(\d{4}-\d{2}-\d{2}(?:[T ][\d:.]+(?:Z|[+-]\d{2}:?\d{2})?)?)
 _SEARCH = ("source", "dates", "collection", "max_cloud", "composite", "res", "crs", "max_loss")
 _RADIOMETRY = ("bands", "scale", "offset", "nodata")
 _PRODUCTS = {"min_area": "min_area_px", "simplify": "simplify_px", "gpkg": "gpkg", "probabilities": "probabilities"}
-_AS_THEY_ARE = ("sensor", "precision", "chunk", "title", "project", "labels")
+_POSTPROCESS = {"mask": "mask", "mask_buffer": "mask_buffer_px", "mask_files": "mask_files",
+                "regularise": "regularise"}  # fmt: skip
+_AS_THEY_ARE = ("sensor", "processor", "precision", "chunk", "title", "project", "labels")
 
 
 class Wish(TypedDict, total=False):
@@ -58,6 +60,16 @@ class Wish(TypedDict, total=False):
     """Also features.gpkg."""
     probabilities: bool
     """Also one band per class."""
+    mask: str | Sequence[str]
+    """clouds, snow, water, ocean; each also with where from: ``water=scenes``."""
+    mask_buffer: int
+    """Pixels around a mask that are masked too."""
+    mask_files: Sequence[str]
+    """Masks of imagery that brings none, as ``RULE=`` and an address: ``fmask=upload://ID``."""
+    regularise: str
+    """buildings (right angles) or smooth (fewer corners)."""
+    processor: str | Mapping[str, Any]
+    """Id of a processor, or ``id`` and ``parameters``: a script that is run over the result."""
     precision: str
     """fp32 or bf16, instead of the card's."""
     chunk: int
@@ -79,6 +91,8 @@ def asking(model: str, wish: Wish) -> dict[str, Any]:
         raise InputError(f"{strange[0]!r} is nothing that a job can be asked for", code="client.wish",
                          field=strange[0], hint=f"one of {', '.join(sorted(Wish.__annotations__))}")  # fmt: skip
     body = {"model": model, **{name: given[name] for name in _AS_THEY_ARE if name in given}}
+    if isinstance(body.get("processor"), str):
+        body["processor"] = {"id": body["processor"]}
     if "inputs" in given:
         body["inputs"] = [text for _, text in named(wish)]
     if search := {name: given[name] for name in _SEARCH if name in given}:
@@ -87,6 +101,8 @@ def asking(model: str, wish: Wish) -> dict[str, Any]:
         body["radiometry"] = {**radiometry, "bands": _words(radiometry.get("bands", ()))}
     if products := {sent: given[name] for name, sent in _PRODUCTS.items() if name in given}:
         body["products"] = products
+    if after := {sent: given[name] for name, sent in _POSTPROCESS.items() if name in given}:
+        body["postprocess"] = after | ({"mask": _words(after["mask"])} if "mask" in after else {})
     if "aoi" in given:
         body["aoi"] = _place(given["aoi"])
     if "hook" in given:

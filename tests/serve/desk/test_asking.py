@@ -10,6 +10,7 @@ from serve.desk.wording import FIELDS, told
 from swathe.aoi import AOI
 from swathe.composite import Composite
 from swathe.errors import AreaError, GridError, InputError, LimitError
+from swathe.postprocess import Postprocess
 from swathe.recipe import ProductSettings, Radiometry, Search
 
 SQUARE = {"type": "Polygon", "coordinates": [[[10.1, 50.2], [10.3, 50.2], [10.3, 50.4], [10.1, 50.4], [10.1, 50.2]]]}
@@ -30,6 +31,26 @@ def test_all_of_it_becomes_a_recipe():
         "water-ndwi", ("https://a.example/x.tif",), "sentinel-2-l2a", 2048,
     )  # fmt: skip
     assert AOI.parse(found.aoi) == AOI.parse("10.1,50.2,10.3,50.4")
+
+
+def test_steps_after_the_model_become_one():
+    asked_for = {"mask": ["clouds", "water=jrc"], "mask_buffer_px": 3, "mask_files": ["scl=https://a.example/m.tif"],
+                 "regularise": "buildings=3"}  # fmt: skip
+    found = wish(postprocess=asked_for).to_recipe().postprocess
+    assert found == Postprocess.parse("clouds,water=jrc", 3, ("scl=https://a.example/m.tif",), "buildings=3")
+    assert wish().to_recipe().postprocess == Postprocess()
+
+
+@pytest.mark.parametrize(("more", "field"), [
+    ({"mask": ["fog"]}, "postprocess.mask"), ({"regularise": "round"}, "postprocess.regularise"),
+    ({"mask": ["clouds"], "mask_files": ["a.tif"]}, "postprocess.mask_files"),
+    ({"mask_buffer_px": 3}, "postprocess.mask"),
+])  # fmt: skip
+def test_steps_that_are_none_are_refused_by_name(more, field):
+    with pytest.raises(InputError) as caught, told():
+        wish(postprocess=more).to_recipe()
+    assert caught.value.problem.field == field
+    assert caught.value.problem.hint
 
 
 def test_a_search_becomes_one():

@@ -1,14 +1,20 @@
 """The desk where results and uploads lie in a real S3: streamed, signed, named in jobs, removed."""
 
 import urllib.request
+from dataclasses import replace
 
 import pytest
 
+from pipelines.layers.draw import draw
+from pipelines.layers.files import Files, RasterFile
+from pipelines.layers.frame import Frame
+from pipelines.store.folder import FolderBlobs
 from serve.desk.asking import Asking
-from swathe.errors import ConflictError, ImageryError, LimitError
+from swathe.errors import ConflictError, ImageryError, LimitError, NotFoundError
 from swathe.job import JobState
 from swathe.project import UploadState
 from tests.pipelines.s3_server import running_s3  # noqa: F401  the fixture s3_server
+from tests.serve.api.results import made
 
 
 @pytest.fixture
@@ -79,3 +85,22 @@ def test_results_are_opened_by_a_signed_address_and_go_with_their_job(front):
     assert front.desk.jobs.item(owner, job.id) == {"type": "Feature"}
     front.desk.jobs.drop(owner, job.id)
     assert names(front, f"jobs/{job.id}") == []
+
+
+def test_layers_are_drawn_from_there_page_by_page(front, tmp_path):
+    (tmp_path / "here").mkdir()
+    result, owner = made(tmp_path / "here"), front.person()
+    job = front.job(owner, JobState.DONE, result={"files": {n: len(b) for n, b in result.files.items()}})
+    blobs = front.desk.settings.blobs(f"jobs/{job.id}")
+    for name, content in result.files.items():
+        blobs.put(name, content)
+    layer = front.desk.layers.get(owner, f"{job.id}-result")
+    frame = Frame("EPSG:32633", layer.bounds, 900, 700)
+    twice = [front.desk.layers.draw(layer, frame).rgba for _ in range(2)]  # then from pages that were kept
+    here = draw(Files(), RasterFile(FolderBlobs(tmp_path / "here"), "result.tif", ""), layer, frame).rgba
+    assert here[..., 3].any()
+    assert all((found == here).all() for found in twice)
+    assert front.desk.layers.read(layer, "EPSG:32633", (500_005.0, 5_593_005.0)).name
+    blobs.delete(["result.tif"])
+    with pytest.raises(NotFoundError, match="not there any more"):
+        front.desk.layers.draw(replace(layer, version="other"), frame)

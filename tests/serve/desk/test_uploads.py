@@ -73,6 +73,24 @@ def test_an_upload_is_named_in_a_job(front, image):
     assert recipe.inputs == (f"2024-07-25={front.desk.uploads.path(owner, found.id)}",)
 
 
+def test_a_mask_is_an_upload_too_and_no_file_of_the_service(front, image):
+    owner = front.person()
+    found = brought(front, owner, "mask.tif", image().read_bytes())
+
+    def masked(href):
+        steps = {"mask": ["clouds"], "mask_files": [f"fmask={href}"]}
+        asking = Asking.model_validate({"model": "m", "inputs": ["https://a.example/x.tif"], "postprocess": steps})
+        return settled(asking.to_recipe(), front.desk.settings, front.desk.store, owner)
+
+    given = masked(f"upload://{found.id}")
+    path = str(front.desk.uploads.path(owner, found.id))
+    assert given.recipe.postprocess.masking.files[0].href == path
+    assert given.names[path] == f"upload://{found.id}"
+    with pytest.raises(ImageryError) as caught:
+        masked("/etc/passwd")
+    assert caught.value.problem.code == "url.local"
+
+
 def hostile(image):
     good = image().read_bytes()
     link = zipfile.ZipInfo("a.tif")

@@ -49,12 +49,12 @@ class World:
         with self.store.read() as c:
             return events.of(c, id_, 0, 100_000)
 
-    def await_end(self, *ids_, patience=PATIENCE_S) -> list[Job]:
+    def await_end(self, *ids_, patience=PATIENCE_S, pause_s=0.05) -> list[Job]:
         """Until all have ended."""
         limit = time.monotonic() + patience
         while any(self.job(i).state not in ENDED for i in ids_):
             assert time.monotonic() < limit, [self.told(i) for i in ids_]
-            time.sleep(0.05)
+            time.sleep(pause_s)
         return [self.job(i) for i in ids_]
 
     def await_state(self, id_, *states) -> Job:

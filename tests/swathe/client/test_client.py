@@ -118,6 +118,18 @@ def test_what_may_have_been_done_is_not_done_twice(service, client):
     assert service.paths("POST") == ["/api/jobs/j1/resume"]
 
 
+def test_a_proxy_that_has_not_heard_of_the_api_yet_is_waited_for(service, client):
+    service.jobs["j1"] = job(state="failed")
+    found = client.job("j1")
+    early = Response("Path '/api/jobs' not found. Ping http://.../-/routes for available routes.", 404)
+    service.faults = [early, early]
+    assert client.job("j1").id == "j1"
+    service.faults = [early]
+    with pytest.raises(errors.NotFoundError):  # this service cannot resume, but it was asked
+        found.resume()
+    assert service.paths("POST") == ["/api/jobs/j1/resume"] * 2
+
+
 def test_a_refusal_says_when_to_come_again_and_is_heeded(service, client):
     service.jobs["j1"] = job()
     service.faults = [problem(429, "busy.rate", {"Retry-After": "0"}, detail="d")]
@@ -158,9 +170,11 @@ def test_what_a_client_asks_is_what_the_service_understands():
     full = asking("m", {"inputs": {"2024-07-04": "https://x.example/a.tif"}, "aoi": (1, 2, 3, 4), "sensor": "s",
                         "bands": "red,nir", "scale": 1.0, "offset": 0.0, "nodata": 0, "min_area": 1, "simplify": 0.5,
                         "gpkg": True, "probabilities": True, "precision": "fp32", "chunk": 512, "title": "t",
-                        "project": "p", "labels": {"a": 1},
+                        "project": "p", "labels": {"a": 1}, "mask": "clouds,water=scenes", "mask_buffer": 2,
+                        "mask_files": ["scl=https://x.example/m.tif"], "regularise": "smooth",
                         "hook": {"url": "https://h.example", "secret": "x"}})  # fmt: skip
     assert Asking.model_validate(full).inputs == ("2024-07-04=https://x.example/a.tif",)
+    assert Asking.model_validate(full).postprocess.mask == ("clouds", "water=scenes")
     searched = asking("m", {"source": "s", "dates": "2024", "collection": "c", "max_cloud": 3, "composite": "best",
                             "res": 10, "crs": "EPSG:32633", "max_loss": 0.1, "aoi": "33UXP"})  # fmt: skip
     assert Asking.model_validate(searched).search.composite == "best"

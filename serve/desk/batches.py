@@ -1,0 +1,180 @@
+"""Batches: many wishes accepted at once; each becomes a job as soon as it is planned and the queue has room."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from serve.desk import rights
+from serve.desk.asking import asked
+from serve.store import audit, batches, events, users
+from swathe.errors import (
+    AccessError,
+    BusyError,
+    ConflictError,
+    Interrupted,
+    LimitError,
+    NotFoundError,
+    StoreError,
+    SwatheError,
+)
+from swathe.job import ENDED
+from swathe.user import SCOPES_OF, Caller, Scope
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from serve.desk.asking import Asking
+    from serve.desk.jobs import Jobs
+    from serve.settings import ServiceSettings
+    from serve.store.batches import Labels
+    from serve.store.store import Store
+    from swathe.batch import Batch, Part
+    from swathe.job import Job
+    from swathe.state import Event
+
+LONGEST_LABELS = 1 << 20
+"""Characters of a batch's labels as JSON."""
+_STOPPED = Interrupted("its batch was cancelled before it was planned", code="batch.cancelled").problem.as_dict()
+_EVENTS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Some of somebody's batches, with their parts."""
+
+    batches: tuple[tuple[Batch, list[Part]], ...]
+    """Newest first."""
+    total: int
+    """How many there are in all."""
+
+
+class Batches:
+    """The use cases around them. Others' batches do not exist."""
+
+    def __init__(self, settings: ServiceSettings, store: Store, jobs: Jobs) -> None:
+        """Nothing is read yet."""
+        self._settings, self._store, self._jobs = settings, store, jobs
+
+    def submit(
+        self, caller: Caller, wishes: Sequence[Asking], title: str = "", labels: dict[str, Any] | None = None
+    ) -> Batch:
+        """Accept them; no imagery is looked at. Raises LimitError (``limit.wishes``, ``limit.labels``)."""
+        rights.require(caller, Scope.JOBS_WRITE)
+        _check(len(wishes), self._settings.limits.wishes_per_batch, labels or {})
+        with self._store.begin() as c:
+            made = batches.add(c, caller.user.id, [wish.record() for wish in wishes], title, labels)
+            audit.note(c, caller, "batch.submit", made.id, wishes=len(wishes))
+        return made
+
+    def get(self, caller: Caller, id_: str) -> tuple[Batch, list[Part]]:
+        """One with its parts. Raises NotFoundError."""
+        with self._store.read() as c:
+            return self._seen(c, caller, id_), batches.parts(c, [id_])[id_]
+
+    def listed(self, caller: Caller, labels: Labels | None = None, limit: int = 25, skip: int = 0) -> Listing:
+        """Those that they see and that have all these labels."""
+        rights.require(caller, Scope.JOBS_READ)
+        owner = None if caller.admin else caller.user.id
+        with self._store.read() as c:
+            found = batches.listed(c, owner, labels or {}, limit, skip)
+            parts = batches.parts(c, [batch.id for batch in found])
+            total = batches.count(c, owner, labels or {})
+        return Listing(tuple((batch, parts[batch.id]) for batch in found), total)
+
+    def events(self, caller: Caller, id_: str, after: Mapping[int, int] | None = None) -> list[tuple[int, Event]]:
+        """Facts of its jobs, oldest first, each with the number of its part.
+
+        ``after``: number of a part -> number of the last event that is known of it.
+        """
+        _, parts = self.get(caller, id_)
+        known, found = after or {}, []
+        with self._store.read() as c:
+            for part in parts:
+                seen = known.get(part.number, 0)
+                if part.job is not None and part.job.last_seq > seen:
+                    found += [(part.number, event) for event in events.of(c, part.job.id, seen, _EVENTS)]
+        return sorted(found, key=lambda one: (one[1].at, one[0], one[1].seq))
+
+    def cancel(self, caller: Caller, id_: str) -> tuple[Batch, list[Part]]:
+        """Stop what runs, and plan nothing more. What has ended stays as it is. Raises NotFoundError."""
+        rights.require(caller, Scope.JOBS_WRITE)
+        with self._store.begin() as c:
+            self._seen(c, caller, id_)
+            held = batches.cancel(c, id_, _STOPPED)
+            audit.note(c, caller, "batch.cancel", id_)
+        for job in held:
+            with suppress(ConflictError, NotFoundError):  # it has ended, or was removed
+                self._jobs.cancel(caller, job)
+        return self.get(caller, id_)
+
+    def label(self, caller: Caller, id_: str, labels: dict[str, Any]) -> Batch:
+        """Other labels. Raises NotFoundError, LimitError."""
+        rights.require(caller, Scope.JOBS_WRITE)
+        _check(0, 0, labels)
+        with self._store.begin() as c:
+            self._seen(c, caller, id_)
+            return batches.change(c, id_, labels)
+
+    def drop(self, caller: Caller, id_: str) -> None:
+        """With the jobs that have ended and their results; those that run are cancelled. Raises NotFoundError."""
+        _, parts = self.cancel(caller, id_)
+        for part in parts:
+            if part.job is not None and part.job.state in ENDED:
+                with suppress(ConflictError, NotFoundError):  # somebody resumed it, or was quicker
+                    self._jobs.drop(caller, part.job.id)
+        with self._store.begin() as c:
+            batches.drop(c, id_)
+            audit.note(c, caller, "batch.drop", id_)
+
+    # --- by whoever plans -------------------------------------------------------------------------------------------
+
+    def waiting(self, limit: int) -> list[Batch]:
+        """Batches with something to plan, oldest first."""
+        with self._store.read() as c:
+            return batches.waiting(c, limit)
+
+    def plan_next(self, batch: Batch) -> bool:
+        """Make the next wish a job, or note why it cannot be one; False: there is none.
+
+        Raises BusyError where the queue of its owner is full: the wish goes on waiting. Raises StoreError.
+        """
+        with self._store.read() as c:
+            part = batches.next_wish(c, batch.id)
+            owner = users.get(c, batch.owner)
+        if part is None:
+            return False
+        caller = Caller(owner, SCOPES_OF[owner.role])
+
+        def kept(c: Connection, job: Job) -> None:
+            batches.settle(c, batch.id, part.number, job=job.id)
+
+        try:
+            if not owner.active:
+                raise AccessError("its owner is switched off", code="access.user")
+            self._jobs.submit(caller, asked(part.request), kept)
+        except (BusyError, StoreError):
+            raise
+        except SwatheError as error:
+            with suppress(ConflictError), self._store.begin() as c:  # it was stopped meanwhile
+                batches.settle(c, batch.id, part.number, problem=error.problem.as_dict())
+        return True
+
+    # --- pieces -----------------------------------------------------------------------------------------------------
+
+    def _seen(self, c: Connection, caller: Caller, id_: str) -> Batch:
+        rights.require(caller, Scope.JOBS_READ)
+        found = batches.get(c, id_)
+        rights.see(caller, found.owner, f"batch {id_}")
+        return found
+
+
+def _check(count: int, most: int, labels: dict[str, Any]) -> None:
+    if count > most:
+        raise LimitError(f"these are {count:,} jobs, {most:,} are allowed at once", code="limit.wishes",
+                         hint="ask for fewer areas or dates")  # fmt: skip
+    if len(json.dumps(labels, default=str)) > LONGEST_LABELS:
+        raise LimitError(f"labels have more than {LONGEST_LABELS:,} characters", code="limit.labels", field="labels")

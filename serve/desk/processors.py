@@ -1,0 +1,151 @@
+"""Users' scripts: brought, listed, named in a job, deleted. None is accepted where none could be shut in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pipelines.steps.script import MB, call_of, check_parameters, check_script
+from serve.desk import rights, usage
+from serve.desk.content import Content, Text
+from serve.desk.projects import check_into, is_shared
+from serve.store import audit, ids, processors
+from swathe.errors import InputError, NotFoundError
+from swathe.recipe import ProcessorWish
+from swathe.user import Scope
+
+if TYPE_CHECKING:
+    from serve.settings import ServiceSettings
+    from serve.store.pages import Page
+    from serve.store.store import Store
+    from swathe.processor import ProcessorCard
+    from swathe.user import Caller
+
+KIND = "processor"
+"""Of links to a script."""
+LONGEST_PARAMETERS = 65_536
+"""Characters of all parameters as JSON."""
+_SCRIPT = "script.py"
+
+
+class Processors:
+    """The use cases around them. Others' do not exist, unless their project is shared."""
+
+    def __init__(self, settings: ServiceSettings, store: Store) -> None:
+        """Nothing is read yet."""
+        self._settings, self._store = settings, store
+
+    def add(  # noqa: PLR0913  what is known of one
+        self, caller: Caller, file: str, content: bytes, *, name: str = "", description: str = "",
+        parameters: dict[str, Any] | None = None, call: str = "", project: str | None = None,
+        labels: dict[str, Any] | None = None,
+    ) -> ProcessorCard:  # fmt: skip
+        """Keep a script, after a look at it. ``call``: ``positional``, ``flags``; empty: told by its source.
+
+        Raises ConflictError (``processor.isolation``) where this machine cannot shut one in, InputError
+        (``processor.*``), LimitError (``limit.processor``, ``quota.storage``), NotFoundError (project).
+        """
+        from pipelines.sandbox.isolation import isolation
+
+        rights.require(caller, Scope.UPLOADS)
+        isolation().required()
+        file = _file(file)
+        check_script(file, content)
+        form, given = call_of(content, call), parameters or {}
+        check_parameters(given, form)
+        _check_length(given)
+        id_ = ids.new("r")
+        with self._store.begin() as c:
+            check_into(c, caller, project)
+            usage.check_storage(c, caller.user, self._settings.limits, len(content) / MB)
+            made = processors.add(
+                c, caller.user.id, id=id_, project=project, name=(name or file)[:100], description=description[:1000],
+                file=file, call=form.value, parameters=given, size=len(content), labels=labels or {},
+                sha256=hashlib.sha256(content).hexdigest(),
+            )  # fmt: skip
+            self._settings.blobs(f"processors/{id_}").put(_SCRIPT, content)
+            audit.note(c, caller, "processor.add", id_, file=file, sha256=made.sha256)
+        return made
+
+    def get(self, caller: Caller, id_: str) -> ProcessorCard:
+        """One that they see. Raises NotFoundError."""
+        rights.require(caller, Scope.UPLOADS)
+        return seen(self._store, caller, id_)
+
+    def listed(self, caller: Caller, limit: int = 50, cursor: str | None = None) -> Page[ProcessorCard]:
+        """Those that they see, newest first. Raises InputError for a cursor that is none."""
+        rights.require(caller, Scope.UPLOADS)
+        with self._store.read() as c:
+            return processors.listed(c, limit, cursor, None if caller.admin else caller.user.id)
+
+    def delete(self, caller: Caller, id_: str) -> None:
+        """No new job runs it; those that were accepted still do. Raises NotFoundError, ForbiddenError."""
+        rights.require(caller, Scope.UPLOADS)
+        with self._store.begin() as c:
+            found = processors.get(c, id_)
+            rights.change(caller, found.owner, f"processor {id_}", shared=is_shared(c, found.project))
+            processors.delete(c, id_)
+            audit.note(c, caller, "processor.delete", id_)
+
+    def file_name(self, caller: Caller, id_: str, name: str) -> str:  # noqa: ARG002  it has one file
+        """For links: see ``serve.desk.links.Kind``."""
+        return self.get(caller, id_).file
+
+    def content(self, caller: Caller, id_: str, name: str) -> Content:  # noqa: ARG002  it has one file
+        """The script itself. Raises NotFoundError."""
+        found = self.get(caller, id_)
+        return Content(found.file, found.size, Text(script_of(found, self._settings)), found.sha256)
+
+
+def seen(store: Store, caller: Caller, id_: str) -> ProcessorCard:
+    """One that they see, and that is not deleted. Raises NotFoundError."""
+    with store.read() as c:
+        found = processors.get(c, id_)
+        rights.see(caller, found.owner, f"processor {id_}", shared=is_shared(c, found.project))
+    if found.deleted:
+        raise rights.missing(f"processor {id_}")
+    return found
+
+
+def script_of(card: ProcessorCard, settings: ServiceSettings) -> bytes:
+    """Raises NotFoundError where it is gone, or is not what was brought."""
+    try:
+        content = settings.blobs(f"processors/{card.id}").get(_SCRIPT)
+    except FileNotFoundError:
+        content = b""
+    if hashlib.sha256(content).hexdigest() != card.sha256:
+        raise NotFoundError(f"the script of the processor {card.id} is gone", code="processor.unknown",
+                            hint="send it again")  # fmt: skip
+    return content
+
+
+def settled_wish(wish: ProcessorWish, settings: ServiceSettings, store: Store, caller: Caller | None) -> ProcessorWish:
+    """With the script put in for its id. ``caller``: None where the job was accepted before.
+
+    Raises NotFoundError (``processor.unknown``), InputError (``processor.parameters``).
+    """
+    if caller is not None:
+        card = seen(store, caller, wish.script)
+    else:
+        with store.read() as c:
+            card = processors.get(c, wish.script)
+    content = script_of(card, settings)
+    parameters = card.parameters | wish.parameters
+    check_parameters(parameters, call_of(content, card.call))
+    return replace(wish, script=card.file, content=content, parameters=parameters, call=card.call, title=card.name,
+                   about={"id": card.id, "sha256": card.sha256})  # fmt: skip
+
+
+def _file(name: str) -> str:
+    """A name without folders and without what no file name has."""
+    bare = name.replace("\\", "/").rpartition("/")[2]
+    kept = "".join(ch for ch in bare if ch.isprintable() and ch not in '<>:"|?*')[-100:]
+    return kept.lstrip(".") or "script"
+
+
+def _check_length(parameters: dict[str, Any]) -> None:
+    if len(json.dumps(parameters, default=str)) > LONGEST_PARAMETERS:
+        raise InputError(f"parameters have more than {LONGEST_PARAMETERS:,} characters", code="processor.parameters",
+                         field="parameters")  # fmt: skip

@@ -1,0 +1,57 @@
+"""Wishes of batches become jobs: one of each batch in turn, so that a batch of hundreds keeps no other waiting."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from swathe.errors import BusyError, SwatheError
+
+if TYPE_CHECKING:
+    from serve.desk.batches import Batches
+    from serve.settings import ServiceSettings
+    from serve.store.store import Store
+    from swathe.batch import Batch
+
+_AT_ONCE = 4
+"""Batches that are planned at a time: a search or a header takes a second of waiting."""
+_SEEN = 64
+_log = logging.getLogger("swathe.planner")
+
+
+def planner(settings: ServiceSettings, store: Store) -> Planner:
+    """For the service's own process; what plans is loaded when the first batch comes."""
+    from serve.desk.batches import Batches
+    from serve.desk.jobs import Jobs
+    from serve.desk.models import Models
+
+    return Planner(Batches(settings, store, Jobs(settings, store, Models(settings, store))))
+
+
+class Planner:
+    """Killed at any point it loses nothing: a wish is settled in the transaction that accepts its job."""
+
+    def __init__(self, batches: Batches) -> None:
+        """Nothing is read yet."""
+        self._batches = batches
+
+    def turn(self) -> int:
+        """Plan what can be planned now; how many wishes were settled. Raises StoreError."""
+        settled = 0
+        while found := self._batches.waiting(_SEEN):
+            with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="planner") as pool:
+                made = sum(pool.map(self._one, found))
+            settled += made
+            if not made:
+                break
+        return settled
+
+    def _one(self, batch: Batch) -> bool:
+        try:
+            return self._batches.plan_next(batch)
+        except BusyError:  # its owner's queue is full
+            return False
+        except SwatheError as error:
+            _log.warning("%s: %s", batch.id, error.problem.line())
+            return False

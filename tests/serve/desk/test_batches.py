@@ -1,0 +1,151 @@
+"""Batches: accepted at once, planned one by one, each wish settled exactly once."""
+
+import threading
+
+import pytest
+
+from serve.desk.asking import Asking
+from serve.running.planner import Planner
+from serve.store import batches as stored
+from swathe.errors import BusyError, ConflictError, LimitError, NotFoundError
+from swathe.job import JobState
+from swathe.user import Role
+
+
+def wish(path, **more):
+    return Asking(model="water-ndwi", inputs=(str(path),), **more)
+
+
+@pytest.fixture
+def front(front_of, open_root):
+    """A desk of its own: whoever plans sees the batches of everybody."""
+    return front_of(local_roots=(open_root,))
+
+
+@pytest.fixture
+def good(open_root):
+    return open_root / "scene.tif"
+
+
+def test_every_wish_becomes_a_job_or_a_reason(front, good):
+    ada = front.person()
+    wishes = [wish(good, title="one"), wish(good.parent / "gone.tif"), wish(good)]
+    batch = front.desk.batches.submit(ada, wishes, "three", {"kind": "test"})
+    _, parts = front.desk.batches.get(ada, batch.id)
+    assert [(p.number, p.settled, p.job) for p in parts] == [(0, None, None), (1, None, None), (2, None, None)]
+    assert Planner(front.desk.batches).turn() == 3
+    _, parts = front.desk.batches.get(ada, batch.id)
+    assert [p.job.state if p.job else None for p in parts] == [JobState.QUEUED, None, JobState.QUEUED]
+    assert parts[1].problem["code"].startswith(("imagery", "url", "read"))
+    assert parts[0].job.title == "one"
+    assert Planner(front.desk.batches).turn() == 0
+
+
+def test_a_full_queue_makes_wishes_wait(front, good):
+    ada = front.person(queued_jobs=2)
+    batch = front.desk.batches.submit(ada, [wish(good)] * 3)
+    planner = Planner(front.desk.batches)
+    assert planner.turn() == 2
+    with pytest.raises(BusyError):
+        front.desk.batches.plan_next(batch)
+    _, parts = front.desk.batches.get(ada, batch.id)
+    front.desk.jobs.cancel(ada, parts[0].job.id)
+    assert planner.turn() == 1
+    assert all(p.job for p in front.desk.batches.get(ada, batch.id)[1])
+
+
+def test_cancelled_before_and_after_it_is_planned(front, good):
+    ada = front.person()
+    batch = front.desk.batches.submit(ada, [wish(good)] * 2)
+    front.desk.batches.plan_next(batch)
+    made, parts = front.desk.batches.cancel(ada, batch.id)
+    assert made.cancelled
+    assert parts[0].job.state is JobState.CANCELLED
+    assert parts[1].problem["code"] == "batch.cancelled"
+    assert not front.desk.batches.plan_next(batch)
+    again, _ = front.desk.batches.cancel(ada, batch.id)
+    assert again.cancelled
+
+
+def test_a_wish_that_is_stopped_while_it_is_planned_leaves_no_job(front, good, monkeypatch):
+    """The job and the note of it stand or fall together."""
+    ada = front.person()
+    batch = front.desk.batches.submit(ada, [wish(good)])
+    plan = front.desk.jobs._planned
+
+    def slowly(*given):
+        front.desk.batches.cancel(ada, batch.id)
+        return plan(*given)
+
+    monkeypatch.setattr(front.desk.jobs, "_planned", slowly)
+    assert front.desk.batches.plan_next(batch)
+    assert front.desk.jobs.listed(ada).items == ()
+    with pytest.raises(ConflictError), front.desk.store.begin() as c:
+        stored.settle(c, batch.id, 0)
+
+
+def test_two_planners_make_one_job(front, good):
+    ada = front.person()
+    batch = front.desk.batches.submit(ada, [wish(good)])
+    threads = [threading.Thread(target=front.desk.batches.plan_next, args=(batch,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(front.desk.jobs.listed(ada).items) == 1
+
+
+def test_others_do_not_see_it(front, good):
+    ada, bob, admin = front.person(), front.person(), front.person(Role.ADMIN)
+    batch = front.desk.batches.submit(ada, [wish(good)])
+    for call in (front.desk.batches.get, front.desk.batches.cancel, front.desk.batches.drop):
+        with pytest.raises(NotFoundError):
+            call(bob, batch.id)
+    assert front.desk.batches.get(admin, batch.id)[0] == batch
+    assert front.desk.batches.listed(bob).total == 0
+
+
+def test_listed_by_labels_newest_first(front, good):
+    ada = front.person()
+    made = [front.desk.batches.submit(ada, [wish(good)], labels={"n": str(n % 2), "kept": n > 2}) for n in range(4)]
+    found = front.desk.batches.listed(ada, {"n": "1"})
+    assert [b.id for b, _ in found.batches] == [made[3].id, made[1].id]
+    assert found.total == 2
+    assert [b.id for b, _ in front.desk.batches.listed(ada, {"kept": True}).batches] == [made[3].id]
+    assert [b.id for b, _ in front.desk.batches.listed(ada, limit=2, skip=1).batches] == [made[2].id, made[1].id]
+    assert front.desk.batches.label(ada, made[0].id, {"n": "7"}).labels == {"n": "7"}
+
+
+def test_dropped_with_its_jobs(front, good):
+    ada = front.person()
+    batch = front.desk.batches.submit(ada, [wish(good)])
+    front.desk.batches.plan_next(batch)
+    job = front.desk.batches.get(ada, batch.id)[1][0].job
+    front.desk.batches.drop(ada, batch.id)
+    with pytest.raises(NotFoundError):
+        front.desk.batches.get(ada, batch.id)
+    with pytest.raises(NotFoundError):
+        front.desk.jobs.get(ada, job.id)
+
+
+def test_events_come_with_their_part(front, good):
+    ada = front.person()
+    batch = front.desk.batches.submit(ada, [wish(good)] * 2)
+    Planner(front.desk.batches).turn()
+    front.desk.batches.cancel(ada, batch.id)
+    found = front.desk.batches.events(ada, batch.id)
+    assert {(n, e.facts["state"]) for n, e in found} == {(n, s) for n in (0, 1) for s in ("queued", "cancelled")}
+    assert [e.at for _, e in found] == sorted(e.at for _, e in found)
+    assert [(n, e.facts["state"]) for n, e in front.desk.batches.events(ada, batch.id, {0: 1, 1: 2})] == [
+        (0, "cancelled")
+    ]
+
+
+def test_too_many_or_too_much(front, good):
+    ada = front.person()
+    with pytest.raises(LimitError) as refused:
+        front.desk.batches.submit(ada, [wish(good)] * 1001)
+    assert refused.value.problem.code == "limit.wishes"
+    with pytest.raises(LimitError) as refused:
+        front.desk.batches.submit(ada, [wish(good)], labels={"x": "y" * (1 << 20)})
+    assert refused.value.problem.code == "limit.labels"
