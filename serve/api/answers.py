@@ -14,9 +14,11 @@ from swathe.project import UploadState
 if TYPE_CHECKING:
     from serve.desk.files import ResultFile
     from serve.desk.jobs import Estimate
+    from serve.desk.links import Signed
     from serve.desk.models import ModelState
     from serve.store.logs import Line
     from swathe.job import Job
+    from swathe.processor import ProcessorCard
     from swathe.project import Project, Upload
     from swathe.state import Event
 
@@ -65,8 +67,10 @@ class JobAnswer(Answered):
     place: Where = Field(description="Where it runs: on the standing pool (online, pool), or as a Ray job (cluster).")
     progress: ProgressAnswer
     cancelling: bool
-    problem: dict[str, Any] | None = Field(description="RFC 9457: why it failed.")
-    result: dict[str, Any] = Field(description="Of an ended job: item, files (name: bytes), pixels, warnings.")
+    problem: dict[str, Any] | None = Field(description="RFC 9457: why it failed, or which step did.")
+    result: dict[str, Any] = Field(
+        description="Of an ended job: item, files (name: bytes), pixels, warnings, steps, published (a file's name)."
+    )
     cost: dict[str, Any] = Field(description="The estimate that it was accepted with.")
     request: dict[str, Any] = Field(description="As it was asked.")
     labels: dict[str, Any]
@@ -93,6 +97,7 @@ def _job_links(job: Job, root: str) -> dict[str, str]:
     links = {"self": here, "events": f"{here}/events", "logs": f"{here}/logs", "files": f"{here}/files"}
     if "item.json" in job.result.get("files", {}):
         links["item"] = f"{here}/item"
+        links["layers"] = f"{root}/api/layers?job={job.id}"
     if job.state not in ENDED:
         links["cancel"] = f"{here}/cancel"
     if may_resume(job.state):
@@ -238,6 +243,16 @@ class ModelsAnswer(Answered):
     models: list[ModelAnswer]
 
 
+class SignedUpload(Answered):
+    """Links of an upload, for whoever has no key; each is a secret."""
+
+    upload_url: str = Field(description="PUT its bytes here.")
+    download_url: str = Field(description="GET them here once it is ready; a job takes it among its inputs, too.")
+    expires: str
+    direct_url: str | None = Field(description="PUT its bytes here within the hour, past this service, then POST "
+                                   "…/arrived; null: files lie in no object storage.")  # fmt: skip
+
+
 class UploadAnswer(Answered):
     """A file that a user brought; a job names it upload://ID."""
 
@@ -255,6 +270,7 @@ class UploadAnswer(Answered):
     labels: dict[str, Any]
     created: str
     links: dict[str, str]
+    signed: SignedUpload | None = Field(default=None, description="In the answer to a beginning that asked for it.")
 
     @classmethod
     def of(cls, upload: Upload, root: str) -> Self:
@@ -271,6 +287,66 @@ class UploadsAnswer(Answered):
 
     uploads: list[UploadAnswer]
     links: list[Link]
+
+
+class ProcessorAnswer(Answered):
+    """A user's script; a job names it by its id."""
+
+    model_config = shown("processor")
+
+    id: str
+    owner: str
+    project: str | None
+    name: str
+    description: str
+    file: str
+    call: str = Field(description="positional or flags.")
+    parameters: dict[str, Any]
+    size: int
+    sha256: str
+    labels: dict[str, Any]
+    created: str
+    links: dict[str, str]
+
+    @classmethod
+    def of(cls, card: ProcessorCard, root: str, signed: Signed | None = None) -> Self:
+        """``root``: address of the service; ``signed``: a link to the script."""
+        links = {"self": f"{root}/api/processors/{card.id}"} | ({"content": root + signed.path} if signed else {})
+        known = {name: value for name, value in asdict(card).items() if name in cls.model_fields}
+        return cls(**known, links=links)
+
+
+class ProcessorsAnswer(Answered):
+    """A page of processors, newest first."""
+
+    model_config = shown("processors")
+
+    processors: list[ProcessorAnswer]
+    links: list[Link]
+
+
+class LinkAnswer(Answered):
+    """An address that opens one thing, for one deed, for a while, without a key."""
+
+    model_config = shown("link")
+
+    url: str = Field(description="Whoever holds it can use it: it is a secret.")
+    method: Literal["GET", "PUT"]
+    name: str = Field(description="Of the file.")
+    expires: str
+
+    @classmethod
+    def of(cls, made: Signed, root: str) -> Self:
+        """``root``: address of the service."""
+        return cls(url=root + made.path, method=made.link.method, name=made.link.name, expires=made.expires)
+
+
+class ImageryAnswer(Answered):
+    """Imagery that was registered, as the catalogue has it."""
+
+    model_config = shown("imagery")
+
+    items: list[dict[str, Any]] = Field(description="STAC Items, one per image.")
 
 
 class ProjectAnswer(Answered):

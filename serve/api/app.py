@@ -12,8 +12,24 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from serve.api import health, jobs, landing, models, openapi, people, predict, projects, uploads
+from serve.api import (
+    health,
+    imagery,
+    jobs,
+    landing,
+    layers,
+    links,
+    maps,
+    models,
+    openapi,
+    people,
+    predict,
+    processors,
+    projects,
+    uploads,
+)
 from serve.api.catalogue import mount_catalogue
+from serve.api.dialects import mount_dialects
 from serve.api.doorway import Doorway
 from serve.api.front import BODY_BYTES, Front
 from serve.api.health import Health
@@ -26,7 +42,9 @@ if TYPE_CHECKING:
     from serve.api.replicas import Replicas
     from serve.desk.desk import Desk
 
-_ROUTERS = (landing, health, jobs, predict, models, uploads, projects, people)
+_ROUTERS = (
+    landing, health, jobs, predict, maps, layers, models, uploads, processors, imagery, projects, links, people,
+)  # fmt: skip
 _SENT = ["ETag", "Location", "Preference-Applied", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset",
          "Retry-After", "Swathe-Seconds", "Swathe-Pixels", "Idempotent-Replayed", "Content-Range"]  # fmt: skip
 _TAKEN = ["Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "Prefer", "If-None-Match", "Last-Event-ID",
@@ -47,8 +65,11 @@ def api(desk: Desk, replicas: Replicas | None = None, front: Front | None = None
     app.state.health = Health()
     for module in _ROUTERS:
         app.include_router(module.router)
+    app.include_router(links.asking)
+    app.include_router(layers.tiles)
     explained(app, "/docs", "openapi.json", "swathe API")
     mount_catalogue(app, app.state.service)
+    mount_dialects(app, app.state.service)
     install(app)
     app.add_exception_handler(ClientDisconnect, _gone)
     return app

@@ -34,14 +34,14 @@ async def known(
 Who = Annotated[Caller, Depends(known)]
 
 
-async def recognised(request: Request, service: Service, text: str | None) -> Caller:
-    """Whom a key or token speaks of; counts the request. Raises as ``known``."""
+async def recognised(request: Request, service: Service, text: str | None, kind: str = "request") -> Caller:
+    """Whom a key or token speaks of; counts the request as one of its kind. Raises as ``known``."""
     try:
         caller = await to_thread.run_sync(_opened, service, text)
     except AccessError:
         await service.rates.take("stranger", request.client.host if request.client else "")
         raise
-    request.state.rate = await service.rates.take("request", caller.key or caller.user.id)
+    request.state.rate = await service.rates.take(kind, caller.key or caller.user.id)
     return caller
 
 

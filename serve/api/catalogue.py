@@ -76,7 +76,7 @@ def mount_catalogue(app: FastAPI, service: Service) -> None:
     place = service.desk.settings.place
     told = Front(title="swathe", description="Results of this service, and imagery that was registered here.",
                  origins=service.front.cors_origins)  # fmt: skip
-    stac = catalogue_app(_Yours(), lambda href: _published(href, place), told)  # pyright: ignore[reportArgumentType]
+    stac = catalogue_app(_Yours(), lambda href: published(href, place, _look.get().root), told)  # pyright: ignore[reportArgumentType]
 
     @app.get(MOUNT, include_in_schema=False)
     async def landing(request: Request) -> RedirectResponse:
@@ -87,13 +87,14 @@ def mount_catalogue(app: FastAPI, service: Service) -> None:
     app.mount(MOUNT, _Guarded(stac, service))
 
 
-def _published(href: str, place: str) -> str:
+def published(href: str, place: str, root: str) -> str:
     """Files of jobs at this API; other files of this machine by name alone: a client has no use for our paths."""
     plain = href.removeprefix("file://")
     job, _, name = plain.removeprefix(f"{place}/jobs/").partition("/")
     if plain.startswith(f"{place}/jobs/") and name:
-        return f"{_look.get().root}/api/jobs/{job}/files/{quote(name)}"
+        return f"{root}/api/jobs/{job}/files/{quote(name)}"
     if plain.startswith(f"{place}/uploads/"):
-        upload, _, name = plain.removeprefix(f"{place}/uploads/").partition("/")
-        return f"{_look.get().root}/api/uploads/{upload}/files/{quote(name)}"
+        upload, _, path = plain.removeprefix(f"{place}/uploads/").partition("/")
+        name = path.rpartition("/")[2]
+        return f"{root}/api/uploads/{upload}/files/{quote(name)}"
     return f"urn:swathe:file:{quote(plain.rpartition('/')[2])}" if plain.startswith("/") else href

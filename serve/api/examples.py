@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 _ROOT = "http://127.0.0.1:8000"
-_JOB_ID, _USER, _KEY, _PROJECT, _UPLOAD = (
-    f"{letter}01kb3x8y2q7rz5t6v9whn4m0cd" for letter in ("j", "u", "k", "p", "f")
+_JOB_ID, _USER, _KEY, _PROJECT, _UPLOAD, _PROCESSOR = (
+    f"{letter}01kb3x8y2q7rz5t6v9whn4m0cd" for letter in ("j", "u", "k", "p", "f", "r")
 )
 _AT, _LATER = "2026-11-21T10:42:07.120Z", "2026-11-21T10:42:09.480Z"
 _URL = "https://example.org/scene.tif"
@@ -44,6 +44,12 @@ _JOB: dict[str, Any] = {
 }  # fmt: skip
 _FILE = {"name": "result.tif", "bytes": 20481, "media_type": "image/tiff; application=geotiff", "sha256": "9f86d0" * 10
          + "abcd", "href": f"{_ROOT}/api/jobs/{_JOB_ID}/files/result.tif"}  # fmt: skip
+ITEM: dict[str, Any] = {
+    "type": "Feature", "stac_version": "1.1.0", "id": _JOB_ID, "collection": "water-ndwi",
+    "geometry": {"type": "Point", "coordinates": [12.33, 45.43]}, "bbox": [12.31, 45.42, 12.36, 45.45],
+    "properties": {"datetime": "2026-07-04T10:10:31Z"}, "links": [],
+    "assets": {"result": {"href": _FILE["href"], "type": "image/tiff; application=geotiff; profile=cloud-optimized"}},
+}  # fmt: skip
 _MODEL: dict[str, Any] = {
     "id": "water-ndwi", "title": "Water, by NDWI", "task": "segmentation", "enabled": True, "state": "ready",
     "problem": None, "source": "shipped", "owner": None, "shared": True, "version": 1,
@@ -54,6 +60,17 @@ _UPLOADED: dict[str, Any] = {
     "id": _UPLOAD, "owner": _USER, "project": None, "name": "scene.tif", "state": "open", "size": 0, "sha256": "",
     "facts": {}, "problem": None, "labels": {}, "created": _AT,
     "links": {"self": f"{_ROOT}/api/uploads/{_UPLOAD}", "content": f"{_ROOT}/api/uploads/{_UPLOAD}/content"},
+    "signed": None,
+}  # fmt: skip
+_LINKED: dict[str, Any] = {
+    "url": f"{_ROOT}/api/links/WyJHRVQiLCJmaWxlIl0.q3Ck0yT8Wm2xXo0r7e3sVb1nU5dKzH9aLpGfQyYt4cM/result.tif",
+    "method": "GET", "name": "result.tif", "expires": "2026-11-21T18:42:07.000Z",
+}  # fmt: skip
+_PROCESSED: dict[str, Any] = {
+    "id": _PROCESSOR, "owner": _USER, "project": None, "name": "Copy", "description": "", "file": "copy.py",
+    "call": "positional", "parameters": {}, "size": 144, "sha256": "9f86d0" * 10 + "abcd", "labels": {}, "created": _AT,
+    "links": {"self": f"{_ROOT}/api/processors/{_PROCESSOR}",
+              "content": f"{_ROOT}/api/links/WyJHRVQiLCJwcm9jZXNzb3IiXQ.{'k' * 43}/copy.py"},
 }  # fmt: skip
 _PROJECTED: dict[str, Any] = {
     "id": _PROJECT, "owner": _USER, "name": "Venice", "description": "Water levels", "shared": False, "labels": {},
@@ -76,7 +93,33 @@ def _link(rel: str, path: str, kind: str = "application/json") -> dict[str, str]
     return {"rel": rel, "href": f"{_ROOT}{path}", "type": kind}
 
 
+_LAYER_ID = f"{_JOB_ID}-result"
+_LAYER: dict[str, Any] = {
+    "id": _LAYER_ID, "title": "Water, by NDWI: Result", "job": _JOB_ID, "owner": _USER, "model": "water-ndwi",
+    "file": "result.tif", "band": 1, "crs": "EPSG:32633", "bounds": [290000.0, 5030000.0, 293520.0, 5033520.0],
+    "bbox": [12.31, 45.39, 12.36, 45.43], "shape": [352, 352], "look": "classes",
+    "classes": [{"value": 0, "name": "land", "colour": "#e8e4d8"}, {"value": 1, "name": "water", "colour": "#1f78b4"}],
+    "range": None, "unit": "", "minzoom": 12, "maxzoom": 14, "datetime": "2026-07-04T10:10:00Z",
+    "version": "0f1e2d3c4b5a69788796a5b4",
+    "links": {"self": f"{_ROOT}/api/layers/{_LAYER_ID}",
+              "xyz": f"{_ROOT}/api/layers/{_LAYER_ID}/tiles/{{z}}/{{x}}/{{y}}.png",
+              "tilejson": f"{_ROOT}/api/layers/{_LAYER_ID}/tilejson.json",
+              "legend": f"{_ROOT}/api/layers/{_LAYER_ID}/legend.png", "wms": f"{_ROOT}/api/layers/wms?job={_JOB_ID}&",
+              "wmts": f"{_ROOT}/api/layers/wmts?job={_JOB_ID}&", "job": f"{_ROOT}/api/jobs/{_JOB_ID}"},
+}  # fmt: skip
+_TILEJSON: dict[str, Any] = {
+    "tilejson": "3.0.0", "name": _LAYER["title"], "description": "water-ndwi", "version": "1.0.0", "scheme": "xyz",
+    "tiles": [_LAYER["links"]["xyz"]], "minzoom": 12, "maxzoom": 14, "bounds": _LAYER["bbox"],
+    "center": [12.335, 45.41, 12], "legend": _LAYER["links"]["legend"],
+}  # fmt: skip
+POINT: dict[str, Any] = {"layer": _LAYER_ID, "lon": 12.34, "lat": 45.41, "value": 1.0, "name": "water", "unit": ""}
+POINTS: dict[str, Any] = {"layers": [{"layer": _LAYER_ID, "title": _LAYER["title"], "value": 1.0, "name": "water",
+                                      "unit": ""}]}  # fmt: skip
+XML = '<?xml version="1.0" encoding="UTF-8"?>…'
 ANSWERS: dict[str, dict[str, Any]] = {
+    "layer": _LAYER,
+    "layers": {"layers": [_LAYER], "links": []},
+    "tilejson": _TILEJSON,
     "job": _JOB,
     "jobs": {"jobs": [_JOB], "links": [_link("next", "/api/jobs?limit=1&cursor=ajAxS0Iz")]},
     "estimate": {
@@ -91,6 +134,10 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "models": {"models": [_MODEL]},
     "upload": _UPLOADED,
     "uploads": {"uploads": [_UPLOADED], "links": []},
+    "imagery": {"items": [ITEM | {"id": _UPLOAD, "collection": "imagery"}]},
+    "link": _LINKED,
+    "processor": _PROCESSED,
+    "processors": {"processors": [_PROCESSED], "links": []},
     "project": _PROJECTED,
     "projects": {"projects": [_PROJECTED], "links": []},
     "user": _SOMEBODY,
@@ -107,12 +154,6 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "live": {"ok": True},
 }  # fmt: skip
 
-ITEM: dict[str, Any] = {
-    "type": "Feature", "stac_version": "1.1.0", "id": _JOB_ID, "collection": "water-ndwi",
-    "geometry": {"type": "Point", "coordinates": [12.33, 45.43]}, "bbox": [12.31, 45.42, 12.36, 45.45],
-    "properties": {"datetime": "2026-07-04T10:10:31Z"}, "links": [],
-    "assets": {"result": {"href": _FILE["href"], "type": "image/tiff; application=geotiff; profile=cloud-optimized"}},
-}  # fmt: skip
 SUMMARY: dict[str, Any] = {
     "model": "water-ndwi", "task": "segmentation", "crs": "EPSG:32633", "shape": [512, 512],
     "pixels": {"total": 262144, "valid": 262144}, "area_km2": 26.2,

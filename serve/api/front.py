@@ -32,6 +32,8 @@ class Front:
     """Requests of one key."""
     predict_rate_per_minute: int = 300
     """Predictions of one key, which count as requests too."""
+    tile_rate_per_minute: int = 6000
+    """Tiles and maps of one key; they do not count as requests."""
     rates_at: str = "async+memory://"
     """Where requests are counted (an address of ``limits``); memory: in each process of its own."""
     silence_s: float = 20.0
@@ -50,6 +52,10 @@ class Front:
     """Requests that look at imagery at a time; the others wait."""
     slow_queue: int = 64
     """Of them; more are refused with 429."""
+    drawing_lane: int = 16
+    """Tiles and maps that are drawn at a time."""
+    drawing_queue: int = 1024
+    """That wait; more are refused with 429, and a quarter of them of one user."""
 
     @classmethod
     def of(cls, settings: ServiceSettings) -> Front:
@@ -57,4 +63,5 @@ class Front:
         return cls(
             settings.public_url.rstrip("/"), settings.trusted_proxies, settings.cors_origins, settings.oidc_issuer,
             settings.oidc_audience, settings.limits.rate_per_minute, settings.limits.predict_rate_per_minute,
+            settings.limits.tile_rate_per_minute,
         )  # fmt: skip

@@ -84,6 +84,19 @@ class Hub:
             raise BusyError(f"{self._listeners} clients follow jobs here already, {own} of them are yours",
                             code="busy.listeners", hint="ask for the job now and then instead")  # fmt: skip
 
+    @contextmanager
+    def beside(self, user: str) -> Iterator[None]:
+        """A listener that looks for itself, counted like any other. Raises BusyError as ``expect_room``."""
+        self.expect_room(user)
+        self._listeners += 1
+        self._of[user] += 1
+        try:
+            yield
+        finally:
+            self._listeners -= 1
+            self._of[user] -= 1
+            self._of += Counter()
+
     async def follow(self, job: str, after: int, user: str = "") -> AsyncIterator[Event | Pulse | None]:
         """Events after this number as they come, a pulse where progress has changed, None as a sign of life.
 

@@ -26,8 +26,9 @@ from serve.api.answers import (
     LogsAnswer,
 )
 from serve.api.callers import Who
-from serve.api.files import BYTES, FileName, file_answer
+from serve.api.files import BYTES, FileName
 from serve.api.prefer import Prefer, Preference
+from serve.api.ranges import content_answer
 from serve.api.replay import IdempotencyKey, Keeper, once
 from serve.api.sending import Cursor, Limit, address, link, page_links, sent
 from serve.api.service import Here, Service
@@ -35,6 +36,7 @@ from serve.api.strict import StrictRoute
 from serve.catalogue.links import GEOJSON
 from serve.desk.asking import Asking
 from serve.store.jobs import Filter
+from serve.tiles.addresses import Addresses
 from swathe.errors import BusyError
 from swathe.job import ENDED, JobState
 
@@ -174,7 +176,19 @@ def files(request: Request, service: Here, who: Who, id: JobId) -> Response:  # 
 @router.head("/jobs/{id}/files/{name}", include_in_schema=False)
 def file(request: Request, service: Here, who: Who, id: JobId, name: FileName) -> Response:  # noqa: A002
     """One of its files; with Range, a part of it."""
-    return file_answer(request, service.desk.jobs, who, id, name)
+    return content_answer(request, service.desk.jobs.content(who, id, name))
+
+
+@router.get("/jobs/{id}/archive.zip", operation_id="get_job_archive", response_class=Response, responses=BYTES)
+@router.head("/jobs/{id}/archive.zip", include_in_schema=False)
+async def archive(request: Request, service: Here, who: Who, id: JobId) -> Response:  # noqa: A002
+    """All that it left behind and its log, as one ZIP archive whose members are stored as they are.
+
+    With Range, a part of it: readers of far archives take out single members.
+    """
+    return await to_thread.run_sync(
+        content_answer, request, await service.slowly(service.desk.archives.content, who, id)
+    )
 
 
 @router.get("/jobs/{id}/item", operation_id="get_job_item", response_class=Response,
@@ -183,7 +197,9 @@ def file(request: Request, service: Here, who: Who, id: JobId, name: FileName) -
 def item(request: Request, service: Here, who: Who, id: JobId) -> Response:  # noqa: A002
     """Its STAC Item, with absolute addresses."""
     root = address(request)
-    return streams.document(request, streams.at_home(service.desk.jobs.item(who, id), root, id), GEOJSON)
+    addresses = Addresses(root)  # documents are passed on: no key is written into them
+    maps = [one for layer in service.desk.layers.of_job(who, id) for one in addresses.links(layer)]
+    return streams.document(request, streams.at_home(service.desk.jobs.item(who, id), root, id, maps), GEOJSON)
 
 
 # --- pieces -----------------------------------------------------------------------------------------------------------

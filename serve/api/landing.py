@@ -17,6 +17,7 @@ router = APIRouter(tags=["service"])
 _PLACES = (
     ("self", "/", "application/json"), ("service-desc", "/openapi.json", "application/json"),
     ("service-doc", "/docs", "text/html"), ("jobs", "/api/jobs", "application/json"),
+    ("layers", "/api/layers", "application/json"),
     ("models", "/api/models", "application/json"), ("uploads", "/api/uploads", "application/json"),
     ("projects", "/api/projects", "application/json"), ("me", "/api/me", "application/json"),
     ("catalogue", "/stac/", "application/json"), ("health", "/health/readyz", "application/json"),

@@ -13,8 +13,12 @@ from serve.problems import PROBLEM
 TAGS = [
     {"name": "jobs", "description": "Runs over any area: estimated, submitted, watched, fetched."},
     {"name": "predictions", "description": "One small image, answered at once."},
+    {"name": "layers", "description": "Results on maps: tiles, TileJSON, WMS, WMTS."},
     {"name": "models", "description": "What can be run, and how it stands with it."},
     {"name": "uploads", "description": "Files of one's own."},
+    {"name": "processors", "description": "Scripts of one's own over results."},
+    {"name": "imagery", "description": "Imagery of one's own in the catalogue."},
+    {"name": "links", "description": "Addresses that open one thing without a key."},
     {"name": "projects", "description": "Folders for jobs and uploads, which can be shared."},
     {"name": "keys", "description": "What opens the service for programs."},
     {"name": "users", "description": "Who uses it."},

@@ -16,6 +16,9 @@ from swathe.errors import BusyError
 _STRANGERS_PER_MINUTE = 60
 """Requests of one address whose key opens nothing."""
 
+_WORDS = {"predict": "predictions", "link": "openings of links", "tile": "tiles and maps",
+          "stranger": "requests without a good key"}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -42,7 +45,9 @@ class Rates:
         self._strategy = SlidingWindowCounterRateLimiter(storage_from_string(front.rates_at))
         self._limits = {
             "request": RateLimitItemPerMinute(front.rate_per_minute),
+            "link": RateLimitItemPerMinute(front.rate_per_minute),
             "predict": RateLimitItemPerMinute(front.predict_rate_per_minute),
+            "tile": RateLimitItemPerMinute(front.tile_rate_per_minute),
             "stranger": RateLimitItemPerMinute(_STRANGERS_PER_MINUTE),
         }
 
@@ -58,6 +63,6 @@ class Rates:
 
 
 def _too_often(kind: str, standing: Standing) -> BusyError:
-    what = {"predict": "predictions", "stranger": "requests without a good key"}.get(kind, "requests")
+    what = _WORDS.get(kind, "requests")
     return BusyError(f"{standing.limit} {what} per minute are allowed", code="busy.rate",
                      hint=f"come again in {standing.reset_s} s", retry_after=standing.reset_s)  # fmt: skip

@@ -46,7 +46,9 @@ def sent(
 
 
 def unchanged(request: Request, tag: str) -> bool:
-    """Whether the client has this already (``If-None-Match``)."""
+    """Whether the client has this already (``If-None-Match``); never where there is no tag to go by."""
+    if not tag:
+        return False
     known = [text.strip().removeprefix("W/") for text in request.headers.get("if-none-match", "").split(",")]
     return tag in known or "*" in known
 

@@ -44,12 +44,14 @@ class Service:
     """Of an identity provider, where there is one."""
     _lane: Lane = field(init=False)
     _intake: Lane = field(init=False)
+    _drawing: Lane = field(init=False)
 
     def __post_init__(self) -> None:
         """Nothing is connected to yet."""
         front = self.front
         self.hub, self.rates = Hub(self.desk.store, front), Rates(front)
         self._lane, self._intake = (Lane(front.slow_lane, front.slow_queue) for _ in range(2))
+        self._drawing = Lane(front.drawing_lane, front.drawing_queue)
         self.tokens = Tokens(front.oidc_issuer, front.oidc_audience) if front.oidc_issuer else None
 
     async def slowly(self, work: Callable[..., T], who: Caller, *given: Any) -> T:
@@ -62,6 +64,10 @@ class Service:
     async def taken_in(self, work: Callable[..., T], who: Caller, *given: Any) -> T:
         """The same for bytes that a client sends at its own pace: they keep nobody from looking at imagery."""
         return await self._intake.run(who.user.id, lambda: work(who, *given))
+
+    async def drawn(self, work: Callable[..., T], who: Caller, *given: Any) -> T:
+        """The same for tiles and maps: many, short, and in nobody else's way."""
+        return await self._drawing.run(who.user.id, lambda: work(who, *given))
 
 
 def here(request: Request) -> Service:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -15,6 +15,7 @@ from starlette.responses import Response
 from serve.api.answers import JobAnswer
 from serve.api.sending import unchanged
 from serve.store.pulse import Pulse
+from serve.tiles.addresses import WEB_MAP_LINKS
 from swathe.state import Event
 
 
@@ -42,8 +43,11 @@ def _message(kind: str, data: dict[str, Any], seq: str | None = None) -> bytes:
     return format_sse_event(data_str=json.dumps(data, separators=(",", ":")), event=kind, id=seq)
 
 
-def at_home(item: dict[str, Any], root: str, job: str) -> dict[str, Any]:
-    """An item as the client can follow it: files at this API, collection and itself in the catalogue."""
+def at_home(item: dict[str, Any], root: str, job: str, maps: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """An item as the client can follow it: files at this API, collection and itself in the catalogue.
+
+    ``maps``: links to its layers.
+    """
     files = f"{root}/api/jobs/{job}/files"
     parent = f"{root}/stac/collections/{quote(str(item.get('collection', '')), safe='')}"
     links = [
@@ -57,7 +61,8 @@ def at_home(item: dict[str, Any], root: str, job: str) -> dict[str, Any]:
     assets = {
         name: {**asset, "href": _absolute(asset["href"], files)} for name, asset in item.get("assets", {}).items()
     }
-    return {**item, "links": [*links, *kept], "assets": assets}
+    found = {**item, "links": [*links, *kept, *maps], "assets": assets}
+    return found | ({"stac_extensions": [*item.get("stac_extensions", []), WEB_MAP_LINKS]} if maps else {})
 
 
 def _absolute(href: str, files: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from fastapi.routing import APIRoute
 from starlette.requests import Request
@@ -34,15 +34,24 @@ class StrictRequest(Request):
 class StrictRoute(APIRoute):
     """For callers alone; gives its endpoint such requests."""
 
+    counted: ClassVar[str] = "request"
+    """Kind of request, for the limit of its rate."""
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """As FastAPI's own."""
         handle = super().get_route_handler()
 
         async def strictly(request: Request) -> Response:
-            request.state.caller = await recognised(request, here(request), presented(request))
+            request.state.caller = await recognised(request, here(request), presented(request), self.counted)
             return await handle(StrictRequest(request.scope, request.receive))
 
         return strictly
+
+
+class TileRoute(StrictRoute):
+    """For what maps ask for by the dozen."""
+
+    counted = "tile"
 
 
 def parsed(body: bytes) -> Any:

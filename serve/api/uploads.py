@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from typing import Annotated, Any
 
-from anyio import from_thread
+from anyio import to_thread
 from fastapi import APIRouter, Body, Path
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serve.api.answers import Link, UploadAnswer, UploadsAnswer
+from serve.api.answers import Link, SignedUpload, UploadAnswer, UploadsAnswer
+from serve.api.bodies import ANY, OCTETS, pulled
 from serve.api.callers import Who
 from serve.api.files import BYTES, FileName, upload_answer
+from serve.api.links import DEFAULT_S, Seconds
 from serve.api.replay import IdempotencyKey, Keeper, once
 from serve.api.sending import Cursor, Limit, address, page_links, sent
-from serve.api.service import Here
+from serve.api.service import Here, Service
 from serve.api.strict import StrictRoute
+from serve.desk.links import UPLOAD
+from swathe.project import UploadState
+from swathe.user import Caller
 
 router = APIRouter(prefix="/api/uploads", tags=["uploads"], route_class=StrictRoute)
 UploadId = Annotated[str, Path(max_length=64, description="Id of an upload.")]
-_ANY = 2**50
-"""Bytes: the desk counts, by the limits of the service."""
+_EXAMPLES = {"file": {"summary": "A GeoTIFF", "value": {"name": "scene.tif"}},
+             "signed": {"summary": "With links", "value": {"name": "scene.tif", "signed": True}}}  # fmt: skip
 
 
 class UploadAsked(BaseModel):
@@ -36,23 +41,26 @@ class UploadAsked(BaseModel):
     """Id of a project."""
     labels: dict[str, Any] = {}
     """Whatever a client wants to find again."""
+    signed: bool = False
+    """Whether links are wanted with which the file is sent, and fetched again, without a key."""
+    valid_s: Seconds = DEFAULT_S
+    """Seconds that they are good for."""
 
 
 @router.post("", operation_id="begin_upload", status_code=201, response_model=UploadAnswer)
 async def begin(
-    request: Request, service: Here, who: Who,
-    asked: Annotated[UploadAsked, Body(openapi_examples={"file": {"summary": "A GeoTIFF",
-                                                                  "value": {"name": "scene.tif"}}})],
+    request: Request, service: Here, who: Who, asked: Annotated[UploadAsked, Body(openapi_examples=_EXAMPLES)],  # pyright: ignore[reportArgumentType]
     key: IdempotencyKey = None,
 ) -> Response:  # fmt: skip
-    """A place for a file; its bytes are sent to links.content."""
+    """A place for a file; its bytes are sent to links.content, or without a key to signed.upload_url."""
 
     async def work(_: Keeper | None) -> Response:
         found = await service.slowly(service.desk.uploads.begin, who, asked.name, asked.project, asked.labels)
         made = UploadAnswer.of(found, address(request))
         return sent(request, made, 201, {"Location": made.links["self"]})
 
-    return await once(request, service, who, key, work)
+    answer = await once(request, service, who, key, work)
+    return await to_thread.run_sync(_signed, request, service, who, asked, answer) if asked.signed else answer
 
 
 @router.get("", operation_id="list_uploads", response_model=UploadsAnswer)
@@ -69,14 +77,18 @@ def get(request: Request, service: Here, who: Who, id: UploadId) -> Response:  #
     return sent(request, UploadAnswer.of(service.desk.uploads.get(who, id), address(request)))
 
 
-@router.put("/{id}/content", operation_id="write_upload", response_model=UploadAnswer, max_body_size=_ANY,
-            openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {
-                "schema": {"type": "string", "format": "binary"}}}}})  # fmt: skip
+@router.put("/{id}/content", operation_id="write_upload", response_model=UploadAnswer, max_body_size=ANY,
+            openapi_extra=OCTETS)  # fmt: skip
 async def write(request: Request, service: Here, who: Who, id: UploadId) -> Response:  # noqa: A002
     """All its bytes: a GeoTIFF, a JPEG 2000, or an archive of them. The answer says ready, or refused and why."""
-    chunks = _Pulled(request.stream())
-    return sent(request, UploadAnswer.of(await service.taken_in(service.desk.uploads.write, who, id, chunks),
-                                         address(request)))  # fmt: skip
+    found = await service.taken_in(service.desk.uploads.write, who, id, pulled(request))
+    return sent(request, UploadAnswer.of(found, address(request)))
+
+
+@router.post("/{id}/arrived", operation_id="settle_upload", response_model=UploadAnswer)
+async def arrived(request: Request, service: Here, who: Who, id: UploadId) -> Response:  # noqa: A002
+    """Its bytes were written to signed.direct_url. The answer says ready, or refused and why."""
+    return sent(request, UploadAnswer.of(await service.slowly(service.desk.uploads.arrived, who, id), address(request)))
 
 
 @router.delete("/{id}", operation_id="delete_upload", status_code=204, response_class=Response)
@@ -93,18 +105,14 @@ def file(request: Request, service: Here, who: Who, id: UploadId, name: FileName
     return upload_answer(request, service.desk.uploads, who, id, name)
 
 
-class _Pulled(Iterator[bytes]):
-    """A body as it comes, for a thread that asks the event loop for each piece."""
-
-    def __init__(self, stream: AsyncIterator[bytes]) -> None:
-        self._stream = stream
-
-    def __next__(self) -> bytes:
-        """Raises StopIteration at the end of the body."""
-        piece = from_thread.run(self._piece)
-        if piece is None:
-            raise StopIteration
-        return piece
-
-    async def _piece(self) -> bytes | None:
-        return await anext(self._stream, None)
+def _signed(request: Request, service: Service, who: Caller, asked: UploadAsked, answer: Response) -> Response:
+    """With links, which are made anew each time: no answer that is kept for a repetition says what opens."""
+    made, root = UploadAnswer.model_validate_json(bytes(answer.body)), address(request)
+    to, back = (service.desk.links.make(who, UPLOAD, made.id, method=method, valid=timedelta(seconds=asked.valid_s))
+                for method in ("PUT", "GET"))  # fmt: skip
+    direct = service.desk.uploads.address(who, made.id) if made.state is UploadState.OPEN else None
+    signed = SignedUpload(upload_url=root + to.path, download_url=root + back.path, expires=to.expires,
+                          direct_url=direct)  # fmt: skip
+    headers = {name: value for name, value in answer.headers.items() if name not in {"content-length", "content-type"}}
+    body = made.model_copy(update={"signed": signed}).model_dump_json()
+    return Response(body, answer.status_code, headers, "application/json")

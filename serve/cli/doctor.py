@@ -108,6 +108,18 @@ def _packages(_: Any) -> Iterator[Check]:
         yield Check("models", "ok", detail)
 
 
+def _scripts(_: Any) -> Iterator[Check]:
+    """Tried out, so it takes a moment."""
+    from pipelines.sandbox.isolation import isolation
+
+    found = isolation()
+    if found.walls is None:
+        hint = "processors are refused here. apt install bubblewrap; docs/processors.md says what else it may need"
+        yield Check("scripts", "warn", f"cannot be shut in: {found.detail}", hint)
+    else:
+        yield Check("scripts", "ok", f"are shut in: {found.level} ({found.detail})")
+
+
 def _gdal(_: Any) -> Iterator[Check]:
     try:
         import rasterio
@@ -224,6 +236,7 @@ _CHECKS: tuple[Callable[[Any], Iterator[Check]], ...] = (
     _disk,
     _cards,
     _limits,
+    _scripts,
     _ray,
 )
 

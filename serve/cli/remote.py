@@ -101,9 +101,26 @@ def wish_of(client: Client, recipe: Recipe, precision: str | None = None) -> dic
         "gpkg": recipe.products.gpkg, "probabilities": recipe.products.probabilities,
         **{name: value for name, value in asdict(recipe.radiometry).items() if value not in (None, ())},
     }  # fmt: skip
+    wish |= _after(client, recipe)
     if recipe.search is not None:
         return wish | asdict(recipe.search)
     return wish | {"inputs": [_lifted(client, text) for text in recipe.inputs]}
+
+
+def _after(client: Client, recipe: Recipe) -> dict[str, Any]:
+    """Steps after the model, in the words of a client."""
+    masking, regularity = recipe.postprocess.masking, recipe.postprocess.regularity
+    found: dict[str, Any] = {}
+    if masking is not None:
+        found["mask"] = [f"{mask.value}={origin}" if origin else mask.value for mask, origin in masking.masks]
+        found["mask_buffer"] = masking.buffer_px
+        found["mask_files"] = [f"{file.rule.value}={_lifted(client, file.href)}" for file in masking.files]
+    if regularity is not None:
+        found["regularise"] = f"{regularity.manner.value}={regularity.tolerance_px}"
+    if recipe.processor is not None:
+        script = Path(recipe.processor.script)
+        found["processor"] = {"id": client.add_processor(script)["id"], "parameters": recipe.processor.parameters}
+    return found
 
 
 def _progress(job: RemoteJob, observer: Observer) -> None:

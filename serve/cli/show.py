@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from pipelines.run import Outcome
     from swathe.plan import Cost, Plan
 
-PRODUCTS = ("result.tif", "score.tif", "observations.tif", "features.parquet", "features.geojson", "preview.png",
-            "item.json")  # fmt: skip
+PRODUCTS = ("result.tif", "masked.tif", "processed.tif", "score.tif", "observations.tif", "features.parquet",
+            "features.geojson", "regularised.parquet", "preview.png", "item.json")  # fmt: skip
 
 
 def _joined(found: Plan) -> str:
@@ -64,11 +64,16 @@ def conclusion(outcome: Outcome, out: str, *, as_json: bool) -> None:
         return
     from rich.console import Console
 
+    from serve.cli.watch import told
+    from swathe.step import Step
+
     console, facts = Console(), outcome.report
     valid, chunks = facts["pixels"]["valid_fraction"], facts["chunks"]
     word = "[green]done[/]" if outcome.state == "done" else "[red]incomplete[/]"
     again = " (it was there already)" if outcome.already else ""
     console.print(f"{word}{again}: {valid:.1%} of the pixels have a result; {chunks['failed']} chunks failed")
+    for step in facts.get("steps", ()):
+        console.print(f"  {told(Step.of(step))}", markup=False)
     for name in PRODUCTS:
         if "://" not in out and (Path(out) / name).exists():
             console.print(f"  {Path(out) / name}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.run import Observer
 from swathe.state import Event
+from swathe.step import Step
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -79,6 +80,8 @@ class Plain:
             self._say(_WORDS[event.facts["state"]])
         elif event.kind == "chunk" and event.facts["status"] == "failed":
             self._say(f"chunk {event.facts['chunk']} failed: {event.facts['error'] or 'tiles lost'}")
+        elif event.kind == "step" and event.facts["state"] != "waiting":
+            self._say(told(Step.of(event.facts)))
 
     def progress(self, done: int, total: int) -> None:
         """Now and then."""
@@ -107,12 +110,22 @@ class Bar:
             self._progress.update(self._task, state=_WORDS.get(state, state))
         elif event.kind == "chunk" and event.facts["status"] == "failed":
             self._progress.console.print(f"[red]chunk {event.facts['chunk']} failed[/]: {event.facts['error']}")
+        elif event.kind == "step" and event.facts["state"] == "running":
+            self._progress.update(self._task, state=f"step {event.facts['name']}")
+        elif event.kind == "step" and event.facts["state"] != "waiting":
+            self._progress.console.print(told(Step.of(event.facts)), markup=False)
 
     def progress(self, done: int, total: int) -> None:
         """Move the bar."""
         rate = self._rate(done)
         state = f"{rate / MEGA:.2f} Mpx/s" if rate else "workers are starting"
         self._progress.update(self._task, completed=done / MEGA, total=total / MEGA, state=state)
+
+
+def told(step: Step) -> str:
+    """A step after the model, in one line."""
+    why = step.problem["detail"] if step.problem else step.detail.get("because", "")
+    return f"step {step.name} {step.state.value}" + (f": {why}" if why else "")
 
 
 class Rate:

@@ -16,7 +16,8 @@ from serve.cli import show
 from serve.planning import card_of, cores, estimated, in_precision, look, plan_of
 from swathe.composite import Composite
 from swathe.errors import INCOMPLETE, InputError, SwatheError
-from swathe.recipe import ProductSettings, Radiometry, Recipe, Search
+from swathe.postprocess import Postprocess
+from swathe.recipe import ProcessorWish, ProductSettings, Radiometry, Recipe, Search
 
 if TYPE_CHECKING:
     from cluster.local import ClusterSpec, Session
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from swathe.plan import Plan
 
 SEARCHED = "Imagery that is searched for"
+AFTER = "After the model"
 Model = Annotated[str, typer.Option("--model", "-m", help="Id of a model card; see `swathe models`.")]
 Inputs = Annotated[
     list[str] | None,
@@ -93,20 +95,32 @@ def run(  # noqa: PLR0913, PLR0917  options of a command
     simplify: Annotated[float, typer.Option(min=0, help="Tolerance of outlines in pixels; 0: exact.")] = 0.0,
     gpkg: Annotated[bool, typer.Option("--gpkg", help="Also features.gpkg.")] = False,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also one band per class.")] = False,
+    mask: Annotated[str | None, typer.Option(help="clouds,snow,water,ocean; clouds=scenes, water=LAYER: from where.",
+                                             rich_help_panel=AFTER)] = None,
+    mask_buffer: Annotated[int, typer.Option(min=0, help="Pixels around a mask that are masked too.",
+                                             rich_help_panel=AFTER)] = 0,
+    mask_files: Annotated[list[str] | None, typer.Option("--mask-file", help="RULE=PATH: a mask of the --input files "
+                          "(scl, fmask, qa_pixel, valid).", rich_help_panel=AFTER)] = None,
+    regularise: Annotated[str | None, typer.Option(help="buildings: right angles; smooth: fewer corners; =PIXELS.",
+                                                   rich_help_panel=AFTER)] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another run in that folder.")] = False,
+    processor: Annotated[Path | None, typer.Option("--processor", help="A Python script over the result, sandboxed.")]
+    = None,
+    params: Annotated[str | None, typer.Option("--params", help="With --processor: its parameters, as JSON.")] = None,
     server: Annotated[str | None, typer.Option("--server", help="Have it done by the service at this address.")] = None,
     key: Annotated[str | None, typer.Option("--key", envvar="SWATHE_KEY", help="Of that service.")] = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Run a model or a method over imagery. The same command resumes what was interrupted.
 
-    Exits 0 for a complete result, 3 where chunks failed, 2 for bad input, 130 where it was interrupted.
+    Exits 0 for a complete result, 3 where chunks or a step failed, 2 for bad input, 130 where it was interrupted.
     """
     search = wanted(source, dates, composite, collection=collection, max_cloud=max_cloud, res=res, crs=crs,
                     max_loss=max_loss)  # fmt: skip
     recipe = Recipe(
         model, tuple(inputs or ()), sensor, radiometry(bands, scale, offset, nodata), aoi,
         ProductSettings(min_area, simplify, gpkg, probabilities), chunk, search,
+        Postprocess.parse(mask, mask_buffer, tuple(mask_files or ()), regularise), _processor(processor, params),
     )  # fmt: skip
     settings, out = context.obj, _spelt(out)
     if server and (local or submit):
@@ -138,6 +152,23 @@ def plan(  # noqa: PLR0913, PLR0917  options of a command
         sys.stdout.write(json.dumps(found.as_dict(), indent=1, default=str) + "\n")
     else:
         show.plan(found)
+
+
+def _processor(script: Path | None, params: str | None) -> ProcessorWish | None:
+    """What --processor and --params say. Raises InputError (``processor.parameters``)."""
+    if script is None:
+        if params is not None:
+            raise InputError("--params are for a --processor, and there is none", code="processor.parameters",
+                             field="--params", hint="add --processor FILE.py")  # fmt: skip
+        return None
+    try:
+        found = json.loads(params or "{}")
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise InputError("--params is no JSON object", code="processor.parameters", field="--params",
+                         hint='write it as \'{"threshold": 80}\'')  # fmt: skip
+    return ProcessorWish(str(script.expanduser().resolve()), found)
 
 
 def wanted(source: str | None, dates: str | None, composite: str | None, **more: Any) -> Search | None:
@@ -199,6 +230,7 @@ def _execute(recipe: Recipe, settings: Settings, way: Way, where: tuple[Path, Bl
     from serve.cli.watch import watching
 
     out, store = where
+    treatments = settings.treatments(recipe)
     card = in_precision(card_of(recipe, settings), way.precision)
     # A run that goes on reads the scenes it began with, whatever the archive has gained since.
     kept = kept_scenes(out, store, recipe) if recipe.search and not way.overwrite else None
@@ -213,7 +245,7 @@ def _execute(recipe: Recipe, settings: Settings, way: Way, where: tuple[Path, Bl
         request = Request(
             out, settings.home, overwrite=way.overwrite, keep_cut=recipe.chunk is None, store=store,
             network=settings.network_for(recipe), pace=settings.data_dir,
-            context={"command": sys.argv[1:], "cluster": facts},
+            context={"command": sys.argv[1:], "cluster": facts}, treatments=treatments,
         )  # fmt: skip
         with watching(as_json=way.as_json, title=card.id) as observer:
             outcome = run(made, request, runner, observer)

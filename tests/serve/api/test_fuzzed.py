@@ -23,7 +23,7 @@ from swathe.user import Role
 
 CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance,
           response_headers_conformance]  # fmt: skip
-OPERATIONS = 43
+OPERATIONS = 50
 QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large, HealthCheck.large_base_example]
 
 

@@ -4,6 +4,8 @@ import json
 import sys
 import threading
 import time
+import urllib.request
+import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -12,6 +14,7 @@ import rasterio
 
 from serve.cli import main as cli
 from swathe import errors
+from swathe.errors import ConflictError
 from swathe.job import JobState, Where
 
 HOW = {"bands": "green,nir", "scale": 1e-4, "offset": 0.0}
@@ -54,6 +57,31 @@ def test_a_job_is_done_and_its_result_is_of_use(finished, image, tmp_path):
     frame = job.to_geodataframe()
     assert len(frame) == 1
     assert job.stac_item.assets["data"].href.startswith("http")
+
+
+def test_its_archive_and_links_to_it(finished, image, tmp_path):
+    job, client = finished
+    with zipfile.ZipFile(job.archive(tmp_path)) as archive:
+        assert archive.testzip() is None
+        assert {"result.tif", "item.json", "job.log"} <= set(archive.namelist())
+        assert archive.read("job.log").decode().splitlines()[-1].endswith("}")
+    for name in ("result.tif", ""):
+        found = job.link(name, hours=1)
+        answer = urllib.request.urlopen(found.url, timeout=20)
+        assert answer.headers["content-type"] in {"image/tiff; application=geotiff", "application/zip"}
+        assert answer.read()[:2] in {b"II", b"PK"}
+    (item,) = client.register(client.upload(image).id, when="2024-07-25", title="Lake")
+    assert (item["properties"]["title"], item["properties"]["datetime"][:10]) == ("Lake", "2024-07-25")
+
+
+def test_an_archive_waits_for_the_end(house, image, tmp_path):
+    with house.client() as client:
+        job = client.submit("water-ndwi", inputs=image, **HOW)
+        if not job.ended:
+            with pytest.raises(ConflictError) as caught:
+                job.archive(tmp_path)
+            assert caught.value.problem.code == "job.active"
+        assert job.wait(timeout=60).archive(tmp_path).name == "archive.zip"
 
 
 def test_its_events_and_log_tell_the_whole_way(finished):

@@ -145,6 +145,23 @@ def test_models_come_up_and_answer_as_a_run_does(up, client, image, tmp_path):
         assert (mine.read() == run.read()).all()
 
 
+def test_what_opens_a_link_stands_in_no_log(up, client, image):
+    """It is part of the path; logs of Serve and ours name routes by their templates."""
+    upload = client.post("/api/uploads", json={"name": "scene.tif", "signed": True}).json()
+    links = [upload["signed"][name] for name in ("upload_url", "download_url")]
+    assert httpx2.put(links[0], content=image, timeout=60).status_code == 200
+    assert httpx2.get(links[1]).content == image
+    token = links[1].split("/")[-2]
+    forged = links[1].replace(token, token[::-1])
+    assert httpx2.get(forged).status_code in {403, 404}
+    tokens = [link.split("/")[-2] for link in (*links, forged)]
+    keeper = psutil.Process(json.loads((Path(up["data_dir"]) / "service" / "up.json").read_text())["pid"])
+    written = {Path(f.path) for p in (keeper, *keeper.children(recursive=True)) for f in p.open_files()
+               if f.path.endswith((".log", ".out", ".err", ".jsonl"))}  # fmt: skip
+    until(lambda: any(b"/api/links/{token}/{name}" in path.read_bytes() for path in written), 60)
+    assert not [path for path in written for token in tokens if token.encode() in path.read_bytes()]
+
+
 def test_a_model_is_added_while_it_runs_and_taken_away_again(client, image):
     from models.registry import default_folders, load_cards
 
