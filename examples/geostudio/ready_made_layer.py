@@ -1,0 +1,38 @@
+#!/usr/bin/env python3
+"""A raster that is there already becomes a layer, with the SDK of the Geospatial Studio.
+
+python examples/geostudio/ready_made_layer.py studio.env heights.tif
+"""
+
+from __future__ import annotations
+
+import sys
+
+from geostudio import Client
+
+STYLE = {"regression": [{"color": "#440154", "quantity": "0", "opacity": 1, "label": "low"},
+                        {"color": "#fde725", "quantity": "1000", "opacity": 1, "label": "high"}]}  # fmt: skip
+
+
+def main(config: str, image: str) -> None:
+    """Print the layer's name and style."""
+    client = Client(geostudio_config_file=config)
+    links = client.upload_file(image)
+    found = client.submit_inference({
+        "model_display_name": "add-layer-sandbox-model", "fine_tuning_id": "sandbox", "location": "a layer",
+        "description": "Made elsewhere", "temporal_domain": [],
+        "spatial_domain": {"urls": [links["download_url"]]},
+        "geoserver_push": [{"workspace": "geofm", "layer_name": "heights", "display_name": "Heights",
+                            "filepath_key": "model_output_image", "file_suffix": "", "geoserver_style": STYLE}],
+        "demo": {"demo": True, "section_name": "My Examples"},
+    })  # fmt: skip
+    assert "id" in found, found
+    ended = client.poll_inference_until_finished(found["id"])
+    assert ended["status"] == "COMPLETED", ended
+    layer = ended["geoserver_layers"]["predicted_layers"][0]
+    print(layer["uri"], layer["display_name"])
+    assert 'color="#fde725"' in layer["sld_body"]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,1 @@
+"""Their endpoints, by resource; thin."""

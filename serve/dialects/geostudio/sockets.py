@@ -1,0 +1,65 @@
+"""Notices of an inference by websocket, for whoever has a key."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
+
+from anyio import to_thread
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from serve.api.callers import presented, recognised
+from serve.dialects.geostudio.problems import Refusal
+from serve.dialects.geostudio.routes.events import followed
+from serve.dialects.geostudio.routes.inference import seen
+from serve.dialects.geostudio.shared import root_of
+from swathe.errors import SwatheError
+
+if TYPE_CHECKING:
+    from serve.api.service import Service
+
+_REFUSED, _UNKNOWN, _OVER = 4401, 4404, 1000
+
+
+def sockets(service: Service) -> Starlette:
+    """``/inference/{id}``."""
+
+    async def listen(socket: WebSocket) -> None:
+        request = cast("Any", socket)  # it has what is asked of a request: headers, query, client
+        await socket.accept()
+        try:
+            who = await recognised(request, service, presented(request))
+            id_ = _uuid(str(socket.path_params["id"]))
+            await to_thread.run_sync(seen, service.desk, who, id_)
+            with service.hub.beside(who.user.id):
+                async for message in followed(root_of(request).replace("ws", "http", 1), service, who, id_, None):
+                    if data := _data(message):
+                        await socket.send_text(data)
+        except SwatheError as error:
+            await socket.close(_REFUSED, error.problem.line()[:100])
+        except Refusal as error:
+            await socket.close(_UNKNOWN, json.dumps(error.detail)[:100])
+        except WebSocketDisconnect:
+            return
+        else:
+            with suppress(RuntimeError):  # the client was quicker
+                await socket.close(_OVER)
+
+    return Starlette(routes=[WebSocketRoute("/inference/{id}", listen)])
+
+
+def _uuid(text: str) -> UUID:
+    """Raises Refusal (404)."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise Refusal(404, f"Inference {text[:80]} not found") from None
+
+
+def _data(message: bytes) -> str:
+    """What follows ``data:`` in one of the stream's messages; empty in a sign of life."""
+    return "\n".join(line.removeprefix("data: ") for line in message.decode().splitlines() if line.startswith("data: "))

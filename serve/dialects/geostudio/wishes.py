@@ -1,0 +1,136 @@
+"""A wish of theirs on its way to the desk: which model, which source, which steps; and what is kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from serve.dialects.geostudio.ids import id_of
+from serve.dialects.geostudio.models import LAYER
+from serve.dialects.geostudio.problems import msg
+from serve.dialects.geostudio.routes.processors import LETTER, shown
+from serve.dialects.geostudio.schema import InferenceCreate, Spec
+from serve.dialects.geostudio.translate import Means, Task, after_of, steps_of, tasks_of
+from swathe.errors import InputError
+
+if TYPE_CHECKING:
+    from serve.desk.desk import Desk
+    from serve.dialects.geostudio.models import Model
+    from swathe.user import Caller
+
+_ALIASES = {
+    "s2_l2a": "earth-search-s2-c1-l2a", "sentinel-2-l2a": "earth-search-s2-c1-l2a", "sentinel2_l2a":
+    "earth-search-s2-c1-l2a", "sentinel_2_l2a": "earth-search-s2-c1-l2a", "hls_l30": "pc-hls-l30",
+    "hls_s30": "pc-hls-s30", "hlsl30": "pc-hls-l30", "hlss30": "pc-hls-s30", "s1_grd": "pc-s1-rtc",
+    "sentinel-1-rtc": "pc-s1-rtc", "landsat-c2-l2": "pc-landsat-c2-l2",
+}  # fmt: skip
+"""Collections of their connectors -> sources here that have the same imagery."""
+_KEPT = ("description", "location", "temporal_domain", "maxcc", "demo", "geoserver_layers", "inference_output")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One of them, checked."""
+
+    asked: InferenceCreate
+    model: Model
+    tasks: list[Task]
+    steps: list[str]
+    after: dict[str, Any]
+    processor: dict[str, Any] | None
+    """The record of the user's own program, as they are shown it."""
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return (self.asked.description or self.model.display_name)[:200]
+
+    def record(self, who: Caller) -> dict[str, Any]:
+        """What is answered about the wish for as long as it is kept."""
+        asked = self.asked
+        return {
+            "model_id": None if self.model.is_tune else self.model.id, "model_display_name": self._name,
+            **{name: asked.model_dump(mode="json", include=set(_KEPT)).get(name) for name in _KEPT},
+            "spatial_domain": asked.spatial_domain.model_dump(mode="json"),
+            "maxcc": int(asked.maxcc) if asked.maxcc == int(asked.maxcc) else asked.maxcc,
+            "fine_tuning_id": asked.fine_tuning_id, "generic_processor": self.processor,
+            "generic_processor_id": asked.generic_processor_id and str(asked.generic_processor_id),
+            "created_by": who.user.email,
+        }  # fmt: skip
+
+    def labels(self, who: Caller) -> dict[str, Any]:
+        """All that the desk keeps for us: what is answered, what is listed by, what layers are made with."""
+        record, asked = self.record(who), self.asked
+        pushes = [push.model_dump(mode="json") for push in asked.geoserver_push] or self.model.fields.get(
+            "geoserver_push"
+        )
+        return {
+            "of": "inference", "record": record, "steps": self.steps, "dates": [task.date for task in self.tasks],
+            "stems": [task.stem for task in self.tasks], "model_id": record["model_id"] or "",
+            "tune_id": asked.fine_tuning_id or "", "created_by": who.user.email, "location": asked.location or "",
+            "saved": bool(asked.demo and asked.demo.get("demo")), "push": pushes or [],
+        }  # fmt: skip
+
+    @property
+    def _name(self) -> str:
+        return self.asked.model_display_name or self.model.display_name
+
+
+def wanted(desk: Desk, who: Caller, asked: InferenceCreate, model: Model) -> Wanted:
+    """Raises Refusal and SwatheError for what cannot be wished."""
+    model.expect_usable()
+    assert model.card is not None
+    if model.is_layer and not asked.geoserver_push:
+        raise msg(400, f"{LAYER} needs geoserver_push")
+    if model.is_layer and not asked.spatial_domain.urls:
+        raise msg(422, f"{LAYER} publishes files: give spatial_domain.urls")
+    processor = _processor(desk, who, asked)
+    after = after_of(asked, model.fields.get("postprocessing_options") or {})
+    means = Means(_source(desk, who, asked, model), processor and processor[0],
+                  desk.settings.limits.max_area_km2, after=after)  # fmt: skip
+    tasks = tasks_of(asked, model, means)
+    return Wanted(asked, model, tasks, steps_of(asked, model, after), after, processor and processor[1])
+
+
+def _processor(desk: Desk, who: Caller, asked: InferenceCreate) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    if asked.generic_processor_id is None:
+        return None
+    found = desk.processors.get(who, id_of(asked.generic_processor_id, LETTER))
+    return {"id": found.id}, shown(found, who)
+
+
+def _source(desk: Desk, who: Caller, asked: InferenceCreate, model: Model) -> str:
+    """The collection that was named, in the wish or by the model; else the first source that has all bands."""
+    where = asked.spatial_domain
+    if not (where.bbox or where.polygons or where.tiles):
+        return ""
+    for spec in (*asked.data_connector_config, *asked.model_input_data_spec, *model.specs):
+        if found := source_named(desk, who, spec):
+            return found
+    assert model.card is not None
+    best = desk.sources.fitting(who, model.card)
+    return best.id if best else ""
+
+
+def source_named(desk: Desk, who: Caller, spec: Spec) -> str:
+    """Our source of a connector and a collection; empty: none was said. Raises InputError."""
+    extra: Mapping[str, Any] = spec.model_extra or {}
+    said = str(spec.collection or extra.get("collection_name") or "").strip()
+    if not said and not spec.connector:
+        return ""
+    return source_of(desk, who, said, spec.connector or "")
+
+
+def source_of(desk: Desk, who: Caller, collection: str, connector: str = "") -> str:
+    """The same of two names. Raises InputError (``source.unknown``)."""
+    known = desk.sources.listed(who)
+    names = {card.id for card in known}
+    for text in (collection, _ALIASES.get(collection.lower(), ""), connector):
+        if text in names:
+            return text
+    of_archive = [card.id for card in known if collection and card.collection == collection]
+    if of_archive:
+        return of_archive[0]
+    raise InputError(f"there is no collection {collection[:80] or connector[:80]!r} here", code="source.unknown",
+                     field="collection", hint=f"known are {', '.join(sorted(names))}")  # fmt: skip

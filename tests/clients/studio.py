@@ -1,0 +1,150 @@
+"""The real SDK, driven: what a user of it does, checked step by step. Run by tests in the clients' environment.
+
+python studio.py CONFIG IMAGE BOX DATES TUNE_CONFIG TUNE_CHECKPOINT TUNE_IMAGE
+"""
+
+import json
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+import plotly.io
+import rasterio
+import requests
+from geostudio import Client
+from geostudio.gswidgets import download_file, list_output_files, view_inference_process_timeline
+
+plotly.io.renderers.default = ""  # there is no notebook to draw in
+config, image, box, dates, tune_config, tune_checkpoint, tune_image = sys.argv[1:]
+client = Client(geostudio_config_file=config)
+base = client.api_url
+key = {"X-API-Key": client.session.headers["X-API-Key"]}
+ENDS = {"COMPLETED", "COMPLETED_WITH_ERRORS", "FAILED", "STOPPED"}
+
+
+def wait(id_):
+    """As its poller does, but sooner."""
+    while True:
+        record = client.get_inference(id_)
+        datetime.strptime(record["created_at"], "%Y-%m-%dT%H:%M:%S.%fZ")  # noqa: DTZ007  as its poller does
+        if record["status"] in ENDS:
+            return record
+        time.sleep(0.5)
+
+
+def keys():
+    assert base.endswith("/studio-gateway/"), base
+    made = client.create_apikey()
+    assert made["value"].startswith("pak-")
+    own = Client(api_key=made["value"])
+    assert own.list_models()["total_records"] > 10
+    assert "detail" not in client.activate_apikey(made["id"], {"active": False})
+    assert own.list_models()["detail"]
+    assert client.list_apikeys()["total_records"] >= 1
+    client.delete_apikey(made["id"])
+
+
+def by_address():
+    links = client.upload_file(image)
+    found = client.submit_inference({
+        "model_display_name": "water-ndwi", "spatial_domain": {"urls": [links["download_url"]]},
+        "temporal_domain": ["2024-07-25"], "location": "an image",
+    })  # fmt: skip
+    record = client.poll_inference_until_finished(found["id"])
+    assert record["status"] == "COMPLETED", record
+    assert record["tasks_count_total"] == record["tasks_count_success"] == 4
+    tasks = client.get_inference_tasks(found["id"])["tasks"]
+    assert [t["task_id"].rpartition("-")[2] for t in tasks] == ["task_planning", "task_0"]
+    table = client.inference_task_status_df(found["id"])
+    assert set(table.iloc[0]) >= {"FINISHED"}
+    view_inference_process_timeline(client, found["id"])
+    url = client.get_task_output_url(f"{found['id']}-task_0")["output_url"]
+    name = next(n for n in list_output_files(url) if n.endswith("pred.tif"))
+    with rasterio.open(image) as given, rasterio.open(Path(download_file(url, name))) as made:
+        assert (made.crs, made.transform, made.shape) == (given.crs, given.transform, given.shape)
+    log = client.get_task_step_logs(f"{found['id']}-task_0", "run-inference")
+    assert requests.get(log["step_log_url"], timeout=60).text
+    assert client.list_inferences()["results"][0]["id"] == found["id"]
+    return found["id"]
+
+
+def by_box():
+    found = client.submit_inference({
+        "model_display_name": "water-mndwi", "spatial_domain": {"bbox": [[float(v) for v in box.split(",")]]},
+        "temporal_domain": [dates],
+    })  # fmt: skip
+    record = wait(found["id"])
+    assert record["status"] == "COMPLETED", record
+    advice = client.check_data_availability("sentinelhub", {
+        "collections": ["coast"], "dates": [dates], "bbox": [[float(v) for v in box.split(",")]],
+    })  # fmt: skip
+    assert advice["results"][0]["unique_dates"], advice
+    assert client.list_datasource()["results"]
+
+
+def events(id_):
+    """The stream, whole; then from the middle."""
+    whole = list(messages(id_, {}))
+    assert whole[-1][1]["status"] == "COMPLETED"
+    place = whole[2][0]
+    assert [m for _, m in messages(id_, {"Last-Event-ID": place})] == [m for _, m in whole[3:]]
+
+
+def messages(id_, headers):
+    import sseclient
+
+    url = f"{base}v2/notifications/{id_}"
+    answer = requests.get(url, headers={**key, **headers, "Accept": "text/event-stream"}, stream=True, timeout=60)
+    assert answer.status_code == 200, answer.text
+    for event in sseclient.SSEClient(answer).events():
+        yield event.id, json.loads(event.data)
+
+
+def cancelled():
+    links = client.upload_file(image)
+    found = client.submit_inference({
+        "model_display_name": "water-ndwi", "spatial_domain": {"urls": [links["download_url"]] * 40},
+        "temporal_domain": ["2024-07-25"],
+    })  # fmt: skip
+    answer = requests.post(f"{base}v2/inference/{found['id']}/cancel", headers=key, timeout=60)
+    assert answer.status_code == 202
+    record = wait(found["id"])
+    assert record["status"] == "STOPPED", record
+    assert record["tasks_count_stopped"] > 0
+
+
+def tune():
+    links = [client.upload_file(path) for path in (tune_config, tune_checkpoint)]
+    made = client.upload_completed_tunes({
+        "name": "burn-tune", "description": "random numbers", "tune_config_url": links[0]["download_url"],
+        "tune_checkpoint_url": links[1]["download_url"],
+    })  # fmt: skip
+    assert made.get("tune_id", "").startswith("geotune-"), made
+    assert client.get_tune(made["tune_id"])["status"] == "Finished"
+    assert client.list_tunes()["total_records"] == 1
+    shared = client.upload_file(tune_image)
+    found = client.try_out_tune(made["tune_id"], {
+        "location": "there", "spatial_domain": {"urls": [shared["download_url"]]}, "temporal_domain": ["2024-07-25"],
+    })  # fmt: skip
+    record = wait(found["id"])
+    assert record["status"] == "COMPLETED", record
+    steps = client.get_inference_tasks(found["id"])["tasks"][1]["pipeline_steps"]
+    assert [s["process_id"] for s in steps][1] == "terratorch-inference"
+    url = client.get_task_output_url(f"{found['id']}-task_0")["output_url"]
+    name = next(n for n in list_output_files(url) if n.endswith("pred.tif"))
+    with rasterio.open(tune_image) as given, rasterio.open(Path(download_file(url, name))) as made_map:
+        assert (made_map.crs, made_map.transform, made_map.shape) == (given.crs, given.transform, given.shape)
+    got = client.download_tune(made["tune_id"])
+    assert requests.get(got["config_url"], timeout=60).text == Path(tune_config).read_text()
+    assert "501" not in str(client.submit_tune({"name": "not-here", "dataset_id": "geodata-x", "tune_template_id":
+                                                "11111111-2222-3333-4444-555555555555"})["detail"])  # fmt: skip
+
+
+keys()
+id_ = by_address()
+events(id_)
+by_box()
+cancelled()
+tune()
+print("all of it")

@@ -1,0 +1,109 @@
+"""What is done to a result afterwards, and layers of it."""
+
+import re
+
+import pytest
+
+from tests.serve.dialects.geostudio.conftest import Studio
+
+
+@pytest.mark.parametrize("yes", [True, "True", "true", {"buffer": 1}])
+def test_masks_act_however_they_are_said(studio, image, yes):
+    made = studio.infer(studio.share(image), post_processing={"ocean_masking": yes, "cloud_masking": "False",
+                                                              "snow_ice_masking": None})  # fmt: skip
+    _, parts = studio.house.desk.batches.get(_caller(studio), _ours(made))
+    assert parts[0].request["postprocess"] == {"mask": ["ocean"]}
+    steps = studio.get(f"inference/{made['id']}/tasks")["tasks"][1]["pipeline_steps"]
+    assert [s["process_id"] for s in steps][2] == "postprocess-generic"
+    studio.client.post(f"/v2/inference/{made['id']}/cancel")
+
+
+@pytest.mark.slow
+def test_the_sea_is_masked_and_the_layer_shows_it(studio, image):
+    made = studio.infer(studio.share(image), post_processing={"ocean_masking": "True"})
+    studio.work()
+    record = studio.get(f"inference/{made['id']}")
+    assert record["status"] == "COMPLETED", record["inference_output"]
+    steps = studio.get(f"inference/{made['id']}/tasks")["tasks"][1]["pipeline_steps"]
+    assert (steps[2]["process_id"], steps[2]["status"]) == ("postprocess-generic", "FINISHED")
+    assert steps[2]["start_time"] <= steps[2]["end_time"]
+    layer = record["geoserver_layers"]["predicted_layers"][0]
+    assert layer["layer_id"].endswith("-masked")
+    href = studio.get(f"tasks/{made['id']}-task_0/output")["url"]
+    assert b"_pred_masked.tif" in studio.house.client().get(href).content
+
+
+@pytest.fixture(scope="module")
+def done(house, image):
+    """Somebody, and an inference of theirs that has ended."""
+    studio = Studio(house, house.person())
+    made = studio.infer(studio.share(image))
+    studio.work()
+    return studio, made
+
+
+def test_layers_have_names_styles_and_addresses(done):
+    studio, made = done
+    found = studio.get(f"inference/{made['id']}")["geoserver_layers"]
+    layer = found["predicted_layers"][0]
+    assert layer["uri"] == f"geofm:{made['id']}-pred"
+    assert layer["sld_body"].count("<ColorMapEntry color=") == 2
+    assert re.search(r'color="#\w{6}" opacity="1" quantity="1" label="water"', layer["sld_body"])
+    assert len(found["bbox_pred"][0]) == 4
+    maps = "/geofm-geoserver/geoserver/geofm/wms"
+    asked = {"service": "WMS", "version": "1.1.1", "request": "GetMap", "layers": layer["uri"], "styles": "",
+             "bbox": ",".join(map(str, found["bbox_pred"][0])), "srs": "EPSG:4326", "width": 32, "height": 32,
+             "format": "image/png"}  # fmt: skip
+    led = studio.client.get(maps, params=asked)
+    assert led.status_code == 307
+    picture = studio.client.get(led.headers["location"])
+    assert picture.content.startswith(b"\x89PNG")
+    assert studio.house.client().get(maps, params=asked).status_code == 401
+    assert studio.client.get(maps, params={**asked, "layers": f"geofm:{made['id']}-none"}).status_code == 404
+
+
+@pytest.mark.slow
+def test_a_raster_that_is_there_becomes_a_layer(studio, tmp_path):
+    from tests.serve.dialects.geostudio.conftest import write_image
+
+    url = studio.share(write_image(tmp_path / "heights.tif", scale=0, names=("",), top=1000))
+    push = {"workspace": "geofm", "layer_name": "heights", "display_name": "Heights", "file_suffix": "",
+            "filepath_key": "model_output_image", "geoserver_style": {"regression": [
+                {"color": "#440154", "quantity": "0", "opacity": 1, "label": "low"},
+                {"color": "#fde725", "quantity": "1000", "opacity": 1, "label": "high"}]}}  # fmt: skip
+    wish = {"model_display_name": "add-layer-sandbox-model", "fine_tuning_id": "sandbox", "temporal_domain": [],
+            "demo": {"demo": True}}  # fmt: skip
+    assert "geoserver_push" in str(studio.infer(url, 400, **wish)["detail"])
+    made = studio.infer(url, **wish, geoserver_push=[push])
+    studio.work()
+    record = studio.get(f"inference/{made['id']}")
+    assert record["status"] == "COMPLETED", record["inference_output"]
+    steps = studio.get(f"inference/{made['id']}/tasks")["tasks"][1]["pipeline_steps"]
+    assert [s["process_id"] for s in steps] == ["url-connector", "push-to-geoserver"]
+    layer = record["geoserver_layers"]["predicted_layers"][0]
+    assert (layer["uri"], layer["display_name"]) == (f"geofm:{made['id']}-heights", "Heights")
+    assert 'color="#fde725" opacity="1" quantity="1000" label="high"' in layer["sld_body"]
+
+
+def test_notices_by_websocket_for_whoever_has_a_key(done):
+    studio, made = done
+    for root in ("", "/studio-gateway"):
+        with studio.client.websocket_connect(f"{root}/ws/inference/{made['id']}") as socket:
+            kinds = [socket.receive_json()["detail_type"]]
+            while kinds[-1] != "Inf:Task:Complete":
+                kinds.append(socket.receive_json()["detail_type"])
+        assert len(kinds) > 3
+    with studio.house.client().websocket_connect(f"/ws/inference/{made['id']}") as socket:
+        assert socket.receive()["code"] == 4401
+
+
+def _caller(studio):
+    from swathe.user import SCOPES_OF, Caller
+
+    return Caller(studio.person.user, SCOPES_OF[studio.person.user.role])
+
+
+def _ours(made):
+    from serve.dialects.geostudio.ids import id_of
+
+    return id_of(made["id"], "b")

@@ -1,0 +1,213 @@
+"""Models in their words: what comes with the service, what users make, deploy, change and remove."""
+
+import pytest
+
+from serve.dialects.geostudio import ids
+from serve.store import ids as ours
+
+CONFIG = """
+model:
+  class_path: terratorch.tasks.SemanticSegmentationTask
+  init_args:
+    model_factory: EncoderDecoderFactory
+    loss: ce
+    model_args:
+      backbone: prithvi_eo_tiny
+      backbone_pretrained: false
+      backbone_bands: [BLUE, GREEN, RED, NIR_NARROW, SWIR_1, SWIR_2]
+      necks:
+        - {name: SelectIndices, indices: [0, 1, 2, 3]}
+        - {name: ReshapeTokensToImage}
+        - {name: LearnedInterpolateToPyramidal}
+      decoder: UperNetDecoder
+      decoder_channels: 16
+      num_classes: 2
+    tiled_inference_parameters: {h_crop: 64, h_stride: 48, w_crop: 64, w_stride: 48, average_patches: true}
+data:
+  class_path: terratorch.datamodules.GenericNonGeoSegmentationDataModule
+  init_args:
+    output_bands: [BLUE, GREEN, RED, NIR_NARROW, SWIR_1, SWIR_2]
+    means: [800.0, 900.0, 1000.0, 2500.0, 2000.0, 1500.0]
+    stds: [300.0, 300.0, 300.0, 900.0, 800.0, 700.0]
+    num_classes: 2
+"""
+PUSH = {"workspace": "geofm", "layer_name": "pred", "display_name": "Model prediction", "file_suffix": "",
+        "filepath_key": "model_output_image", "geoserver_style": {"segmentation": [
+            {"color": "#000000", "quantity": "0", "opacity": 0, "label": "land"},
+            {"color": "#ff4500", "quantity": "1", "opacity": 1, "label": "burnt"}]}}  # fmt: skip
+
+
+@pytest.fixture
+def trained(studio, tmp_path):
+    """Links to a config and to something that stands for a checkpoint."""
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    (tmp_path / "state-dict.ckpt").write_bytes(b"not yet looked at")
+    return [studio.share(tmp_path / name) for name in ("config.yaml", "state-dict.ckpt")]
+
+
+def post(studio, path, body, status):
+    answer = studio.client.post(f"/v2/{path}", json=body)
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+@pytest.mark.parametrize("letter", list("bfjks"))
+def test_their_ids_are_ours_in_another_spelling(letter):
+    for _ in range(20):
+        id_ = ours.new(letter)
+        assert ids.id_of(ids.uuid_of(id_), letter) == id_
+        assert ids.id_of_tune(ids.tune_id(id_), letter) == id_
+        assert len(ids.tune_id(id_)) == len("geotune-") + 22
+
+
+def test_what_comes_with_the_service(studio):
+    found = studio.get("models?limit=1000&skip=0")
+    names = {m["display_name"]: m for m in found["results"]}
+    assert {"water-ndwi", "geofm-sandbox-models", "add-layer-sandbox-model"} <= set(names)
+    water = names["water-ndwi"]
+    assert (water["status"], water["latest"], water["created_by"]) == ("COMPLETED", True, "system@ibm.com")
+    assert [b["band_name"] for b in water["model_input_data_spec"][0]["bands"]] == ["green", "nir"]
+    assert studio.get(f"models/{water['id']}") == water
+    assert names["clay-v1_5-s2"]["status"] == "UNAVAILABLE"
+    assert studio.get("models?internal_name=water-ndwi-v1")["total_records"] == 1
+    page = studio.get("models?limit=2&skip=1")
+    assert (page["page_count"], page["total_records"]) == (2, found["total_records"])
+    for method in ("patch", "delete"):
+        answer = getattr(studio.client, method)(
+            f"/v2/models/{water['id']}", **({"json": {}} if method == "patch" else {})
+        )
+        assert answer.status_code == 422
+
+
+def test_a_model_of_ones_own(studio, trained):
+    wish = {"display_name": "burn_demo", "description": None, "model_url": None, "geoserver_push": [PUSH],
+            "sharable": False, "latest": None, "version": 1.0}  # fmt: skip
+    made = post(studio, "models", wish, 201)
+    assert made["status"] == "PENDING"
+    assert made["internal_name"].startswith("burn-demo-v1-")
+    refused = studio.infer("https://a.example/x.tif", 422, model_display_name="burn_demo")
+    assert "deploy" in refused["detail"]["msg"]
+    config, checkpoint = trained
+    deployed = post(studio, f"models/{made['id']}/deploy", {"fine_tuned_model_id": None, "model_configs_url": config,
+                                                            "model_checkpoint_url": checkpoint}, 200)  # fmt: skip
+    assert set(deployed) == {"id", "internal_name", "display_name", "status"}
+    model = studio.get(f"models/{made['id']}")
+    assert model["status"] == "COMPLETED"
+    card = studio.house.desk.models.get(_caller(studio), deployed["internal_name"]).card
+    assert [c.name for c in card.output.classes] == ["land", "burnt"]
+    assert (card.input.chip, card.input.overlap, card.input.scale) == (64, 16, 10_000)
+    assert card.input.bands == ("blue", "green", "red", "nir08", "swir16", "swir22")
+    again = studio.client.post(f"/v2/models/{made['id']}/deploy", json={"model_configs_url": config,
+                                                                       "model_checkpoint_url": checkpoint})  # fmt: skip
+    assert again.status_code == 422
+    asked = studio.infer("https://a.example/x.tif", model_display_name="burn_demo")
+    assert asked["model_id"] == made["id"]
+    studio.client.post(f"/v2/inference/{asked['id']}/cancel")
+    assert studio.client.delete(f"/v2/models/{made['id']}").status_code == 204
+    studio.get(f"models/{made['id']}", 404)
+    assert deployed["internal_name"] not in [m["internal_name"] for m in studio.get("models?limit=1000")["results"]]
+
+
+def test_changes_to_null_and_false_count(studio):
+    made = post(studio, "models", {"display_name": "mine", "description": "first"}, 201)
+    answer = studio.client.patch(f"/v2/models/{made['id']}", json={"description": None, "latest": False})
+    assert answer.status_code == 201
+    assert (answer.json()["description"], answer.json()["latest"], answer.json()["display_name"]) == (
+        None,
+        False,
+        "mine",
+    )
+
+
+def test_the_same_name_again_is_a_new_version(studio):
+    first = post(studio, "models", {"display_name": "twice", "model_url": "https://here/v2/models/water-ndwi"}, 201)
+    second = post(studio, "models", {"display_name": "twice", "model_url": "https://here/water-mndwi/"}, 201)
+    assert (first["version"], second["version"]) == (1.0, 2.0)
+    assert studio.get(f"models/{first['id']}")["latest"] is False
+    assert studio.infer("https://a.example/x.tif", model_display_name="twice")["model_id"] == second["id"]
+    by_id = studio.infer("https://a.example/x.tif", model_display_name=None, model_id=first["id"])
+    assert by_id["model_id"] == first["id"]
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [({"display_name": "no spaces"}, "letters"), ({}, "display_name"), ({"display_name": "x" * 101}, "100"),
+     ({"display_name": "x", "model_url": "https://far.example/predict"}, "no model of this service"),
+     ({"display_name": "x", "geoserver_push": [{"workspace": "w"}]}, "layer_name")],
+)  # fmt: skip
+def test_models_that_cannot_be_made(studio, body, says):
+    assert says in str(post(studio, "models", body, 422)["detail"])
+
+
+def test_models_that_are_not_there(studio):
+    for id_ in ("11111111-2222-3333-4444-555555555555", "nonsense"):
+        assert isinstance(studio.get(f"models/{id_}", 404)["detail"], str)
+    assert studio.infer("https://a.example/x.tif", 404, model_display_name="nobody")["detail"]
+    other = studio.house.client(studio.house.person())
+    made = post(studio, "models", {"display_name": "hidden"}, 201)
+    assert other.get(f"/v2/models/{made['id']}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [("- 1", "no mapping"), ("model: !!python/object/apply:os.system [ls]", "tag"),
+     (CONFIG.replace("terratorch.tasks.SemanticSegmentationTask", "os.system"), "os.system"),
+     (CONFIG.replace("num_classes: 2", ""), "how many classes"),
+     (CONFIG.replace("BLUE, GREEN", "INDIGO, GREEN"), "INDIGO"), (CONFIG.replace("800.0, ", ""), "5 means")],
+)  # fmt: skip
+def test_configs_of_strangers(studio, tmp_path, trained, config, says):
+    (tmp_path / "config.yml").write_text(config)
+    body = {"name": "bad", "description": "", "tune_config_url": studio.share(tmp_path / "config.yml"),
+            "tune_checkpoint_url": trained[1]}  # fmt: skip
+    answer = studio.client.post("/v2/upload-completed-tunes", json=body)
+    assert answer.status_code in (403, 422), answer.text
+    assert says in answer.json()["detail"]
+    assert studio.get("tunes")["total_records"] == 0
+
+
+def test_a_tune_from_its_upload_to_its_removal(studio, trained):
+    config, checkpoint = trained
+    body = {"name": "burn-tune", "description": "tiny", "tune_config_url": config, "tune_checkpoint_url": checkpoint,
+            "model_input_data_spec": None, "data_connector_config": None, "geoserver_push": [PUSH],
+            "post_processing": None}  # fmt: skip
+    made = post(studio, "upload-completed-tunes", body, 201)
+    assert made["tune_id"].startswith("geotune-")
+    tune = studio.get(f"tunes/{made['tune_id']}")
+    assert (tune["status"], tune["name"]) == ("Finished", "burn-tune")
+    assert tune["train_options"]["geoserver_push"][0]["layer_name"] == "pred"
+    assert studio.get("tunes?name=burn&status=Finished")["total_records"] == 1
+    links = studio.get(f"tunes/{made['tune_id']}/download")
+    anybody = studio.house.client()
+    assert anybody.get(links["config_url"]).text == CONFIG
+    assert anybody.get(links["checkpoint_url"]).content == b"not yet looked at"
+    assert studio.get(f"tunes/{made['tune_id']}/metrics")["runs"] == []
+    tried = post(studio, f"tunes/{made['tune_id']}/try-out", {"location": "there", "temporal_domain": ["2024-07-25"],
+                 "spatial_domain": {"urls": ["https://a.example/x.tif"]}, "model_display_name": ""}, 200)  # fmt: skip
+    assert (tried["model_display_name"], tried["fine_tuning_id"]) == ("geofm-sandbox-models", made["tune_id"])
+    assert studio.get(f"tunes/{made['tune_id']}") == tune
+    steps = studio.get(f"inference/{tried['id']}/tasks")["tasks"][1]["pipeline_steps"]
+    assert [s["process_id"] for s in steps] == ["url-connector", "terratorch-inference", "push-to-geoserver"]
+    assert studio.get(f"inference?tune_id={made['tune_id']}")["total_records"] == 1
+    changed = studio.client.patch(f"/v2/tunes/{made['tune_id']}", json={"name": "other", "description": None})
+    assert (changed.status_code, list(changed.json())) == (200, ["message"])
+    assert studio.get(f"tunes/{made['tune_id']}")["name"] == "other"
+    studio.client.post(f"/v2/inference/{tried['id']}/cancel")
+    assert studio.client.delete(f"/v2/tunes/{made['tune_id']}").status_code == 204
+    studio.get(f"tunes/{made['tune_id']}", 404)
+    studio.get("tunes/geotune-nonsense", 404)
+
+
+def test_training_is_not_here_and_says_so(studio):
+    for method, path in (("post", "submit-tune"), ("post", "datasets/onboard"), ("get", "groups"),
+                         ("get", "tunes-and-models"), ("delete", "datasets/geodata-x")):  # fmt: skip
+        answer = getattr(studio.client, method)(f"/v2/{path}")
+        assert answer.status_code == 501
+        assert answer.json()["detail"]["msg"]
+    assert studio.get("base-models") == {"total_records": 0, "page_count": 0, "results": []}
+    studio.get("tune-templates/x", 404)
+
+
+def _caller(studio):
+    from swathe.user import SCOPES_OF, Caller
+
+    return Caller(studio.person.user, SCOPES_OF[studio.person.user.role])

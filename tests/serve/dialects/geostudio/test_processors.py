@@ -1,0 +1,120 @@
+"""Users' own programs in their words: brought, listed, run behind a wall, and what becomes of bad ones."""
+
+import io
+import json
+import zipfile
+
+import pytest
+import rasterio
+
+from pipelines.sandbox.isolation import isolation
+
+HEAD = "import json, sys\n\n\ndef main(source, target, parameters):\n"
+TAIL = "\n\nif __name__ == '__main__':\n    main(*sys.argv[1:4])\n"
+TURNED = (
+    HEAD
+    + """    import rasterio
+
+    with rasterio.open(source) as file:
+        values, profile = file.read(), file.profile
+    with rasterio.open(target, "w", **profile) as file:
+        file.write(1 - values)
+    print(json.dumps({"turned": json.load(open(parameters))["how"]}))"""
+    + TAIL
+)
+BREAKS = HEAD + "    print('I give up'); sys.exit(1)" + TAIL
+
+
+@pytest.fixture(autouse=True)
+def walls():
+    if isolation().walls is None:
+        pytest.skip("this machine cannot shut a program in")
+
+
+def bring(studio, source=TURNED, name="turn.py", field="generic_processor_metadata", **about):
+    about = {"name": "turn", "description": None, "processor_parameters": {"how": 1}} | about
+    return studio.client.post("/v2/generic-processor", files={"generic_processor_file": (name, source.encode())},
+                              data={field: json.dumps(about)})  # fmt: skip
+
+
+def test_a_program_from_its_coming_to_its_going(studio):
+    assert studio.get("generic-processor") == {"total_records": 0, "page_count": 0, "results": []}
+    made = bring(studio)
+    assert made.status_code == 201, made.text
+    one = made.json()
+    assert (one["name"], one["status"], one["active"]) == ("turn", "FINISHED", True)
+    assert one["processor_file_path"] == f"{one['id']}/turn.py"
+    assert bring(studio, field="generic_processor").status_code == 201
+    assert studio.get("generic-processor")["total_records"] == 2
+    found = studio.get(f"generic-processor/{one['id']}")
+    assert studio.house.client().get(found["processor_presigned_url"]).text == TURNED
+    other = studio.house.client(studio.house.person())
+    assert other.get(f"/v2/generic-processor/{one['id']}").status_code == 404
+    assert studio.client.delete(f"/v2/generic-processor/{one['id']}").status_code == 204
+    studio.get(f"generic-processor/{one['id']}", 404)
+    assert studio.get("generic-processor")["total_records"] == 1
+
+
+def pixels(content):
+    with rasterio.MemoryFile(content) as memory, memory.open() as file:
+        return file.read(1)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [({"name": "turn.txt"}, ".py"), ({"source": "print(1)"}, "__main__"), ({"source": "def ("}, "Python")],
+)
+def test_what_is_no_program_is_refused(studio, given, says):
+    answer = bring(studio, **given)
+    assert answer.status_code == 422
+    assert says.lower() in answer.text.lower()
+
+
+def test_metadata_that_cannot_be_read(studio):
+    for text in ("{", "[]", "{}", None):
+        answer = studio.client.post("/v2/generic-processor", files={"generic_processor_file": ("a.py", b"x")},
+                                    data={} if text is None else {"generic_processor_metadata": text})  # fmt: skip
+        assert (answer.status_code, type(answer.json()["detail"])) == (422, str)
+
+
+def test_it_runs_on_the_result(studio, image):
+    id_ = bring(studio).json()["id"]
+    made = studio.infer(studio.share(image), generic_processor_id=id_)
+    studio.work()
+    record = studio.get(f"inference/{made['id']}")
+    assert record["status"] == "COMPLETED", record["inference_output"]
+    assert (record["generic_processor_id"], record["generic_processor"]["name"]) == (id_, "turn")
+    task = studio.get(f"inference/{made['id']}/tasks")["tasks"][1]
+    steps = {s["process_id"]: s for s in task["pipeline_steps"]}
+    assert list(steps) == ["url-connector", "run-inference", "generic-python-processor", "push-to-geoserver"]
+    assert steps["generic-python-processor"]["status"] == "FINISHED"
+    assert steps["generic-python-processor"]["start_time"]
+    href = studio.get(f"tasks/{task['task_id']}/output-url")["url"]
+    with zipfile.ZipFile(io.BytesIO(studio.house.client().get(href).content)) as archive:
+        found = {name.rpartition("imputed_")[2]: pixels(archive.read(name))
+                 for name in archive.namelist() if name.endswith("pred.tif")}  # fmt: skip
+    assert (found["processed_pred.tif"] == 1 - found["pred.tif"]).all()
+    log = studio.get(f"tasks/{task['task_id']}/logs/generic-python-processor")
+    assert "turned" in studio.house.client().get(log["step_log_url"]).text
+    assert record["geoserver_layers"]["predicted_layers"][0]["layer_id"].endswith("-processed")
+
+
+@pytest.mark.slow
+def test_one_that_fails_says_so_and_the_rest_stays(studio, image):
+    id_ = bring(studio, BREAKS).json()["id"]
+    made = studio.infer(studio.share(image), generic_processor_id=id_)
+    studio.work()
+    record = studio.get(f"inference/{made['id']}")
+    assert record["status"] == "COMPLETED_WITH_ERRORS"
+    assert record["inference_output"]["errors"][0]["code"] == "1043"
+    task = studio.get(f"inference/{made['id']}/tasks")["tasks"][1]
+    steps = {s["process_id"]: s["status"] for s in task["pipeline_steps"]}
+    assert steps["generic-python-processor"] == "FAILED"
+    log = studio.get(f"tasks/{task['task_id']}/logs/generic-python-processor")
+    assert "I give up" in studio.house.client().get(log["step_log_url"]).text
+    assert studio.get(f"tasks/{task['task_id']}/output")["url"]
+
+
+def test_one_that_is_not_there(studio, image):
+    answer = studio.infer(studio.share(image), 404, generic_processor_id="11111111-2222-3333-4444-555555555555")
+    assert "processor" in answer["detail"]
