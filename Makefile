@@ -1,6 +1,6 @@
 # Two commands do everything on a machine that has Python 3.11, git and make:  make demo   and   make test
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test test-all check bench lock clean
+.PHONY: help setup clients demo up down test test-all check bench lock clean
 
 PYTHON ?= python3
 # uv brings the environment; where it is missing it is put into .uv/, not into the system.
@@ -22,6 +22,13 @@ setup: .venv/.ready ## the environment, as locked
 	$(UV) sync --frozen
 	@touch $@
 
+clients: .venv-clients/.ready ## foreign clients that tests drive the service with, in an environment of their own
+
+.venv-clients/.ready: tests/clients/requirements.txt | $(filter .uv/bin/uv,$(UV))
+	$(UV) venv --quiet --clear --python 3.11 .venv-clients
+	$(UV) pip sync --quiet --python .venv-clients/bin/python tests/clients/requirements.txt
+	@touch $@
+
 demo: setup ## water and burn scars of a scene with known truth, on a local Ray
 	$(BIN)/swathe demo
 
@@ -31,10 +38,11 @@ up: setup ## the service on this machine, until Ctrl-C: API, models, jobs
 down: ## stop it, where it was started with `swathe up -d`
 	$(BIN)/swathe down
 
+# Tests of users' scripts need bubblewrap (apt-get install bubblewrap) and are skipped without.
 test: setup ## the tests, with a real Ray; under 12 minutes on 2 cores
 	$(BIN)/pytest -q -m 'not slow'
 
-test-all: setup ## the slow ones: chaos, compilers, several clusters
+test-all: setup clients ## the slow ones: chaos, compilers, several clusters
 	$(BIN)/pytest -q -m slow
 
 check: setup ## style, types, and the rules of the house
@@ -50,4 +58,4 @@ lock: | $(filter .uv/bin/uv,$(UV)) ## resolve the dependencies anew
 	$(UV) lock
 
 clean: ## everything that was made here
-	rm -rf .venv .uv .pytest_cache .ruff_cache .hypothesis demo out dist
+	rm -rf .venv .venv-clients .uv .pytest_cache .ruff_cache .hypothesis demo out dist
