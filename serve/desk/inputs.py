@@ -12,6 +12,7 @@ from serve.desk import rights
 from serve.desk.links import UPLOAD as LINKED
 from serve.desk.links import Seal
 from serve.desk.processors import settled_wish
+from serve.desk.wording import told
 from serve.store import catalogue, uploads
 from swathe.errors import ConflictError, ForbiddenError, ImageryError, InputError
 from swathe.imagery import is_remote, shown
@@ -84,7 +85,8 @@ def at_home(asking: Asking, settings: ServiceSettings) -> Asking:
     Raises ForbiddenError (``link.expired``), ImageryError (``url.link``: it leads to something else).
     """
     seal = Seal.of(settings)
-    return asking.model_copy(update={"inputs": tuple(_at_home(text, seal) for text in asking.inputs)})
+    with told():
+        return asking.model_copy(update={"inputs": tuple(_at_home(text, seal) for text in asking.inputs)})
 
 
 def _at_home(text: str, seal: Seal) -> str:

@@ -96,6 +96,14 @@ ELSEWHERE = {
     "jobs.estimate", "jobs.submit", "jobs.again", "models.usable", "models.enabled", "uploads.arrived", "uploads.path",
     "keys.open", "users.of_token", "catalogue.register",
     "catalogue.view", "predictions.of_asking", "uploads.images",
+    "adoption.adopt", "archives.content", "archives.named", "batches.cancel", "batches.drop", "batches.events",
+    "batches.get", "batches.label", "batches.listed", "batches.plan_next", "batches.submit", "batches.waiting",
+    "jobs.content", "jobs.file_name", "jobs.log", "jobs.log_name", "layers.draw", "layers.get", "layers.listed",
+    "layers.of_job", "layers.read", "links.content", "links.kinds", "links.make", "links.offer", "links.open",
+    "links.renewed", "models.card", "presets.add", "presets.change", "presets.drop", "presets.get",
+    "presets.listed", "processors.add", "processors.content", "processors.delete", "processors.file_name",
+    "processors.get", "processors.listed", "sources.fitting", "sources.get", "sources.listed", "sources.scenes",
+    "uploads.content", "uploads.content_name", "uploads.uri",
 }  # fmt: skip
 """Use cases that need more than a caller and are tried below, or in the tests of their module."""
 
