@@ -13,6 +13,7 @@ from serve.dialects.geostudio.translate import AFTER, FETCH, MODEL, PLANNER, PRO
 from swathe.batch import Batch, Part
 from swathe.job import ENDED, Job, JobState
 from swathe.state import Event
+from swathe.step import Step as OurStep
 from swathe.step import StepState, fold
 
 READY, RUNNING, FINISHED, FAILED, STOPPED, WAITING = "READY", "RUNNING", "FINISHED", "FAILED", "STOPPED", "WAITING"
@@ -23,7 +24,7 @@ _PROCESSOR = "processor"
 """Our name of the step in which a user's own program runs."""
 _TOLD = {StepState.WAITING: WAITING, StepState.RUNNING: RUNNING, StepState.FINISHED: FINISHED,
          StepState.FAILED: FAILED, StepState.SKIPPED: FINISHED}  # fmt: skip
-"""Of a step that began; one that had nothing to do has finished."""
+"""Of a step that began; one that had nothing to do has finished. One that never began did not run: STOPPED."""
 _LEFT_OUT = ("model_input_data_spec", "data_connector_config", "geoserver_push", "pipeline_steps", "post_processing")
 """Of a wish; what they do not answer with."""
 
@@ -134,7 +135,7 @@ def steps_of(names: Iterable[str], part: Part, events: Sequence[Event] = ()) -> 
     return [_step(name, job, status, spans) for name in names]
 
 
-Span = tuple[str, str | None, str]
+Span = tuple[str | None, str | None, str]
 """Start, end, status."""
 
 
@@ -165,17 +166,17 @@ def _spans(job: Job, events: Sequence[Event]) -> dict[str, Span]:
         status = (_ENDS[job.state] if broke else FINISHED) if end else RUNNING
         for name in names:
             found[name] = (began[state], end, status)
-    return found | _told(events[newest + 1 :])
+    return found | _told(fold(events[newest + 1 :]))
 
 
-def _told(events: Sequence[Event]) -> dict[str, Span]:
+def _told(steps: Iterable[OurStep]) -> dict[str, Span]:
     """Steps after the model, of which the job itself speaks; several of ours may be one of theirs."""
     found: dict[str, Span] = {}
-    for step in fold(events):
-        if step.started is None:
+    for step in steps:
+        if step.started is None and step.state is not StepState.SKIPPED:
             continue
         name = PROCESSOR if step.name == _PROCESSOR else AFTER
-        span = (step.started, step.ended, _TOLD[step.state])
+        span = (step.started, step.ended, STOPPED if step.started is None else _TOLD[step.state])
         found[name] = _joined(found[name], span) if name in found else span
     return found
 
@@ -183,7 +184,8 @@ def _told(events: Sequence[Event]) -> dict[str, Span]:
 def _joined(one: Span, other: Span) -> Span:
     """From the first's beginning to the last's end; as bad as the worse of the two."""
     worse = next((s for s in (RUNNING, FAILED, STOPPED) if s in (one[2], other[2])), FINISHED)
-    return min(one[0], other[0]), max(one[1], other[1]) if one[1] and other[1] else None, worse
+    starts, ends = ([said for said in (one[n], other[n]) if said] for n in (0, 1))
+    return min(starts, default=None), None if worse == RUNNING else max(ends, default=None), worse
 
 
 def planning_step(seen: Seen) -> Step:
@@ -221,7 +223,8 @@ def _quick(seen: Seen, part: Part) -> list[Step]:
         events = [Event(n, part.job.updated, "state", {"state": s.value})
                   for n, s in enumerate(reached[: reached.index(at) + 1])]  # fmt: skip
         return steps_of(seen.steps, part, events)
-    found = steps_of(seen.steps, part)
+    told = _told(OurStep.of(facts) for facts in part.job.result.get("steps", ()))
+    found = [Step(step.name, told[step.name][2]) if step.name in told else step for step in steps_of(seen.steps, part)]
     if at is JobState.FAILED and not any(step.status == FAILED for step in found):
         found[0] = Step(found[0].name, FAILED)
     return found

@@ -110,6 +110,7 @@ def test_one_that_fails_says_so_and_the_rest_stays(studio, image):
     task = studio.get(f"inference/{made['id']}/tasks")["tasks"][1]
     steps = {s["process_id"]: s["status"] for s in task["pipeline_steps"]}
     assert steps["generic-python-processor"] == "FAILED"
+    assert (record["tasks_count_failed"], record["tasks_count_stopped"]) == (1, 0)
     log = studio.get(f"tasks/{task['task_id']}/logs/generic-python-processor")
     assert "I give up" in studio.house.client().get(log["step_log_url"]).text
     assert studio.get(f"tasks/{task['task_id']}/output")["url"]
@@ -118,3 +119,20 @@ def test_one_that_fails_says_so_and_the_rest_stays(studio, image):
 def test_one_that_is_not_there(studio, image):
     answer = studio.infer(studio.share(image), 404, generic_processor_id="11111111-2222-3333-4444-555555555555")
     assert "processor" in answer["detail"]
+
+
+def test_one_that_was_not_reached_is_not_called_finished(studio, image):
+    id_ = bring(studio, BREAKS).json()["id"]
+    # a bare image brings no mask of clouds, so the step before it fails
+    made = studio.infer(studio.share(image), generic_processor_id=id_, post_processing={"cloud_masking": "True"})
+    studio.work()
+    record = studio.get(f"inference/{made['id']}")
+    assert (record["status"], record["tasks_count_failed"], record["tasks_count_stopped"]) == (
+        "COMPLETED_WITH_ERRORS", 1, 1,
+    )  # fmt: skip
+    steps = {s["process_id"]: s for s in studio.get(f"inference/{made['id']}/tasks")["tasks"][1]["pipeline_steps"]}
+    assert steps["postprocess-generic"]["status"] == "FAILED"
+    assert steps["generic-python-processor"] == {
+        "status": "STOPPED", "process_id": "generic-python-processor",
+        "step_number": steps["generic-python-processor"]["step_number"],
+    }  # fmt: skip
