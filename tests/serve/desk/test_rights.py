@@ -7,6 +7,7 @@ import pytest
 
 from serve.desk import rights
 from serve.desk.desk import Desk
+from serve.store import ids, processors
 from swathe.errors import AccessError, ConflictError, ForbiddenError, InputError, NotFoundError, UnknownModelError
 from swathe.job import JobState
 from swathe.recipe import Radiometry
@@ -91,19 +92,43 @@ CASES = {
     "catalogue.owner_of": Case(lambda d, w, t: d.catalogue.owner_of(w), OPEN),
     "catalogue.item": Case(lambda d, w, t: d.catalogue.item(w, "imagery", t.item), READ),
     "catalogue.drop": Case(lambda d, w, t: d.catalogue.drop(w, "imagery", t.item), WRITE),
+    "jobs.content": Case(lambda d, w, t: d.jobs.content(w, t.done, "item.json"), READ),
+    "jobs.file_name": Case(lambda d, w, t: d.jobs.file_name(w, t.done, "item.json"), READ),
+    "jobs.log": Case(lambda d, w, t: d.jobs.log(w, t.job), READ),
+    "jobs.log_name": Case(lambda d, w, t: d.jobs.log_name(w, t.job), READ),
+    "archives.named": Case(lambda d, w, t: d.archives.named(w, t.done), READ),
+    "archives.content": Case(lambda d, w, t: d.archives.content(w, t.done), READ),
+    "layers.of_job": Case(lambda d, w, t: d.layers.of_job(w, t.done), READ),
+    "layers.listed": Case(lambda d, w, t: d.layers.listed(w), OPEN),
+    "links.make": Case(lambda d, w, t: d.links.make(w, "log", t.job), READ),
+    "batches.submit": Case(lambda d, w, t: d.batches.submit(w, []), MAKE),
+    "batches.get": Case(lambda d, w, t: d.batches.get(w, t.batch), READ),
+    "batches.events": Case(lambda d, w, t: d.batches.events(w, t.batch), READ),
+    "batches.listed": Case(lambda d, w, t: d.batches.listed(w), OPEN),
+    "batches.label": Case(lambda d, w, t: d.batches.label(w, t.batch, {"a": 1}), WRITE),
+    "batches.cancel": Case(lambda d, w, t: d.batches.cancel(w, t.batch), WRITE),
+    "batches.drop": Case(lambda d, w, t: d.batches.drop(w, t.batch), WRITE),
+    "presets.add": Case(lambda d, w, t: d.presets.add(w, "recipe", "mine"), MAKE),
+    "presets.get": Case(lambda d, w, t: d.presets.get(w, t.preset), READ),
+    "presets.listed": Case(lambda d, w, t: d.presets.listed(w, "recipe"), OPEN),
+    "presets.change": Case(lambda d, w, t: d.presets.change(w, t.preset, name="other"), WRITE),
+    "presets.change to shared": Case(lambda d, w, t: d.presets.change(w, t.preset, shared=True),
+                                     (FORBIDDEN, FORBIDDEN, FORBIDDEN, OK, FORBIDDEN)),
+    "presets.drop": Case(lambda d, w, t: d.presets.drop(w, t.preset), WRITE),
+    "processors.get": Case(lambda d, w, t: d.processors.get(w, t.processor), WRITE),
+    "processors.file_name": Case(lambda d, w, t: d.processors.file_name(w, t.processor, ""), WRITE),
+    "processors.listed": Case(lambda d, w, t: d.processors.listed(w), MAKE),
+    "processors.delete": Case(lambda d, w, t: d.processors.delete(w, t.processor), WRITE),
+    "sources.listed": Case(lambda d, w, t: d.sources.listed(w), OPEN),
+    "sources.get": Case(lambda d, w, t: d.sources.get(w, "earth-search-s2-l2a"), OPEN),
+    "uploads.content_name": Case(lambda d, w, t: d.uploads.content_name(w, t.upload), WRITE),
 }  # fmt: skip
 ELSEWHERE = {
-    "jobs.estimate", "jobs.submit", "jobs.again", "models.usable", "models.enabled", "uploads.arrived", "uploads.path",
-    "keys.open", "users.of_token", "catalogue.register",
-    "catalogue.view", "predictions.of_asking", "uploads.images",
-    "adoption.adopt", "archives.content", "archives.named", "batches.cancel", "batches.drop", "batches.events",
-    "batches.get", "batches.label", "batches.listed", "batches.plan_next", "batches.submit", "batches.waiting",
-    "jobs.content", "jobs.file_name", "jobs.log", "jobs.log_name", "layers.draw", "layers.get", "layers.listed",
-    "layers.of_job", "layers.read", "links.content", "links.kinds", "links.make", "links.offer", "links.open",
-    "links.renewed", "models.card", "presets.add", "presets.change", "presets.drop", "presets.get",
-    "presets.listed", "processors.add", "processors.content", "processors.delete", "processors.file_name",
-    "processors.get", "processors.listed", "sources.fitting", "sources.get", "sources.listed", "sources.scenes",
-    "uploads.content", "uploads.content_name", "uploads.uri",
+    "jobs.estimate", "jobs.submit", "jobs.again", "models.usable", "models.enabled", "uploads.arrived",
+    "uploads.path", "keys.open", "users.of_token", "catalogue.register", "catalogue.view", "predictions.of_asking",
+    "uploads.images", "adoption.adopt", "batches.plan_next", "batches.waiting", "layers.draw", "layers.get",
+    "layers.read", "links.content", "links.kinds", "links.offer", "links.open", "links.renewed", "models.card",
+    "processors.add", "processors.content", "sources.fitting", "sources.scenes", "uploads.content", "uploads.uri",
 }  # fmt: skip
 """Use cases that need more than a caller and are tried below, or in the tests of their module."""
 
@@ -124,6 +149,16 @@ class Things:
     upload = property(lambda self: self.front.desk.uploads.begin(self.owner, "scene.tif").id)
     key = property(lambda self: self.front.desk.keys.make(self.owner)[0].id)
     model = property(lambda self: self.front.desk.models.add(self.owner, CARD | {"id": f"mine-{self.number}"}).card.id)
+
+    batch = property(lambda self: self.front.desk.batches.submit(self.owner, []).id)
+    preset = property(lambda self: self.front.desk.presets.add(self.owner, "recipe", "mine").id)
+
+    @property
+    def processor(self):
+        """Put into the store by hand: a machine that cannot shut a script in takes none."""
+        with self.front.desk.store.begin() as c:
+            return processors.add(c, self.user, id=ids.new("r"), name="turn", description="", file="turn.py", size=1,
+                                  call="", parameters={}, labels={}, sha256="0" * 64).id  # fmt: skip
 
     @property
     def item(self):
