@@ -12,7 +12,7 @@ tiles that one row of blocks completes are done together, one column of blocks a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 
@@ -65,7 +65,7 @@ def windows(chunk: Chunk, work: Work, grain: Grain | None) -> Iterator[Window]:
     return (piece.window for _, pieces in groups(chunk, work, grain) for piece in pieces)
 
 
-def hull(tiles: list[Tile] | tuple[Tile, ...]) -> Window:
+def hull(tiles: Sequence[Tile]) -> Window:
     """All tiles of a row."""
     first, last = tiles[0].window, tiles[-1].window
     return Window(first.row, first.col, first.height, last.right - first.col)
