@@ -15,6 +15,14 @@ settings.load_profile("swathe")
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Of several processes (`-n`) one has the warm Ray, one has loaded torch, and a file's fixtures are made once."""
+    for item in items:
+        costly = next((name for name in ("ray", "torch") if item.get_closest_marker(name)), None)
+        item.add_marker(pytest.mark.xdist_group(costly or item.path.relative_to(ROOT).as_posix()))
+
+
 @pytest.fixture(scope="session")
 def real_data():
     """Folder of real imagery, or a skip that says how to have it."""

@@ -223,6 +223,7 @@ def test_a_gpu_is_shared_by_two_while_a_third_waits(drive, nodes, tmp_path):
         ("nonsense", "cluster.address"),
         (f"127.0.0.1:{reach.free_port()}", "cluster.unreachable"),
     ],
+    ids=["a client's", "a dashboard's", "nonsense", "nobody's"],
 )
 def test_addresses_that_will_not_do(tmp_path, address, code):
     with pytest.raises(ClusterError) as refused, connect(ClusterSpec(tmp_path, address=address)):

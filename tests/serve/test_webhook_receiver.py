@@ -52,6 +52,7 @@ def test_what_the_service_signs_is_heard_once(receiver):
         signature("word", BODY + b" ", int(time.time())),
         signature("word", BODY, int(time.time()) - 3600),
     ],
+    ids=["nothing", "an empty code", "no time", "no number", "another secret", "another body", "an hour ago"],
 )
 def test_what_it_did_not_sign_is_refused(receiver, signed):
     assert call(receiver, signed.encode()) == 401
