@@ -3,6 +3,7 @@
 .PHONY: help setup clients demo up down test test-all check bench lock clean
 
 PYTHON ?= python3
+TEST_PROCESSES ?= 2
 # uv brings the environment; where it is missing it is put into .uv/, not into the system.
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 BIN := .venv/bin
@@ -40,7 +41,7 @@ down: ## stop it, where it was started with `swathe up -d`
 
 # Tests of users' scripts need bubblewrap (apt-get install bubblewrap) and are skipped without.
 test: setup ## the tests, with a real Ray; under 12 minutes on 2 cores
-	$(BIN)/pytest -q -m 'not slow'
+	$(BIN)/pytest -q -m 'not slow' -n $(TEST_PROCESSES) --dist loadscope --no-loadscope-reorder
 
 test-all: setup clients ## the slow ones: chaos, compilers, several clusters
 	$(BIN)/pytest -q -m slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,14 +14,34 @@ settings.register_profile("swathe", deadline=None)
 settings.load_profile("swathe")
 
 ROOT = Path(__file__).resolve().parent.parent
+COSTLY = ("ray", "torch")
 
 
-@pytest.hookimpl(tryfirst=True)
+@cache
+def share(path):
+    """What the tests of a file have in common: a warm Ray, a loaded torch, else their own fixtures."""
+    text = (ROOT / path).read_text(encoding="utf-8")
+    return next((name for name in COSTLY if f"pytest.mark.{name}" in text), path)
+
+
 def pytest_collection_modifyitems(items):
-    """Of several processes (`-n`) one has the warm Ray, one has loaded torch, and a file's fixtures are made once."""
-    for item in items:
-        costly = next((name for name in ("ray", "torch") if item.get_closest_marker(name)), None)
-        item.add_marker(pytest.mark.xdist_group(costly or item.path.relative_to(ROOT).as_posix()))
+    """What takes longest begins first, so that several processes (`-n`) end together."""
+    rank = {name: at for at, name in enumerate(COSTLY)}
+    items.sort(key=lambda item: rank.get(share(item.nodeid.split("::")[0]), len(rank)))
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """Of several processes one has the warm Ray, one has loaded torch, and a file's fixtures are made once.
+
+    xdist's own groups (`--dist loadgroup`) have no effect on pytest 9.2, whose ids cannot be changed.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByShare(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return share(nodeid.split("::")[0])
+
+    return ByShare(config, log)
 
 
 @pytest.fixture(scope="session")

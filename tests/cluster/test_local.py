@@ -16,7 +16,7 @@ from textwrap import dedent
 import psutil
 import pytest
 
-from cluster import head, reach, scratch
+from cluster import head, local, reach, scratch
 from cluster.local import ClusterSpec, connect
 from swathe.errors import ClusterError
 
@@ -225,7 +225,9 @@ def test_a_gpu_is_shared_by_two_while_a_third_waits(drive, nodes, tmp_path):
     ],
     ids=["a client's", "a dashboard's", "nonsense", "nobody's"],
 )
-def test_addresses_that_will_not_do(tmp_path, address, code):
+def test_addresses_that_will_not_do(tmp_path, monkeypatch, address, code):
+    # Where tests before this one are connected, a connection would be lent instead.
+    monkeypatch.setattr(local, "_connected", lambda: False)
     with pytest.raises(ClusterError) as refused, connect(ClusterSpec(tmp_path, address=address)):
         pass
     assert refused.value.problem.code == code
