@@ -4,6 +4,8 @@
 
 PYTHON ?= python3
 TEST_PROCESSES ?= 2
+# tests/conftest.py says which tests stay together.
+TOGETHER := -n $(TEST_PROCESSES) --dist loadscope --no-loadscope-reorder
 # uv brings the environment; where it is missing it is put into .uv/, not into the system.
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 BIN := .venv/bin
@@ -41,10 +43,10 @@ down: ## stop it, where it was started with `swathe up -d`
 
 # Tests of users' scripts need bubblewrap (apt-get install bubblewrap) and are skipped without.
 test: setup ## the tests, with a real Ray; under 12 minutes on 2 cores
-	$(BIN)/pytest -q -m 'not slow' -n $(TEST_PROCESSES) --dist loadscope --no-loadscope-reorder
+	$(BIN)/pytest -q -m 'not slow' $(TOGETHER)
 
 test-all: setup clients ## the slow ones: chaos, compilers, several clusters
-	$(BIN)/pytest -q -m slow
+	$(BIN)/pytest -q -m slow $(TOGETHER)
 
 check: setup ## style, types, and the rules of the house
 	$(BIN)/ruff check .
