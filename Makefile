@@ -1,6 +1,6 @@
 # Two commands do everything on a machine that has Python 3.11, git and make:  make demo   and   make test
 .DEFAULT_GOAL := help
-.PHONY: help setup clients demo up down test test-all check bench lock clean
+.PHONY: help setup clients demo up down test test-all check types rules bench lock clean
 
 PYTHON ?= python3
 TEST_PROCESSES ?= 2
@@ -49,9 +49,14 @@ test-all: setup clients ## the slow ones: chaos, compilers, several clusters
 	$(BIN)/pytest -q -m slow $(TOGETHER)
 
 check: setup ## style, types, and the rules of the house
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target types rules
+
+types:
+	$(BIN)/pyright
+
+rules:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
 	$(BIN)/pytest -q tests/test_house.py
 
 bench: setup ## the table of docs/benchmarks.md; an hour on 2 cores, with nothing else running
