@@ -3,9 +3,8 @@
 .PHONY: help setup clients demo up down test test-all check types rules bench lock clean
 
 PYTHON ?= python3
+# tests/conftest.py says which tests stay together in one of them.
 TEST_PROCESSES ?= 2
-# tests/conftest.py says which tests stay together.
-TOGETHER := -n $(TEST_PROCESSES) --dist loadscope --no-loadscope-reorder
 # uv brings the environment; where it is missing it is put into .uv/, not into the system.
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 BIN := .venv/bin
@@ -43,13 +42,13 @@ down: ## stop it, where it was started with `swathe up -d`
 
 # Tests of users' scripts need bubblewrap (apt-get install bubblewrap) and are skipped without.
 test: setup ## the tests, with a real Ray; under 12 minutes on 2 cores
-	$(BIN)/pytest -q -m 'not slow' $(TOGETHER)
+	$(BIN)/pytest -q -m 'not slow' -n $(TEST_PROCESSES)
 
 test-all: setup clients ## the slow ones: chaos, compilers, several clusters
-	$(BIN)/pytest -q -m slow $(TOGETHER)
+	$(BIN)/pytest -q -m slow -n $(TEST_PROCESSES)
 
 check: setup ## style, types, and the rules of the house
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target types rules
+	@$(MAKE) --no-print-directory --jobs=2 types rules
 
 types:
 	$(BIN)/pyright

@@ -1,4 +1,4 @@
-"""Shared fixtures: where the real data lies, and scenes whose pixels identify themselves."""
+"""What all tests share: which of them stay in one process, where the real data lies, the warm Ray."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COSTLY = ("ray", "torch")
 
 
 @cache
-def share(path):
+def group_of(path):
     """What the tests of a file have in common: a warm Ray, a loaded torch, else their own fixtures."""
     text = (ROOT / path).read_text(encoding="utf-8")
     return next((name for name in COSTLY if f"pytest.mark.{name}" in text), path)
@@ -27,7 +27,7 @@ def share(path):
 def pytest_collection_modifyitems(items):
     """What takes longest begins first, so that several processes (`-n`) end together."""
     rank = {name: at for at, name in enumerate(COSTLY)}
-    items.sort(key=lambda item: rank.get(share(item.nodeid.split("::")[0]), len(rank)))
+    items.sort(key=lambda item: rank.get(group_of(item.nodeid.split("::")[0]), len(rank)))
 
 
 def pytest_xdist_make_scheduler(config, log):
@@ -37,11 +37,12 @@ def pytest_xdist_make_scheduler(config, log):
     """
     from xdist.scheduler import LoadScopeScheduling
 
-    class ByShare(LoadScopeScheduling):
+    class ByGroup(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            return share(nodeid.split("::")[0])
+            return group_of(nodeid.split("::")[0])
 
-    return ByShare(config, log)
+    config.option.loadscopereorder = False  # the order is that of the collection, above
+    return ByGroup(config, log)
 
 
 @pytest.fixture(scope="session")

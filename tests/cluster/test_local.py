@@ -16,8 +16,7 @@ from textwrap import dedent
 import psutil
 import pytest
 
-from cluster import head, local, reach, scratch
-from cluster.local import ClusterSpec, connect
+from cluster import head, reach, scratch
 from swathe.errors import ClusterError
 
 pytestmark = pytest.mark.timeout(400)
@@ -225,13 +224,22 @@ def test_a_gpu_is_shared_by_two_while_a_third_waits(drive, nodes, tmp_path):
     ],
     ids=["a client's", "a dashboard's", "nonsense", "nobody's"],
 )
-def test_addresses_that_will_not_do(tmp_path, monkeypatch, address, code):
-    # Where tests before this one are connected, a connection would be lent instead.
-    monkeypatch.setattr(local, "_connected", lambda: False)
-    with pytest.raises(ClusterError) as refused, connect(ClusterSpec(tmp_path, address=address)):
-        pass
-    assert refused.value.problem.code == code
-    assert refused.value.hint
+def test_addresses_that_will_not_do(drive, tmp_path, address, code):
+    (told, hint), _ = drive(
+        f"""
+        import json
+        from pathlib import Path
+        from cluster.local import ClusterSpec, connect
+        from swathe.errors import ClusterError
+        try:
+            with connect(ClusterSpec(Path({str(tmp_path)!r}), address={address!r})):
+                print(json.dumps(["connected", ""]))
+        except ClusterError as refused:
+            print(json.dumps([refused.problem.code, refused.hint]))
+        """
+    )
+    assert told == code
+    assert hint
 
 
 def test_a_port_that_is_taken_is_refused_before_anything_starts(tmp_path):
