@@ -89,15 +89,15 @@ class Stages:
 
 def places() -> dict[str, tuple[Any, str]]:
     """Where the stages of the hot path begin."""
-    from pipelines import process, worker
+    from pipelines import batches, process, read
     from pipelines.products import parts, shapes
 
     return {
-        "read": (worker.Reader, "read"),
-        "normalise": (process, "fill_units"),
+        "read": (read.Reader, "read"),
+        "normalise": (batches, "fill_units"),
         "choose": (process, "_wanted"),
-        "collect": (process._Batch, "add"),  # noqa: SLF001  stages of our own engine
-        "across": (process._Batch, "_place"),  # noqa: SLF001
+        "collect": (batches.Batches, "add"),
+        "across": (batches.Batches, "_place"),  # noqa: SLF001  stages of our own engine
         "down": (process, "_rows"),
         "quantise": (parts, "quantise"),
         "encode": (parts._Writer, "flush"),  # noqa: SLF001
