@@ -196,6 +196,12 @@ class ServiceSettings(Settings):
     """Identity provider whose tokens are taken beside keys; empty: none."""
     oidc_audience: str = ""
     """What those tokens must be meant for."""
+    geoserver_url: str = ""
+    """A GeoServer that results may be pushed to, e.g. ``https://maps.example.org/geoserver``; empty: none."""
+    geoserver_user: str = "admin"
+    """Its account: it has to write workspaces, stores and styles."""
+    geoserver_password: str = Field(default="", repr=False)
+    """Of that account."""
     service_config: Path = ROOT / "configs" / "service.yaml"
     """Limits and budgets."""
     pepper: str = Field(default="", repr=False)
@@ -210,11 +216,14 @@ class ServiceSettings(Settings):
     def read(cls, **given: Any) -> Self:
         """From the environment, whole: nothing is read from it again where this value is sent.
 
-        Raises InputError for limits that do not hold together, OutputError where the data folder cannot be written.
+        Raises InputError for limits that do not hold together, OutputError where the data folder cannot be written,
+        ServiceError where a map server is set that nothing here can speak to.
         """
+        from serve.publishing.publisher import publisher_of
+
         settings = cls(**given)
         settings = settings.model_copy(update={"pepper": settings.pepper or kept_pepper(settings.service_dir)})
-        _ = settings.network, settings.store, settings.limits
+        _ = settings.network, settings.store, settings.limits, publisher_of(settings)
         return settings
 
     @property

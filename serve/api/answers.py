@@ -98,6 +98,8 @@ def _job_links(job: Job, root: str) -> dict[str, str]:
     if "item.json" in job.result.get("files", {}):
         links["item"] = f"{here}/item"
         links["layers"] = f"{root}/api/layers?job={job.id}"
+    if job.request.get("publish"):
+        links["publications"] = f"{here}/publications"
     if job.state not in ENDED:
         links["cancel"] = f"{here}/cancel"
     if may_resume(job.state):

@@ -116,7 +116,13 @@ POINT: dict[str, Any] = {"layer": _LAYER_ID, "lon": 12.34, "lat": 45.41, "value"
 POINTS: dict[str, Any] = {"layers": [{"layer": _LAYER_ID, "title": _LAYER["title"], "value": 1.0, "name": "water",
                                       "unit": ""}]}  # fmt: skip
 XML = '<?xml version="1.0" encoding="UTF-8"?>…'
+_PUBLISHED: dict[str, Any] = {
+    "workspace": "lagoon", "name": "water-2026-07", "state": "published", "tries": 0, "problem": None,
+    "url": "https://maps.example.org/geoserver/lagoon/wms?layers=lagoon:water-2026-07",
+}  # fmt: skip
 ANSWERS: dict[str, dict[str, Any]] = {
+    "publication": _PUBLISHED,
+    "publications": {"publications": [_PUBLISHED]},
     "layer": _LAYER,
     "layers": {"layers": [_LAYER], "links": []},
     "tilejson": _TILEJSON,

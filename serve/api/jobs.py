@@ -27,6 +27,7 @@ from serve.api.answers import (
 )
 from serve.api.callers import Who
 from serve.api.files import BYTES, FileName
+from serve.api.mapped import PublicationAnswer, PublicationsAnswer
 from serve.api.prefer import Prefer, Preference
 from serve.api.ranges import content_answer
 from serve.api.replay import IdempotencyKey, Keeper, once
@@ -200,6 +201,13 @@ def item(request: Request, service: Here, who: Who, id: JobId) -> Response:  # n
     addresses = Addresses(root)  # documents are passed on: no key is written into them
     maps = [one for layer in service.desk.layers.of_job(who, id) for one in addresses.links(layer)]
     return streams.document(request, streams.at_home(service.desk.jobs.item(who, id), root, id, maps), GEOJSON)
+
+
+@router.get("/jobs/{id}/publications", operation_id="list_job_publications", response_model=PublicationsAnswer)
+def publications(request: Request, service: Here, who: Who, id: JobId) -> Response:  # noqa: A002
+    """Where else its result is shown: layers of the map server that the service pushes to."""
+    found = [PublicationAnswer.of(one) for one in service.desk.jobs.publications(who, id)]
+    return sent(request, PublicationsAnswer(publications=found))
 
 
 # --- pieces -----------------------------------------------------------------------------------------------------------

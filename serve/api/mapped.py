@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field
 
 from serve.api.answers import Answered, Link, shown
+from swathe.publication import PublicationState
 
 if TYPE_CHECKING:
     from serve.tiles.addresses import Addresses
     from swathe.layer import Layer
+    from swathe.publication import Publication
 
 
 class ClassAnswer(Answered):
@@ -67,6 +69,32 @@ class LayersAnswer(Answered):
 
     layers: list[LayerAnswer]
     links: list[Link]
+
+
+class PublicationAnswer(Answered):
+    """A layer on the map server that the service pushes to."""
+
+    model_config = shown("publication")
+
+    workspace: str
+    name: str
+    state: PublicationState = Field(description="waiting: for the job's end, or for the map server.")
+    url: str = Field(description="Of its maps (WMS); empty: it is not there yet.")
+    tries: int = Field(description="That failed since it was last published.")
+    problem: dict[str, Any] | None = Field(description="RFC 9457: why the last try failed.")
+
+    @classmethod
+    def of(cls, one: Publication) -> Self:
+        """As the desk has it."""
+        return cls(**{name: getattr(one, name) for name in cls.model_fields})
+
+
+class PublicationsAnswer(Answered):
+    """Those of a job, in the order in which they were wished."""
+
+    model_config = shown("publications")
+
+    publications: list[PublicationAnswer]
 
 
 class TileJson(Answered):

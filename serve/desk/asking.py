@@ -12,7 +12,9 @@ from swathe.composite import Composite
 from swathe.errors import AreaError, InputError, LimitError
 from swathe.masking import BUFFER_MAX
 from swathe.postprocess import Postprocess
+from swathe.publication import Publication
 from swathe.recipe import ProcessorWish, ProductSettings, Radiometry, Recipe, Search
+from swathe.sld import Colour
 
 LONGEST_AREA = 1 << 20
 """Characters of an area; a country's coast has a tenth of it."""
@@ -112,6 +114,39 @@ class ProcessorAsked(Asked):
     """For it, over its own."""
 
 
+class ColourAsked(Asked):
+    """What a number looks like on a map."""
+
+    value: float
+    """The true one."""
+    colour: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+    """``#rrggbb``."""
+    opacity: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """0: not seen."""
+    label: Annotated[str, Field(max_length=200)] = ""
+    """In the legend."""
+
+
+class PublishAsked(Asked):
+    """That a raster of the result is to be shown by the map server that the service pushes to."""
+
+    workspace: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
+    """Of the map server; it is made where it is missing."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,119}$")]
+    """In the workspace; nothing there may have it yet."""
+    files: tuple[Word, ...] = Field(default=(), max_length=8)
+    """Rasters of the result, of which the first that is there is shown; none: the result after all steps."""
+    colours: tuple[ColourAsked, ...] = Field(default=(), max_length=256)
+    """None: the model's."""
+    kind: Literal["values", "ramp"] = "values"
+    """Each number has a colour of its own, or colours between two numbers are mixed."""
+
+    def wish(self, job: str) -> Publication:
+        """Of this job."""
+        colours = tuple(Colour(c.value, c.colour, c.opacity, c.label) for c in self.colours)
+        return Publication("", job, self.workspace, self.name, self.files, colours, self.kind)
+
+
 class Asking(Asked):
     """A wish for a run."""
 
@@ -145,6 +180,8 @@ class Asking(Asked):
     """Whatever a client wants to find again."""
     hook: HookAsked | None = None
     """Who is told."""
+    publish: tuple[PublishAsked, ...] = Field(default=(), max_length=16)
+    """Where else it is shown; the service has to have a map server."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Asking:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from serve.desk import rights
 from serve.desk.asking import asked
-from serve.store import audit, batches, events, users
+from serve.store import audit, batches, events, ids, users
 from swathe.errors import (
     AccessError,
     BusyError,
@@ -59,14 +59,23 @@ class Batches:
         """Nothing is read yet."""
         self._settings, self._store, self._jobs = settings, store, jobs
 
+    @staticmethod
+    def new_id() -> str:
+        """For a batch whose wishes have to know it."""
+        return ids.new("b")
+
     def submit(
-        self, caller: Caller, wishes: Sequence[Asking], title: str = "", labels: dict[str, Any] | None = None
-    ) -> Batch:
-        """Accept them; no imagery is looked at. Raises LimitError (``limit.wishes``, ``limit.labels``)."""
+        self, caller: Caller, wishes: Sequence[Asking], title: str = "", labels: dict[str, Any] | None = None,
+        id_: str | None = None,
+    ) -> Batch:  # fmt: skip
+        """Accept them; no imagery is looked at. ``id_``: from ``new_id``.
+
+        Raises LimitError (``limit.wishes``, ``limit.labels``).
+        """
         rights.require(caller, Scope.JOBS_WRITE)
         _check(len(wishes), self._settings.limits.wishes_per_batch, labels or {})
         with self._store.begin() as c:
-            made = batches.add(c, caller.user.id, [wish.record() for wish in wishes], title, labels)
+            made = batches.add(c, caller.user.id, [wish.record() for wish in wishes], title, labels, id_)
             audit.note(c, caller, "batch.submit", made.id, wishes=len(wishes))
         return made
 

@@ -13,7 +13,7 @@ from serve.desk.inputs import at_home, settled
 from serve.desk.logs import as_content, job_log, log_name
 from serve.desk.projects import check_into, is_shared
 from serve.desk.wording import in_words, told
-from serve.store import audit, catalogue, events, hooks, ids, jobs, logs, users
+from serve.store import audit, catalogue, events, hooks, ids, jobs, logs, publications, users
 from serve.store.jobs import Filter
 from serve.store.store import now
 from swathe.errors import ConflictError, ImageryError, InputError, LimitError
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from serve.store.pages import Page
     from serve.store.store import Store
     from swathe.plan import Plan
+    from swathe.publication import Publication
     from swathe.state import Event
     from swathe.user import Caller
 
@@ -97,6 +98,7 @@ class Jobs:
         """
         rights.require(caller, Scope.JOBS_WRITE)
         _check_hook(asking, self._settings)
+        _check_publish(asking, self._settings)
         asking = at_home(asking, self._settings)
         with self._store.read() as c:  # before anything is fetched for it
             self._check(c, caller, asking, 0.0)
@@ -114,6 +116,7 @@ class Jobs:
             jobs.add(c, job, cost.area_km2)
             if asking.hook is not None:
                 hooks.add(c, job.id, asking.hook.url, asking.hook.secret, list(asking.hook.kinds))
+            publications.add(c, (one.wish(job.id) for one in asking.publish))
             audit.note(c, caller, "job.submit", job.id, model=job.model, place=job.where, area_km2=cost.area_km2)
             accepted = jobs.get(c, job.id)
             if kept is not None:
@@ -121,14 +124,15 @@ class Jobs:
         return accepted
 
     def again(self, caller: Caller, id_: str, kept: Kept | None = None) -> Job:
-        """The same wish as a new job of the caller; without its hook, whose secret is not kept with the wish.
+        """The same wish as a new job of the caller; without its hook, whose secret is not kept with the wish, and not
+        published, as its names are taken.
 
         A job of somebody else is repeated outside of its project, and without what is secret in its addresses.
         """
         job = self.get(caller, id_)
         wish = asked(job.request)
         project = wish.project if rights.owns(caller, job.owner) else None
-        return self.submit(caller, wish.model_copy(update={"hook": None, "project": project}), kept)
+        return self.submit(caller, wish.model_copy(update={"hook": None, "project": project, "publish": ()}), kept)
 
     # --- looking ---
 
@@ -184,6 +188,12 @@ class Jobs:
         """Of that text. Raises NotFoundError."""
         self._seen(caller, id_)
         return name or log_name(id_)
+
+    def publications(self, caller: Caller, id_: str) -> list[Publication]:
+        """Where else it is shown, or will be. Raises NotFoundError."""
+        self._seen(caller, id_)
+        with self._store.read() as c:
+            return publications.of_job(c, id_)
 
     def item(self, caller: Caller, id_: str) -> dict[str, Any]:
         """Its STAC Item, with hrefs relative to its files. Raises NotFoundError."""
@@ -288,6 +298,15 @@ def _check_hook(asking: Asking, settings: ServiceSettings) -> None:
     except ImageryError as error:
         raise InputError(error.detail, code=error.problem.code, field="hook.url",
                          hint="give an https address that the service may call") from None  # fmt: skip
+
+
+def _check_publish(asking: Asking, settings: ServiceSettings) -> None:
+    """Raises InputError (``publication.none``, ``publication.twice``)."""
+    if asking.publish and not settings.geoserver_url:
+        raise InputError("this service pushes to no map server", code="publication.none", field="publish",
+                         hint="its own maps show every result: see the links of its layers")  # fmt: skip
+    if len({(one.workspace, one.name) for one in asking.publish}) < len(asking.publish):
+        raise InputError("two publications have the same name", code="publication.twice", field="publish")
 
 
 def _as_asked(made: Plan, asking: Asking) -> dict[str, Any]:

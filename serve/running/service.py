@@ -1,4 +1,4 @@
-"""What a service runs to carry jobs out: dispatcher, pool, Ray jobs, webhooks, sweeping; started and stopped as one."""
+"""What a service runs to carry jobs out: dispatcher, pool, Ray jobs, webhooks, sweeping; begun and stopped as one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from serve.running.crews import AsRayJobs, OnPool
 from serve.running.dispatcher import Dispatcher
 from serve.running.planner import planner
 from serve.running.pool import LEADS, PoolShape, open_pool
+from serve.running.publishing import publishing
 from serve.running.sweep import sweep
 from swathe.errors import SwatheError
 from swathe.job import Where
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from serve.settings import ServiceSettings
     from serve.store.store import Store
 
-_CALLS_S, _SWEEP_S, _POOL_S, _PLAN_S = 1.0, 600.0, 5.0, 0.5
+_CALLS_S, _SWEEP_S, _POOL_S, _PLAN_S, _PUBLISH_S = 1.0, 600.0, 5.0, 0.5, 2.0
 _FEW = 2
 """Hands that one lead is enough for; an idle one takes 150 MB."""
 _log = logging.getLogger("swathe.running")
@@ -83,11 +84,14 @@ def dispatching(settings: ServiceSettings, store: Store) -> Dispatching:
     dispatcher = Dispatcher(settings, store, crews)
     plans = planner(settings, store)
     calls = Calls(store, allow_private=settings.allow_private_urls)
+    shown = publishing(settings, store)
 
     def if_leading(step: Callable[[], object]) -> Callable[[], object]:
         return lambda: step() if dispatcher.leading else None
 
+    elsewhere = () if shown is None else (Beside("publishing", _PUBLISH_S, if_leading(shown.turn)),)
     return Dispatching(dispatcher, (
+        *elsewhere,
         Beside("pool", _POOL_S, pool.open),
         Beside("hooks", _CALLS_S, if_leading(calls.turn)),
         Beside("planner", _PLAN_S, if_leading(plans.turn)),

@@ -19,11 +19,12 @@ _AT_ONCE = 400
 Labels = Mapping[str, str | bool]
 
 
-def add(
-    c: Connection, owner: str, requests: Sequence[dict[str, Any]], title: str = "", labels: dict[str, Any] | None = None
-) -> Batch:
+def add(  # noqa: PLR0913, PLR0917  what a batch has
+    c: Connection, owner: str, requests: Sequence[dict[str, Any]], title: str = "",
+    labels: dict[str, Any] | None = None, id_: str | None = None,
+) -> Batch:  # fmt: skip
     """A new one, of which nothing is planned."""
-    id_, moment = ids.new("b"), now()
+    id_, moment = id_ or ids.new("b"), now()
     c.execute(insert(_T).values(id=id_, owner_id=owner, title=title, labels=labels or {}, cancelled=False,
                                 created=moment, updated=moment))  # fmt: skip
     rows = [{"batch_id": id_, "number": n, "request": request} for n, request in enumerate(requests)]

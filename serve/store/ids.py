@@ -13,8 +13,8 @@ _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 """Crockford's base 32, in lower case."""
 _LENGTH = 26
 _RANDOM_BITS = 80
-_KINDS = {"a": "audit", "b": "batch", "f": "upload", "h": "hook", "j": "job", "k": "key", "p": "project",
-          "r": "processor", "s": "preset", "u": "user"}  # fmt: skip
+_KINDS = {"a": "audit", "b": "batch", "f": "upload", "h": "hook", "j": "job", "k": "key", "m": "publication",
+          "p": "project", "r": "processor", "s": "preset", "u": "user"}  # fmt: skip
 _FORM = re.compile(r"[0-9a-hjkmnp-tv-z]{26}")
 _lock = threading.Lock()
 _last = 0

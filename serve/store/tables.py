@@ -190,6 +190,27 @@ hooks = Table(
     Column("problem", Text),
 )  # fmt: skip
 
+publications = Table(
+    "publications", metadata,
+    Column("id", Text, primary_key=True),
+    # None: the job was removed, and what was published of it is to be taken away.
+    Column("job_id", ForeignKey("jobs.id", ondelete="SET NULL"), index=True),
+    Column("workspace", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("files", JSON, nullable=False),
+    Column("colours", JSON, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("begun", Boolean, nullable=False, default=False),
+    # The job's events up to this number are in what is shown.
+    Column("sent_seq", Integer, nullable=False, default=0),
+    Column("tries", Integer, nullable=False, default=0),
+    Column("next_at", Float, nullable=False, default=0.0, index=True),
+    Column("given_up", Boolean, nullable=False, default=False),
+    Column("url", Text, nullable=False, default=""),
+    Column("problem", JSON),
+    UniqueConstraint("workspace", "name"),
+)  # fmt: skip
+
 replies = Table(
     "replies", metadata,
     Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),

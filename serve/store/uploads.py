@@ -62,7 +62,8 @@ def stored_bytes(c: Connection, user_id: str) -> int:
     brought = select(func.coalesce(func.sum(_T.c.size), 0)).where(_T.c.owner_id == user_id)
     scripts = select(func.coalesce(func.sum(_R.c.size), 0)).where(_R.c.owner_id == user_id, _R.c.deleted.is_(None))
     made = select(func.coalesce(func.sum(_J.c.result_bytes), 0)).where(_J.c.owner_id == user_id)
-    return sum(int(c.execute(query).scalar_one()) for query in (brought, scripts, made))
+    whole = brought.scalar_subquery() + scripts.scalar_subquery() + made.scalar_subquery()
+    return int(c.execute(select(whole)).scalar_one())
 
 
 def _upload_of(row: Row[Any]) -> Upload:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
-from xml.sax.saxutils import quoteattr
 
+from serve.desk.asking import ColourAsked, PublishAsked
 from serve.dialects.geostudio.ids import uuid_of
 from swathe.errors import SwatheError
 from swathe.job import ENDED
-from swathe.layer import Look
+from swathe.sld import Colour, Kind, colours_of, sld
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from serve.desk.desk import Desk
     from serve.dialects.geostudio.records import Seen
@@ -23,10 +24,7 @@ _FILES = {"model_output_image": ("processed.tif", "result.tif"), "model_output_i
           "model_output_regularized_image": ("result.tif",)}  # fmt: skip
 """What a push is made of in their words -> files of ours, the first that is there."""
 WORKSPACE = "geofm"
-_RAMP = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
-"""As our tiles draw numbers without classes."""
-Entry = tuple[float, str, float, str]
-"""Quantity, colour, opacity, label."""
+_STRANGE = re.compile(r"[^A-Za-z0-9_-]+", re.ASCII)
 
 
 def published(desk: Desk, caller: Caller, seen: Seen, root: str) -> dict[str, Any] | None:
@@ -52,8 +50,18 @@ def layer_of_name(desk: Desk, caller: Caller, seen: Seen, name: str) -> str | No
 
 
 def _of_part(desk: Desk, caller: Caller, seen: Seen, part: Part, root: str) -> list[dict[str, Any]]:
-    return [_shown(seen, part, push, layer, root, n) for n, (push, layer) in
-            enumerate(_layers(desk, caller, seen, part))]  # fmt: skip
+    pushed = _pushed(desk, caller, part)
+    shown = [_shown(seen, part, push, layer, root, n) for n, (push, layer) in
+             enumerate(_layers(desk, caller, seen, part))]  # fmt: skip
+    return [{**one, "pushed": pushed[one["uri"]]} if one["uri"] in pushed else one for one in shown]
+
+
+def _pushed(desk: Desk, caller: Caller, part: Part) -> dict[str, dict[str, Any]]:
+    """How far the map server beside ours has them: name -> state, address, problem."""
+    if part.job is None or not part.job.request.get("publish"):
+        return {}
+    found = desk.jobs.publications(caller, part.job.id)
+    return {one.full_name: {"state": one.state.value, "url": one.url, "problem": one.problem} for one in found}
 
 
 def _layers(desk: Desk, caller: Caller, seen: Seen, part: Part) -> list[tuple[Mapping[str, Any], Layer]]:
@@ -75,38 +83,67 @@ def _file(push: Mapping[str, Any], there: Mapping[str, Layer]) -> Layer | None:
     return next((there[name] for name in names if name in there), None)
 
 
+def named(batch: str, task: int | None, push: Mapping[str, Any]) -> tuple[str, str]:
+    """Workspace and name of a layer; ``task``: its number, where there are several."""
+    number = "" if task is None else f"-task_{task}"
+    last = _plain(push.get("layer_name"), "pred")
+    return _plain(push.get("workspace"), WORKSPACE), f"{uuid_of(batch)}{number}-{last}"
+
+
+def wishes_to_push(batch: str, task: int | None, pushes: Sequence[Mapping[str, Any]]) -> tuple[PublishAsked, ...]:
+    """That a map server beside ours is to show the same layers under the same names."""
+    found = {named(batch, task, push): push for push in pushes or [{}]}
+    return tuple(_to_push(name, push) for name, push in found.items())
+
+
+def _to_push(name: tuple[str, str], push: Mapping[str, Any]) -> PublishAsked:
+    colours, kind = styled(push.get("geoserver_style")) or ((), "values")
+    asked = [ColourAsked(value=c.value, colour=c.colour, opacity=c.opacity, label=c.label) for c in colours]
+    return PublishAsked(workspace=name[0], name=name[1], colours=tuple(asked), kind=kind,
+                        files=_FILES.get(str(push.get("filepath_key", "")), ()))  # fmt: skip
+
+
+def _plain(given: Any, otherwise: str) -> str:
+    """As a name in an address: it begins with a letter and has no strange signs."""
+    text = _STRANGE.sub("-", str(given or ""))[:60]
+    return text if text[:1].isalpha() else otherwise
+
+
 def _name(seen: Seen, part: Part, push: Mapping[str, Any]) -> str:
     """As theirs for a single task; the task's number is in the names of several."""
-    task = "" if len(seen.parts) == 1 else f"-task_{part.number}"
-    last = str(push.get("layer_name") or "pred")
-    return f"{push.get('workspace') or WORKSPACE}:{uuid_of(seen.batch.id)}{task}-{last}"
+    return ":".join(named(seen.batch.id, None if len(seen.parts) == 1 else part.number, push))
 
 
 def _shown(seen: Seen, part: Part, push: Mapping[str, Any], layer: Layer, root: str, n: int) -> dict[str, Any]:
     uri = _name(seen, part, push)
-    entries, kind = styled(push.get("geoserver_style")) or entries_of(layer)
+    colours, kind = styled(push.get("geoserver_style")) or colours_of(layer.style)
     return {
         "uri": uri, "display_name": push.get("display_name") or "Model prediction",
-        "sld_body": sld(uri, entries, kind), "z_index": push.get("z_index", n + 1),
+        "sld_body": sld(uri, colours, kind), "z_index": push.get("z_index", n + 1),
         "visible_by_default": str(push.get("visible_by_default", "True")), "layer_id": layer.id,
         "tiles_url": f"{root}/api/layers/{layer.id}/tiles/{{z}}/{{x}}/{{y}}.png",
         "wms_url": f"{root}/api/layers/wms?job={layer.job}", "bbox": layer.bbox,
     }  # fmt: skip
 
 
-def styled(style: Any) -> tuple[list[Entry], str] | None:
+def styled(style: Any) -> tuple[tuple[Colour, ...], Kind] | None:
     """The colours that a wish asks for."""
     if not isinstance(style, dict):
         return None
-    for key, kind in (("segmentation", "values"), ("regression", "ramp")):
-        if rows := style.get(key):
-            return [_entry(row) for row in rows if isinstance(row, dict)], kind
+    if rows := style.get("segmentation"):
+        return _colours(rows), "values"
+    if rows := style.get("regression"):
+        return _colours(rows), "ramp"
     return None
 
 
-def _entry(row: Mapping[str, Any]) -> Entry:
-    return (_number(row.get("quantity"), 0.0), str(row.get("color", "#000000")), _number(row.get("opacity"), 1.0),
-            str(row.get("label", "")))  # fmt: skip
+def _colours(rows: Sequence[Any]) -> tuple[Colour, ...]:
+    return tuple(_colour(row) for row in rows if isinstance(row, dict))
+
+
+def _colour(row: Mapping[str, Any]) -> Colour:
+    return Colour(_number(row.get("quantity"), 0.0), str(row.get("color", "#000000")),
+                  _number(row.get("opacity"), 1.0), str(row.get("label", "")))  # fmt: skip
 
 
 def _number(given: Any, otherwise: float) -> float:
@@ -114,33 +151,3 @@ def _number(given: Any, otherwise: float) -> float:
         return float(given)
     except (TypeError, ValueError):
         return otherwise
-
-
-def sld(name: str, entries: list[Entry], kind: str = "values") -> str:
-    """A colour map as SLD 1.0; entries: quantity, colour, opacity, label.
-
-    The order of the attributes is the one that their readers cut the text by.
-    """
-    rows = "".join(
-        f"<ColorMapEntry color={quoteattr(colour)} opacity={quoteattr(f'{opacity:g}')}"
-        f" quantity={quoteattr(f'{quantity:g}')} label={quoteattr(label)}/>"
-        for quantity, colour, opacity, label in entries
-    )
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?><StyledLayerDescriptor version="1.0.0"'
-        ' xmlns="http://www.opengis.net/sld" xmlns:ogc="http://www.opengis.net/ogc">'
-        f"<NamedLayer><Name>{name}</Name><UserStyle><FeatureTypeStyle><Rule><RasterSymbolizer>"
-        f'<ColorMap type="{kind}">{rows}</ColorMap>'
-        "</RasterSymbolizer></Rule></FeatureTypeStyle></UserStyle></NamedLayer></StyledLayerDescriptor>"
-    )
-
-
-def entries_of(layer: Layer) -> tuple[list[Entry], str]:
-    """Those that our tiles have."""
-    style = layer.style
-    if style.look is Look.CLASSES:
-        return [(c.value, c.colour, 0.0 if c.background else 1.0, c.name) for c in style.classes], "values"
-    low, high = style.true_span
-    steps = len(_RAMP) - 1
-    found = [(low + (high - low) * n / steps, colour, 1.0, "") for n, colour in enumerate(_RAMP)]
-    return [(value, colour, opacity, f"{value:g}") for value, colour, opacity, _ in found], "ramp"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from serve.dialects.geostudio.ids import id_of
+from serve.dialects.geostudio.layers import wishes_to_push
 from serve.dialects.geostudio.models import LAYER
 from serve.dialects.geostudio.problems import msg
 from serve.dialects.geostudio.routes.processors import LETTER, shown
@@ -15,6 +16,7 @@ from serve.dialects.geostudio.translate import Means, Task, after_of, steps_of, 
 from swathe.errors import InputError
 
 if TYPE_CHECKING:
+    from serve.desk.asking import Asking
     from serve.desk.desk import Desk
     from serve.dialects.geostudio.models import Model
     from swathe.user import Caller
@@ -62,15 +64,25 @@ class Wanted:
     def labels(self, who: Caller) -> dict[str, Any]:
         """All that the desk keeps for us: what is answered, what is listed by, what layers are made with."""
         record, asked = self.record(who), self.asked
-        pushes = [push.model_dump(mode="json") for push in asked.geoserver_push] or self.model.fields.get(
-            "geoserver_push"
-        )
         return {
             "of": "inference", "record": record, "steps": self.steps, "dates": [task.date for task in self.tasks],
             "stems": [task.stem for task in self.tasks], "model_id": record["model_id"] or "",
             "tune_id": asked.fine_tuning_id or "", "created_by": who.user.email, "location": asked.location or "",
-            "saved": bool(asked.demo and asked.demo.get("demo")), "push": pushes or [],
+            "saved": bool(asked.demo and asked.demo.get("demo")), "push": self._pushes,
         }  # fmt: skip
+
+    def to_push(self, batch: str) -> list[Asking]:
+        """The wishes, with layers for a map server beside ours; ``batch``: the id that they will have."""
+        alone = len(self.tasks) == 1
+        return [
+            task.wish.model_copy(update={"publish": wishes_to_push(batch, None if alone else n, self._pushes)})
+            for n, task in enumerate(self.tasks)
+        ]
+
+    @property
+    def _pushes(self) -> list[dict[str, Any]]:
+        asked = [push.model_dump(mode="json") for push in self.asked.geoserver_push]
+        return asked or self.model.fields.get("geoserver_push") or []
 
     @property
     def _name(self) -> str:

@@ -279,6 +279,34 @@ def test_cancel_and_resume(front):
         front.desk.jobs.resume(owner, front.job(owner, JobState.DONE).id)
 
 
+PUBLISH = {"workspace": "lagoon", "name": "water"}
+
+
+def test_a_publication_waits_with_its_job_and_is_not_repeated(front_of, open_root, wish):
+    front = front_of(local_roots=(open_root,), geoserver_url="https://maps.example.org/geoserver")
+    owner, other = front.person(), front.person()
+    first = front.desk.jobs.submit(owner, wish(publish=[PUBLISH]))
+    (found,) = front.desk.jobs.publications(owner, first.id)
+    assert (found.full_name, found.state, found.url) == ("lagoon:water", "waiting", "")
+    with pytest.raises(NotFoundError):
+        front.desk.jobs.publications(other, first.id)
+    second = front.desk.jobs.again(owner, first.id)
+    assert front.desk.jobs.publications(owner, second.id) == []
+    with pytest.raises(ConflictError) as refused:
+        front.desk.jobs.submit(owner, wish(publish=[PUBLISH]))
+    assert refused.value.problem.code == "publication.taken"
+    with pytest.raises(InputError) as refused:
+        front.desk.jobs.submit(owner, wish(publish=[PUBLISH, PUBLISH]))
+    assert refused.value.problem.code == "publication.twice"
+
+
+def test_a_service_without_a_map_server_takes_no_publications(open_front, wish):
+    front = open_front()
+    with pytest.raises(InputError) as refused:
+        front.desk.jobs.submit(front.person(), wish(publish=[PUBLISH]))
+    assert (refused.value.problem.code, refused.value.problem.field) == ("publication.none", "publish")
+
+
 def test_again_is_a_new_job_without_the_hook(open_front, wish):
     front = open_front()
     owner = front.person()

@@ -77,7 +77,9 @@ def _model(models: Models, who: Caller, asked: InferenceCreate) -> Model:
 
 
 def _accepted(request: Request, desk: Desk, who: Caller, made: Wanted) -> dict[str, Any]:
-    batch = desk.batches.submit(who, [one.wish for one in made.tasks], made.title, made.labels(who))
+    id_ = desk.batches.new_id()
+    wishes = made.to_push(id_) if desk.settings.geoserver_url else [one.wish for one in made.tasks]
+    batch = desk.batches.submit(who, wishes, made.title, made.labels(who), id_)
     return shown(root_of(request), desk, who, Seen(*desk.batches.get(who, batch.id)))
 
 

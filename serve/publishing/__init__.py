@@ -1,0 +1,1 @@
+"""Other map servers on which results are shown beside our own tiles."""
