@@ -8,6 +8,9 @@ not. The area leaves ``--margin`` pixels of the scene on each side. In every rou
 are in memory is timed right before and right after each run. The floor of a run is the larger of that time for as many
 batches as the run did, and its bytes at the rate of the link. Wall: from the first chunk's start to the last one's
 end, header, mask, bands, forward, blending and part files included; the search before it is told beside it.
+
+On two cores the server, unpacking and everything else share them with the forward; ``cores_s`` is the CPU time of all of
+it, server included, over the cores: no order of doing things could take less here.
 """
 
 from __future__ import annotations
@@ -213,7 +216,9 @@ def once(case: Case, link: Link, runner: Runner, forward: Forward) -> dict[str, 
         plan = begin(recipe, case.card, searched.look(recipe, case.card, archive), runner.actors)
         search_s, found = time.perf_counter() - clock, link.counts()
         batch_s = [forward.batch_s()]
+        server = link.cpu_s()
         outcome = run(plan, Request(folder / "out", case.place.home, network=network), runner, Quiet())
+        server = link.cpu_s() - server
         batch_s.append(forward.batch_s())
         after = link.counts()
         if outcome.state is not State.DONE:
@@ -223,9 +228,11 @@ def once(case: Case, link: Link, runner: Runner, forward: Forward) -> dict[str, 
         wall = max(r.ended for r in receipts) - min(r.started for r in receipts)
         chunks, whole = sum(r.reading["fetched_mb"] for r in receipts), (after.bytes - before.bytes) / 1e6
         touched = touched_bytes(case.files, plan, case.size) / 1e6
+        own = sum(r.cpu_s for r in receipts)
         forward_s, link_s = batches * sum(batch_s) / 2, chunks * 8 / case.mbit_s
         return {
-            "wall_s": wall, "forward_s": forward_s, "link_s": link_s, "ratio": wall / max(forward_s, link_s),
+            "cpu_s": own, "server_cpu_s": server, "cores_s": (own + server) / CORES,
+            "ratio_with_cores": wall / max(forward_s, link_s, (own + server) / CORES), "wall_s": wall, "forward_s": forward_s, "link_s": link_s, "ratio": wall / max(forward_s, link_s),
             "tiles": sum(r.tiles for r in receipts), "chunks": len(receipts), "touched_mb": touched,
             "fetched_mb": chunks, "bytes_ratio": chunks / touched, "whole_run_mb": whole,
             "kept_mb": sum(r.reading["from_cache"] for r in receipts) / 1e6, "search_s": search_s,

@@ -28,6 +28,8 @@ from typing import BinaryIO, Self
 from urllib.parse import unquote, urlsplit
 from urllib.request import urlopen
 
+import psutil
+
 from benchmarks.scenes import ROOT
 
 _BURST_S = 0.02
@@ -68,6 +70,11 @@ class Link:
         """Asked beside the link, not through it."""
         with urlopen(f"{self.root}{_COUNTS}") as answer:
             return Counted(**json.loads(answer.read()))
+
+    def cpu_s(self) -> float:
+        """CPU time that the server has taken, of the machine that it shares with what is measured."""
+        took = psutil.Process(self._process.pid).cpu_times()
+        return took.user + took.system
 
     def __enter__(self) -> Self:
         return self
