@@ -15,8 +15,8 @@ help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 .uv/bin/uv:
-	$(PYTHON) -m venv .uv
-	.uv/bin/pip install --quiet --disable-pip-version-check 'uv>=0.9'
+	$(PYTHON) -m venv .uv && .uv/bin/pip install --quiet --disable-pip-version-check 'uv>=0.9' \
+	  || $(PYTHON) -m pip install --quiet --disable-pip-version-check --target .uv 'uv>=0.9'  # a Python without venv
 
 setup: .venv/.ready ## the environment, as locked
 

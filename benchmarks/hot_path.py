@@ -97,7 +97,7 @@ def places() -> dict[str, tuple[Any, str]]:
         "normalise": (batches, "fill_units"),
         "choose": (process, "_wanted"),
         "collect": (batches.Batches, "add"),
-        "across": (batches.Batches, "_place"),  # noqa: SLF001  stages of our own engine
+        "across": (batches.Batches, "_place"),
         "down": (process, "_rows"),
         "quantise": (parts, "quantise"),
         "encode": (parts._Writer, "flush"),  # noqa: SLF001

@@ -238,6 +238,12 @@ def key_of(card: ModelCard, home: ModelHome, family: Family, device: str) -> str
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def content_of(card: ModelCard, home: ModelHome) -> str:
+    """Hash of the weights and files that a card stands for on this machine, whatever their names say."""
+    parts = [known_sha256(source(card), home, beside(card)), _files_beside(card, home)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
 def _files_beside(card: ModelCard, home: ModelHome) -> dict[str, str]:
     """Further files that count: those beside the card that its network names, and the external data of an ONNX file."""
     folder = beside(card)

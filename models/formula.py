@@ -55,7 +55,8 @@ def fit(card: ModelCard, histogram: Histogram) -> dict[str, float]:
     Returns numbers for the plan's key, for ``load`` and for the report: ``threshold``; ``pixels`` counted;
     ``separability`` and ``valley`` (see threshold.Split); ``fallback`` 1 where the card's fixed value was taken because
     the area does not show two classes; for two Gaussians also their shares, means and standard deviations.
-    Raises InputError ``threshold.unimodal`` where no threshold exists and the card has no fallback.
+    Raises InputError ``threshold.unimodal`` or ``threshold.nodata`` where no threshold exists and the card has no
+    fallback.
     """
     threshold = settings(card).threshold
     gaussian = threshold is not None and threshold.kind == "two-gaussian"
@@ -67,6 +68,9 @@ def fit(card: ModelCard, histogram: Histogram) -> dict[str, float]:
         if split.clear or fallback is None:
             fitted = {name: float(getattr(classes, name)) for name in Gaussians.__slots__} if classes else {}
             return numbers | {"threshold": split.threshold} | fitted
+    if fallback is None and not histogram.pixels:
+        raise InputError(f"{card.id} finds its threshold from the data, and no pixel of the area has any",
+                         hint="take an area with imagery", field="model", code="threshold.nodata")  # fmt: skip
     if fallback is None:
         raise InputError(
             f"{card.id} finds its threshold from the data, but the area does not show two classes",

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from models.artefact import Artefact, Found, beside, family_of_file, fetcher, find, source
+from models.artefact import Artefact, Found, beside, content_of, family_of_file, fetcher, find, source
 from models.predictor import Predictor
 from models.register import REQUEST, Request, Say
 from models.runtimes import open_graph, setup_of
 from models.weights import ModelHome, fetch
 from swathe.card import ModelCard
-from swathe.errors import INTERRUPTED, STATUS, Interrupted, ModelError, SwatheError
+from swathe.errors import INTERRUPTED, STATUS, InputError, Interrupted, ModelError, SwatheError
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -39,6 +39,8 @@ class Ready:
     """cpu or cuda."""
     artefact: Artefact | None = None
     """What it reads; None for formulas and eager."""
+    content: str = ""
+    """Hash of the weights and files that the card stands for here; empty for formulas."""
 
 
 def load(  # noqa: PLR0913  two of them are for few callers, by name
@@ -78,9 +80,12 @@ def ensure(
 ) -> Ready:
     """Have weights and artefact on this machine; a model that is not registered is, in a process of its own.
 
+    The card that is given back no longer asks for a GPU where this process has none: what is settled here is what all
+    workers run, and none of them keeps a GPU that it does not use.
+
     ``say`` is told the steps; ``tiles`` is an ``.npz`` of real tiles to compare on; ``again`` registers anew. Raises
-    ``WeightsError``, ``CardError``, ``UnsafeModelError``, ``ModelError`` (``model.precision``: bf16 on hardware without
-    it; ``model.refused``; ``model.register``: the registration broke).
+    ``WeightsError``, ``CardError``, ``UnsafeModelError``, ``InputError`` (``model.precision``: bf16 on hardware without
+    it), ``ModelError`` (``model.refused``; ``model.register``: the registration broke).
     """
     if card.adapter == "formula":
         return Ready(card, "formula", "cpu")
@@ -93,7 +98,9 @@ def ensure(
         with _lock(home, f"{card.id}-{where}"):
             found = None if again else find(card, home, where)
             found = found or _register(Request(card, home, card.origin, where, tiles), say or (lambda _: None))
-    return Ready(_settled(card, found.engine), found.engine, where, found.artefact)
+    if where == "cpu" and card.resources.gpu > 0 and say is not None:
+        say(f"{card.id} asks for a GPU; there is none for it here, so it runs on cores")
+    return Ready(_settled(card, found.engine, where), found.engine, where, found.artefact, content_of(card, home))
 
 
 def device_of(card: ModelCard) -> Literal["cpu", "cuda"]:
@@ -108,14 +115,20 @@ def device_of(card: ModelCard) -> Literal["cpu", "cuda"]:
 
 
 def _expect_precision(card: ModelCard, device: str) -> None:
+    """Asked before any work: who wishes for what this machine has not is told so as for any other wish."""
     if card.runtime.precision == "bf16" and device == "cpu":
         from models.runtimes.openvino import expect_bf16
 
-        expect_bf16()
+        try:
+            expect_bf16()
+        except ModelError as error:
+            raise InputError(error.detail, hint=error.hint, field=error.field, code="model.precision") from None
 
 
-def _settled(card: ModelCard, engine: str) -> ModelCard:
-    return card.model_copy(update={"runtime": card.runtime.model_copy(update={"engine": engine})})
+def _settled(card: ModelCard, engine: str, device: str) -> ModelCard:
+    runtime = card.runtime.model_copy(update={"engine": engine})
+    resources = card.resources if device == "cuda" else card.resources.model_copy(update={"gpu": 0.0})
+    return card.model_copy(update={"runtime": runtime, "resources": resources})
 
 
 def _eager(card: ModelCard, home: ModelHome, threads: int, device: str) -> Predictor:

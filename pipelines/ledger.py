@@ -6,12 +6,13 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pipelines import kept_search
+from pipelines.products.parts import refusals
 from pipelines.receipt import Receipt, parsed
 from pipelines.store.blobs import Blobs
 from pipelines.store.folder import write_whole
@@ -23,10 +24,28 @@ from swathe.plan import Plan
 from swathe.state import Event, State, fold, may
 from swathe.window import Window
 
-__all__ = ["MAX_ATTEMPTS", "Ledger", "Receipt", "read_receipt", "write_whole"]
+__all__ = ["MAX_ATTEMPTS", "Kept", "Ledger", "Receipt", "read_receipt", "write_whole"]
 
 KEPT_EVERY_S = 5.0
 """How often the events of chunks are sent where the run is kept elsewhere; changes of state are at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The run that a folder holds, as it was begun; one that cannot be read is like no other."""
+
+    key: str = ""
+    """Of its plan."""
+    model: str = ""
+    """Hash of the weights that it runs; empty: there are none, or nobody wrote it down."""
+    chunks: tuple[Chunk, ...] = ()
+    """How it was cut."""
+    chunk_shape: tuple[int, int] = (0, 0)
+    """(rows, cols) of a full chunk."""
+
+    def same(self, key: str, model: str) -> bool:
+        """Whether this plan, with these weights, goes on with it."""
+        return self.key == key and (not self.model or self.model == model)
 
 
 class Ledger:
@@ -55,11 +74,15 @@ class Ledger:
         if not path.exists():
             return []
         events = []
-        for line in path.read_text().splitlines():
+        lines = path.read_bytes().splitlines(keepends=True)
+        for line in lines:
             try:
                 events.append(Event(**json.loads(line)))
             except (ValueError, TypeError):  # a line cut short by a crash is the last one and says nothing yet
                 break
+        if lines and (len(events) < len(lines) or not lines[-1].endswith(b"\n")):
+            with refusals(self.folder):  # what is written next must not hang on to half a line
+                write_whole(path, b"".join(json.dumps(asdict(event)).encode() + b"\n" for event in events))
         return events
 
     @property
@@ -76,7 +99,7 @@ class Ledger:
         """Append one event and flush it."""
         event = Event(len(self._events) + 1, datetime.now(UTC).isoformat(timespec="milliseconds"), kind, facts)
         self._events.append(event)
-        with (self.folder / "events.jsonl").open("a") as log:
+        with refusals(self.folder), (self.folder / "events.jsonl").open("a") as log:
             log.write(json.dumps(asdict(event)) + "\n")
         if kind == "state" or time.monotonic() - self._kept_s > KEPT_EVERY_S:
             self._keep("events.jsonl")
@@ -96,27 +119,29 @@ class Ledger:
 
     # --- the plan ---------------------------------------------------------------------------------------------------
 
-    def keep_plan(self, plan: Plan) -> None:
-        """Remember the plan, so that a resumed run is cut as it was."""
+    def keep_plan(self, plan: Plan, model: str = "") -> None:
+        """Remember the plan, so that a resumed run is cut as it was. ``model``: hash of the weights that it runs."""
         chunks = [(c.key, c.window.row, c.window.col, c.window.height, c.window.width) for c in plan.chunks]
-        cut = {"key": plan.key, "chunk_shape": plan.chunk_shape, "chunks": chunks}
-        write_whole(self.folder / "plan.json", json.dumps(plan.as_dict(), indent=2, default=str).encode())
-        write_whole(self.folder / "cut.json", json.dumps(cut).encode())
-        if isinstance(plan.work.imagery, Mosaic):
-            write_whole(self.folder / kept_search.NAME, kept_search.written(plan.asked, plan.work.imagery))
+        cut = {"key": plan.key, "model": model, "chunk_shape": plan.chunk_shape, "chunks": chunks}
+        with refusals(self.folder):
+            write_whole(self.folder / "plan.json", json.dumps(plan.as_dict(), indent=2, default=str).encode())
+            write_whole(self.folder / "cut.json", json.dumps(cut).encode())
+            if isinstance(plan.work.imagery, Mosaic):
+                write_whole(self.folder / kept_search.NAME, kept_search.written(plan.asked, plan.work.imagery))
         self._keep("plan.json", "cut.json", kept_search.NAME)
 
-    def kept_plan(self) -> tuple[str, tuple[Chunk, ...], tuple[int, int]] | None:
-        """Key, chunks and chunk shape of the run in this folder, if there is one; of a spoilt one nothing is right."""
+    def kept(self) -> Kept | None:
+        """The run in this folder; None: there is none."""
         path = self.folder / "cut.json"
         if not path.exists():
             return None
         try:
             cut = json.loads(path.read_text())
             rows, cols = cut["chunk_shape"]
-            return cut["key"], tuple(Chunk(key, Window(*window)) for key, *window in cut["chunks"]), (rows, cols)
+            chunks = tuple(Chunk(key, Window(*window)) for key, *window in cut["chunks"])
+            return Kept(cut["key"], cut.get("model", ""), chunks, (rows, cols))
         except (ValueError, TypeError, KeyError):
-            return "", (), (0, 0)
+            return Kept()
 
     # --- receipts ---------------------------------------------------------------------------------------------------
 

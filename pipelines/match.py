@@ -154,7 +154,7 @@ def _by_agreement(headers: Sequence[Header], naming: Naming) -> Names:
         f"the bands of {_list(headers)} have no names" if not most
         else f"the bands of {_list(headers)} are named in a way that several sensors understand differently",
         code="band.unnamed",
-        hint=f"say --sensor ({', '.join(fits) or 'see swathe sensors'}) or name them with --bands",
+        hint=f"say --sensor ({', '.join(fits or sorted(naming.known))}) or name them with --bands",
         field="--sensor",
     )  # fmt: skip
 

@@ -20,6 +20,7 @@ from pipelines.products.ground import ground_of
 from pipelines.products.item import ItemFacts, ModelFacts, Source, write_item
 from pipelines.products.layer import Kind, LayerSpec, layer_of
 from pipelines.products.merge import merge
+from pipelines.products.parts import refusals
 from pipelines.products.preview import Wording, write_preview
 from pipelines.products.shapes import ShapeRules
 from pipelines.remote.network import Network
@@ -53,7 +54,8 @@ class Published:
         self._preview(facts, network)
         facts["seconds"]["preview"] = round(time.perf_counter() - started, 3)
         facts["features"] = self.features
-        write_whole(self.out / "report.json", json.dumps(facts, indent=2, default=str).encode())
+        with refusals(self.out):
+            write_whole(self.out / "report.json", json.dumps(facts, indent=2, default=str).encode())
         write_item(item_facts(self.plan, self.layer, facts), self.out)
 
     def _preview(self, facts: dict[str, Any], network: Network | None) -> None:

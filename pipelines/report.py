@@ -72,6 +72,7 @@ def _model(plan: Plan, receipts: Sequence[Receipt], fitted: dict[str, float] | N
         "licence": card.licence,
         "citation": card.citation,
         "weights": card.weights.model_dump() if card.weights else None,
+        "verified": bool(card.weights.sha256) if card.weights else None,
         "runtimes": list(ran.values()),
         "fitted": fitted,
         "area_dependent": card.area_dependent,

@@ -6,13 +6,14 @@ receipts and part files, and the same call goes on with the missing chunks.
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, Self
 
 from models.weights import ModelHome
@@ -21,6 +22,7 @@ from pipelines.fit import fit_over_area
 from pipelines.gdal import Access
 from pipelines.ledger import Ledger, Receipt
 from pipelines.pace import learn
+from pipelines.products.assets import ASSETS
 from pipelines.publish import Published, publish
 from pipelines.remote.network import Network
 from pipelines.report import report
@@ -77,6 +79,8 @@ class Request:
     """Folder in which the machine's pace is learnt; None: it is not."""
     treatments: tuple[Treatment, ...] = ()
     """Steps after the model, in order (``pipelines.steps``)."""
+    model: str = ""
+    """Hash of the weights (``models.load.Ready.content``): with others it is another run."""
     check: Callable[[], None] = lambda: None
     """Raises Interrupted where the run is to stop; asked while those steps are at work."""
 
@@ -129,18 +133,31 @@ def refuse_foreign(request: Request) -> None:
 
 def _adopt(plan: Plan, request: Request, ledger: Ledger) -> Plan:
     """The plan as it was begun in this folder, or a fresh start."""
-    kept = ledger.kept_plan()
-    same = kept is not None and kept[0] == plan.key
-    if kept is not None and not same and not request.overwrite:
-        raise _taken(ledger.place, "holds another run (other imagery, model, area or settings)")
-    recut = same and kept is not None and not request.keep_cut and kept[1] != plan.chunks
-    if kept is None or not same or recut or (ledger.state is State.DONE and request.overwrite):
-        ledger.clear()
-        ledger.keep_plan(plan)
+    kept, place, over = ledger.kept(), ledger.place, request.overwrite
+    same = kept is not None and kept.same(plan.key, request.model)
+    if kept is not None and not same and not over and _worth_keeping(ledger):
+        raise _taken(place, "holds another run (other imagery, model, area or settings)")
+    recut = same and kept is not None and not request.keep_cut and kept.chunks != plan.chunks
+    over_done = ledger.state is State.DONE and (over or not _stands(place))
+    if kept is None or not same or recut or over_done:
+        _begin_anew(ledger, plan, request)
         return plan
-    if ledger.state is State.DONE and _steps_kept(ledger.place) != wish_of(request.treatments):
-        raise _taken(ledger.place, "holds this run with other steps after the model")
-    return plan.with_chunks(kept[1], kept[2])
+    if ledger.state is State.DONE and _steps_kept(place) != wish_of(request.treatments):
+        raise _taken(place, "holds this run with other steps after the model")
+    return plan.with_chunks(kept.chunks, kept.chunk_shape)
+
+
+def _worth_keeping(ledger: Ledger) -> bool:
+    """A run that ended before its first chunk left nothing that anybody would miss."""
+    return ledger.place.has("result.tif") or bool(ledger.receipts())
+
+
+def _begin_anew(ledger: Ledger, plan: Plan, request: Request) -> None:
+    """Nothing of an earlier run stays: neither its memory nor products, which the new item would list as its own."""
+    ledger.clear()
+    if request.overwrite or ledger.place.has("report.json"):
+        ledger.place.remove(*(asset.name for asset in ASSETS), "item.json")
+    ledger.keep_plan(plan, request.model)
 
 
 def _steps_kept(place: Place) -> str:
@@ -155,12 +172,14 @@ def _taken(place: Place, why: str) -> OutputError:
 
 
 def _stands(place: Place) -> bool:
-    return place.has("result.tif", "item.json", "report.json")
+    """Whether every file is there that the item speaks of."""
+    if not place.has("result.tif", "item.json", "report.json"):
+        return False
+    assets = json.loads(place.read("item.json")).get("assets", {}).values()
+    return place.has(*(PurePosixPath(str(asset["href"])).name for asset in assets))
 
 
 def _kept_report(place: Place) -> dict[str, Any]:
-    import json
-
     return json.loads(place.read("report.json"))
 
 
@@ -226,6 +245,7 @@ class _Run:
         self.noted.enter(State.PREPARING)
         order = self._order()
         receipts = self.ledger.receipts()
+        self.ledger.shelf.forget_attempts()
         todo = [c for c in self.plan.chunks if c.key not in receipts]
         self.noted.enter(State.RUNNING, chunks=len(self.plan.chunks), resumed=len(receipts))
         resumed = len(receipts)
@@ -245,11 +265,17 @@ class _Run:
             widest=min(self.plan.chunk_shape[1], work.shape[1]), store=self.request.store,
             network=self.request.network,
         )  # fmt: skip
-        with self._timed("fit"):
-            fitted = fit_over_area(order, self.plan.chunks, self.runner)
-        if fitted is not None:
-            self.noted.note("fitted", **fitted)
+        fitted = self._fitted_before()
+        if fitted is None:
+            with self._timed("fit"):
+                fitted = fit_over_area(order, self.plan.chunks, self.runner)
+            if fitted is not None:
+                self.noted.note("fitted", **fitted)
         return replace(order, fitted=fitted)
+
+    def _fitted_before(self) -> dict[str, float] | None:
+        """What an earlier attempt found: the whole area need not be read again."""
+        return next((event.facts for event in reversed(self.ledger.events) if event.kind == "fitted"), None)
 
     def _do(self, order: Order, todo: list[Chunk], done_px: int) -> dict[str, Receipt]:
         found: dict[str, Receipt] = {}

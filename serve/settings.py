@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.weights import ModelHome
-from swathe.errors import OutputError
+from swathe.errors import InputError, OutputError
 from swathe.imagery import is_remote
 
 if TYPE_CHECKING:
@@ -74,6 +74,18 @@ class Settings(BaseSettings):
     """Of buckets."""
     s3_anonymous: bool = Field(default=False, validation_alias="AWS_NO_SIGN_REQUEST")
     """Ask S3 without credentials."""
+
+    @classmethod
+    def from_environment(cls, **given: Any) -> Self:
+        """``given`` goes before the environment. Raises InputError (``settings.invalid``) naming the variable."""
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            fault = error.errors(include_url=False)[0]
+            name = str(fault["loc"][0])
+            variable = name if name.isupper() else f"SWATHE_{name.upper()}"
+            raise InputError(f"{variable}: {fault['msg']}", code="settings.invalid", field=variable,
+                             hint="set it to something else, or not at all") from None  # fmt: skip
 
     @cached_property
     def sources(self) -> dict[str, SourceCard]:
@@ -148,6 +160,12 @@ class Settings(BaseSettings):
             s3_anonymous=self.s3_anonymous, public_only=self.strangers and not self.allow_private_urls,
         )  # fmt: skip
 
+    def as_environment(self) -> dict[str, str]:
+        """What of it was set, for a process of the same machine that has another environment. No secrets."""
+        plain = (name for name, field in Settings.model_fields.items() if field.validation_alias is None)
+        given = {name: getattr(self, name) for name in plain if name in self.model_fields_set}
+        return {f"SWATHE_{name.upper()}": str(value) for name, value in given.items() if value is not None}
+
     @property
     def strangers(self) -> bool:
         """Whether cards may come from people who must not reach this network."""
@@ -221,7 +239,7 @@ class ServiceSettings(Settings):
         """
         from serve.publishing.publisher import publisher_of
 
-        settings = cls(**given)
+        settings = cls.from_environment(**given)
         settings = settings.model_copy(update={"pepper": settings.pepper or kept_pepper(settings.service_dir)})
         _ = settings.network, settings.store, settings.limits, publisher_of(settings)
         return settings

@@ -35,6 +35,7 @@ class Shelf:
         self._fresh: set[Key] = set()
         self._planned: deque[Key] = deque()
         self._largest = 0
+        self._since = 0  # blocks made since something was planned
 
     def take(self, keys: Sequence[Key]) -> Iterator[tuple[Key, Block]]:
         """Blocks in the order asked for; a few are made at a time. Raises what making one raises."""
@@ -49,7 +50,7 @@ class Shelf:
     def ahead(self, keys: Iterable[Key]) -> None:
         """Make these next, while there is room; what was planned before is forgotten."""
         with self._lock:
-            self._planned = deque(keys)
+            self._planned, self._since = deque(keys), 0
             self._fresh.intersection_update(self._planned)
         self._pump()
 
@@ -100,6 +101,7 @@ class Shelf:
         with self._lock:
             self._doing.pop(key, None)
             self._kept[key] = block
+            self._since += 1
             self._largest = max(self._largest, block.nbytes)
             self._trim()
         self._pump()
@@ -114,9 +116,13 @@ class Shelf:
             total -= self._kept.pop(key).nbytes
 
     def _pump(self) -> None:
-        """Begin what is planned while threads are idle and there is room for it."""
+        """Begin what is planned while threads are idle and there is room for it.
+
+        One block, then two, then four: all that are begun share the network, and whoever reads waits for the first.
+        """
         with self._lock:
-            while self._planned and len(self._doing) < self._threads and self._room():
+            most = min(self._threads, max(1, 2 * self._since))
+            while self._planned and len(self._doing) < most and self._room():
                 key = self._planned.popleft()
                 if key not in self._kept and key not in self._doing:
                     self._fresh.add(key)

@@ -48,6 +48,10 @@ class Place(Protocol):
         """One of them."""
         ...
 
+    def remove(self, *names: str) -> None:
+        """Those that are there go. Raises OutputError."""
+        ...
+
     def bring_products(self, sizes: Mapping[str, int]) -> bool:
         """Name -> bytes of files that were kept: into the local folder; whether all are here, and whole."""
         ...
@@ -97,6 +101,12 @@ class FolderPlace(Place):
     def read(self, name: str) -> bytes:
         """A file."""
         return (self.out / name).read_bytes()
+
+    def remove(self, *names: str) -> None:
+        """Files."""
+        with refusals(self.out):
+            for name in names:
+                (self.out / name).unlink(missing_ok=True)
 
     def bring_products(self, sizes: Mapping[str, int]) -> bool:
         """They are here, or nowhere."""
@@ -153,6 +163,12 @@ class StoredPlace(Place):
     def read(self, name: str) -> bytes:
         """One request."""
         return self.store.get(name)
+
+    def remove(self, *names: str) -> None:
+        """One request, and what is here of them."""
+        self.store.delete(names)
+        for name in names:
+            (self.out / name).unlink(missing_ok=True)
 
     def bring_products(self, sizes: Mapping[str, int]) -> bool:
         """A request each."""

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -58,7 +58,7 @@ class Shelf(Protocol):
         ...
 
     def forget_attempts(self) -> None:
-        """Attempts at chunks that are not settled: their workers did not end by themselves."""
+        """Attempts under an earlier driver: its workers ended with it, and that was no chunk's fault."""
         ...
 
     def settled(self) -> dict[str, Receipt]:
@@ -88,7 +88,8 @@ class FolderShelf(Shelf):
     def begin(self, chunk: str) -> int:
         """A file per attempt."""
         attempt = 1 + sum(1 for _ in self.folder.glob(f"{chunk}.attempt-*"))
-        (self.folder / f"{chunk}.attempt-{attempt}").touch()
+        with refusals(self.folder):
+            (self.folder / f"{chunk}.attempt-{attempt}").touch()
         return attempt
 
     def room(self) -> Path:
@@ -97,14 +98,16 @@ class FolderShelf(Shelf):
 
     def keep(self, receipt: Receipt, room: Path) -> None:  # noqa: ARG002  the folder itself
         """Only the receipt is still to be written."""
-        write_whole(self.folder / f"{receipt.chunk}.json", receipt.text())
+        with refusals(self.folder):
+            write_whole(self.folder / f"{receipt.chunk}.json", receipt.text())
         for path in self.folder.glob(f"{receipt.chunk}.attempt-*"):
             path.unlink(missing_ok=True)
         (self.folder / f"{receipt.chunk}.progress").unlink(missing_ok=True)
 
     def tell(self, chunk: str, pixels: int) -> None:
-        """A small file."""
-        write_whole(self.folder / f"{chunk}.progress", str(pixels).encode())
+        """A small file; a chunk does not fail for the want of it."""
+        with suppress(OSError):
+            write_whole(self.folder / f"{chunk}.progress", str(pixels).encode())
 
     def under_way(self) -> int:
         """The sum of those files."""

@@ -65,17 +65,21 @@ def demo(  # noqa: PLR0913, PLR0917  options of a command
     started = time.perf_counter()
     scene = _scene(out / "scene", size, seed, as_json=as_json)
     scores: dict[str, Score] = {}
-    with with_ray(context.obj, local=local):
+    whole = True
+    with with_ray(context.obj, local=local) as dashboard:
         for mapping in MAPPINGS:
-            scores[mapping.name] = _map(mapping, scene, out, context.obj, local=local, as_json=as_json)
-    good = all(scores[m.name].iou >= m.floor for m in MAPPINGS)
+            scores[mapping.name], complete = _map(mapping, scene, out, context.obj, local=local, as_json=as_json)
+            whole = whole and complete
+    good = whole and all(scores[m.name].iou >= m.floor for m in MAPPINGS)
     seconds = time.perf_counter() - started
     if as_json:
-        line = {"event": "demo", "good": good, "seconds": round(seconds, 1),
+        line = {"event": "demo", "good": good, "complete": whole, "dashboard": dashboard, "seconds": round(seconds, 1),
                 "scores": {name: asdict(found) for name, found in scores.items()}}  # fmt: skip
         sys.stdout.write(json.dumps(line) + "\n")
     else:
-        _tell(scores, out, seconds)
+        _tell(scores, out, seconds, dashboard)
+        if not whole:
+            sys.stderr.write("swathe: chunks failed, so the demo did: see report.json\n")
     raise typer.Exit(0 if good else FAILED)
 
 
@@ -98,17 +102,19 @@ def _scene(folder: Path, size: int, seed: int, *, as_json: bool) -> DemoScene:
 
 def _map(
     mapping: Mapping, scene: DemoScene, out: Path, settings: Settings, *, local: bool, as_json: bool
-) -> Score:  # fmt: skip
+) -> tuple[Score, bool]:  # fmt: skip
+    """How good the map is, and whether it is complete."""
     from pipelines.demo.truth import score
 
     dates = ((scene.pre_date, scene.pre), (scene.post_date, scene.post))
     inputs = tuple(f"{when}={path}" for when, path in (dates if mapping.both_dates else dates[1:]))
     recipe = Recipe(mapping.model, inputs)
-    execute(recipe, settings, Way(out / mapping.name, local, overwrite=True, as_json=as_json))
-    return score(out / mapping.name / "result.tif", getattr(scene, mapping.truth), scene.clear, positive_value=1)
+    outcome = execute(recipe, settings, Way(out / mapping.name, local, overwrite=True, as_json=as_json))
+    found = score(out / mapping.name / "result.tif", getattr(scene, mapping.truth), scene.clear, positive_value=1)
+    return found, outcome.state == "done"
 
 
-def _tell(scores: dict[str, Score], out: Path, seconds: float) -> None:
+def _tell(scores: dict[str, Score], out: Path, seconds: float, dashboard: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -121,11 +127,11 @@ def _tell(scores: dict[str, Score], out: Path, seconds: float) -> None:
                       f"{found.recall:.3f}", "[green]good[/]" if good else "[red]FAILED[/]")  # fmt: skip
     console.print(table)
     console.print(f"Where to look ({seconds:.0f} s in all):")
-    for line in _places(out):
+    for line in _places(out, dashboard):
         console.print(f"  {line}", highlight=False)
 
 
-def _places(out: Path) -> list[str]:
+def _places(out: Path, dashboard: str) -> list[str]:
     found: list[tuple[str, Any]] = [("the scene", out / "scene" / "scene.png")]
     for mapping in MAPPINGS:
         folder = out / mapping.name
@@ -136,4 +142,6 @@ def _places(out: Path) -> list[str]:
             (f"{mapping.name}: STAC item", folder / "item.json"),
             (f"{mapping.name}: what was done", folder / "report.json"),
         ]
+    if dashboard:
+        found.append(("Ray dashboard", f"{dashboard}, while it ran; `swathe cluster start` keeps one"))
     return [f"{what:22} {where}" for what, where in found]

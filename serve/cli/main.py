@@ -40,8 +40,8 @@ def settings(
     """Read the settings once."""
     from serve.settings import Settings
 
-    context.obj = Settings()
     sys.tracebacklimit = 100 if debug else 0
+    context.obj = Settings.from_environment()
 
 
 def main() -> None:
@@ -57,6 +57,12 @@ def main() -> None:
         raise SystemExit(INTERRUPTED) from None
     except OSError as error:
         _complain(Problem("system", "The system refused.", str(error)))
+        raise SystemExit(FAILED) from None
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        _complain(Problem("internal", "Something broke.", f"{type(error).__name__}: {error}",
+                          "run `swathe --debug …` and report what it says; what was done is kept"))  # fmt: skip
         raise SystemExit(FAILED) from None
 
 

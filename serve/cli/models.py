@@ -186,12 +186,14 @@ def _row(card: ModelCard, home: ModelHome) -> dict[str, Any]:
 def _state(card: ModelCard, home: ModelHome) -> dict[str, Any]:
     """Whether the weights are here, without reading them."""
     if card.adapter == "formula":
-        return {"needs_weights": False, "weights_path": None, "origin": str(card.origin)}
+        return {"needs_weights": False, "weights_path": None, "verified": None, "origin": str(card.origin)}
     from models.artefact import beside, source
     from models.weights import present
 
     path = present(source(card), home, beside(card))
-    return {"needs_weights": True, "weights_path": str(path) if path else None, "origin": str(card.origin)}
+    verified = bool(source(card).sha256)
+    return {"needs_weights": True, "weights_path": str(path) if path else None, "verified": verified,
+            "origin": str(card.origin)}  # fmt: skip
 
 
 def _registration(card: ModelCard, home: ModelHome) -> dict[str, Any]:
@@ -214,7 +216,8 @@ def _registration(card: ModelCard, home: ModelHome) -> dict[str, Any]:
 def _said_of(row: dict[str, Any]) -> str:
     if not row["needs_weights"]:
         return "none needed"
-    return "here" if row["weights_path"] else "to fetch"
+    where = "here" if row["weights_path"] else "to fetch"
+    return where if row["verified"] else f"{where}, unverified"
 
 
 def _print_card(card: ModelCard, said: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -123,12 +124,13 @@ def run(  # noqa: PLR0913, PLR0917  options of a command
         Postprocess.parse(mask, mask_buffer, tuple(mask_files or ()), regularise), _processor(processor, params),
     )  # fmt: skip
     settings, out = context.obj, _spelt(out)
+    way = Way(out, local, overwrite, as_json, precision)
     if server and (local or submit):
         raise InputError("--server has it done elsewhere, --local and --submit do not", code="run.place",
                          field="--server", hint="leave one of them out")  # fmt: skip
     if submit:
-        raise typer.Exit(_submit(recipe, settings, out, as_json=as_json))
-    outcome = _outcome(recipe, settings, Way(out, local, overwrite, as_json, precision), (server, key))
+        raise typer.Exit(_submit(recipe, settings, way))
+    outcome = _outcome(recipe, settings, way, (server, key))
     show.conclusion(outcome, out, as_json=as_json)
     raise typer.Exit(0 if outcome.state == "done" else INCOMPLETE)
 
@@ -235,7 +237,8 @@ def _execute(recipe: Recipe, settings: Settings, way: Way, where: tuple[Path, Bl
     # A run that goes on reads the scenes it began with, whatever the archive has gained since.
     kept = kept_scenes(out, store, recipe) if recipe.search and not way.overwrite else None
     imagery = kept or look(recipe, card, settings)
-    card = ensure(card, settings.home, say=_say(way)).card
+    ready = ensure(card, settings.home, say=_say(way))
+    card = ready.card
     with _runner(card, settings, way) as (runner, facts):
         from pipelines.begin import begin
 
@@ -245,7 +248,7 @@ def _execute(recipe: Recipe, settings: Settings, way: Way, where: tuple[Path, Bl
         request = Request(
             out, settings.home, overwrite=way.overwrite, keep_cut=recipe.chunk is None, store=store,
             network=settings.network_for(recipe), pace=settings.data_dir,
-            context={"command": sys.argv[1:], "cluster": facts}, treatments=treatments,
+            context={"command": sys.argv[1:], "cluster": facts}, treatments=treatments, model=ready.content,
         )  # fmt: skip
         with watching(as_json=way.as_json, title=card.id) as observer:
             outcome = run(made, request, runner, observer)
@@ -297,15 +300,15 @@ def _facts(session: Session, pool: ActorLayout) -> dict[str, Any]:
 
 
 @contextmanager
-def with_ray(settings: Settings, *, local: bool = False) -> Iterator[None]:
-    """One Ray for several runs: what runs inside finds the connection and uses it."""
+def with_ray(settings: Settings, *, local: bool = False) -> Iterator[str]:
+    """One Ray for several runs: what runs inside finds the connection and uses it. Gives the dashboard's address."""
     if local:
-        yield
+        yield ""
         return
     from cluster.local import connect
 
-    with connect(spec_of(settings)):
-        yield
+    with connect(spec_of(settings)) as session:
+        yield session.dashboard or ""
 
 
 def spec_of(settings: Settings) -> ClusterSpec:
@@ -316,8 +319,18 @@ def spec_of(settings: Settings) -> ClusterSpec:
 
 
 def _tell_dashboard(session: Session, way: Way) -> None:
-    if session.dashboard and not way.as_json:
+    if not session.dashboard:
+        return
+    if way.as_json:
+        _line({"event": "dashboard", "url": session.dashboard})
+    else:
         sys.stderr.write(f"  Ray dashboard: {session.dashboard}\n")
+
+
+def _line(facts: dict[str, Any]) -> None:
+    """For programs, on standard output."""
+    sys.stdout.write(json.dumps(facts) + "\n")
+    sys.stdout.flush()
 
 
 def _spelt(out: str) -> str:
@@ -334,26 +347,49 @@ def _stands(out: str, settings: Settings) -> bool:
     return open_blobs(out, settings.store).look("report.json") is not None
 
 
-def _submit(recipe: Recipe, settings: Settings, out: str, *, as_json: bool) -> int:
+def _submit(recipe: Recipe, settings: Settings, way: Way) -> int:
     from cluster import submit
     from pipelines.begin import begin
 
-    card = card_of(recipe, settings)
+    out = str(way.out)
+    card = in_precision(card_of(recipe, settings), way.precision)
     made = begin(recipe, card, look(recipe, card, settings), cores())
     to = submit.dashboard(settings.data_dir, settings.ray_address)
     arguments = _without_submit(sys.argv[1:], out)
-    request = submit.JobRequest(arguments, key=made.key, metadata={"model": card.id, "out": out})
-    job = submit.submit(request, to, again=not _stands(out, settings))
-    if not as_json:
+    request = submit.JobRequest(
+        arguments, key=_named(made, arguments), metadata={"model": card.id, "out": out},
+        environment=settings.as_environment() if to.here else {},
+    )  # fmt: skip
+    job = submit.submit(request, to, again=way.overwrite or not _stands(out, settings))
+    if way.as_json:
+        _line({"event": "submitted", "job": job.id, "dashboard": to.url, "fresh": job.fresh})
+    else:
         sys.stderr.write(f"  job {job.id} on {to.url}\n")
     return submit.follow(job.id, to, sys.stdout.write).exit_code
 
 
+def _named(made: Plan, arguments: Sequence[str]) -> str:
+    """What makes two submissions one job: the same plan, and the same command, whatever it says of the products."""
+    return hashlib.sha256("\0".join((made.key, *arguments)).encode()).hexdigest()
+
+
 def _without_submit(arguments: Sequence[str], out: str) -> tuple[str, ...]:
-    """The same command for the cluster, with the output folder spelt out."""
-    kept = [a for a in arguments if a != "--submit"]
-    spelt = [out if kept[i - 1 : i] in (["--out"], ["-o"]) else a for i, a in enumerate(kept)]
-    return tuple(spelt)
+    """The same command for the cluster, with the output folder spelt out, however it was written."""
+    kept: list[str] = []
+    rest = iter(a for a in arguments if a != "--submit")
+    for argument in rest:
+        if argument in ("--out", "-o"):
+            next(rest, None)
+        if argument in ("--out", "-o") or argument.startswith("--out=") or _is_short_out(argument):
+            kept += ["--out", out]
+        else:
+            kept.append(argument)
+    return tuple(kept)
+
+
+def _is_short_out(argument: str) -> bool:
+    """``-oDIR``."""
+    return argument.startswith("-o") and not argument.startswith("--")
 
 
 # --- pieces -----------------------------------------------------------------------------------------------------------
@@ -368,15 +404,16 @@ def radiometry(bands: str | None, scale: float | None, offset: float | None, nod
 def _say(way: Way) -> Any:
     def say(text: str) -> None:
         if way.as_json:
-            sys.stdout.write(json.dumps({"event": "model", "text": text}) + "\n")
+            _line({"event": "model", "text": text})
         else:
             sys.stderr.write(f"  {text}\n")
-        sys.stdout.flush()
 
     return say
 
 
 def _warn(made: Plan, way: Way) -> None:
     for text in (*made.warnings, *made.work.imagery.notes):
-        if not way.as_json:
+        if way.as_json:
+            _line({"event": "warning", "text": text})
+        else:
             sys.stderr.write(f"  note: {text}\n")

@@ -23,6 +23,7 @@ from swathe.errors import Interrupted, SwatheError
 from swathe.job import ENDED
 
 if TYPE_CHECKING:
+    from models.load import Ready
     from pipelines.run import Outcome
     from pipelines.runner import Hire, Runner
     from pipelines.store.blobs import Blobs
@@ -119,11 +120,12 @@ class _Attempt:
     def _in(self, out: Path, blobs: Blobs | None, recipe: Recipe, asking: Asking) -> Outcome:
         from pipelines.run import Request, run
 
-        card, imagery = self._ready(out, blobs, recipe, asking)
+        ready, imagery = self._ready(out, blobs, recipe, asking)
+        card = ready.card
         request = Request(
             out, self.settings.home, store=blobs, network=self.settings.network_for(recipe),
             pace=self.settings.data_dir, context={"job": self.job.id}, check=self.held.check,
-            treatments=self.settings.treatments(recipe, self.settings.limits.bounds),
+            treatments=self.settings.treatments(recipe, self.settings.limits.bounds), model=ready.content,
         )  # fmt: skip
         self._take_up(request.out, blobs)
         with self.hiring(card, self.held) as hired:
@@ -142,9 +144,7 @@ class _Attempt:
         with suppress(OSError, SwatheError):
             crcs(self.settings.blobs(f"jobs/{self.job.id}"), sizes, f"{self.job.round}", open_blobs(out))
 
-    def _ready(
-        self, out: Path, blobs: Blobs | None, recipe: Recipe, asking: Asking
-    ) -> tuple[ModelCard, Imagery | Mosaic]:
+    def _ready(self, out: Path, blobs: Blobs | None, recipe: Recipe, asking: Asking) -> tuple[Ready, Imagery | Mosaic]:
         """The model, settled, and the imagery: the scenes that the job began with, if it began."""
         from models.load import ensure
         from pipelines.run import kept_scenes
@@ -154,17 +154,15 @@ class _Attempt:
         kept = kept_scenes(out, blobs, recipe) if recipe.search else None
         imagery = kept or look(recipe, card, self.settings)
         self.held.check()
-        return ensure(card, self.settings.home, say=self.clerk.say).card, imagery
+        return ensure(card, self.settings.home, say=self.clerk.say), imagery
 
     def _take_up(self, out: Path, blobs: Blobs | None) -> None:
-        """An attempt before this one may have died before it could tell what was done; that was no chunk's fault."""
+        """An attempt before this one may have died before it could tell what was done."""
         if self.job.attempts <= 1 and self.job.round == 1:
             return
         from pipelines.store.place import place_of
 
-        shelf = place_of(out, blobs).shelf
-        self.clerk.catch_up(shelf.settled().values())
-        shelf.forget_attempts()
+        self.clerk.catch_up(place_of(out, blobs).shelf.settled().values())
 
     def _plan(self, recipe: Recipe, card: ModelCard, imagery: Imagery | Mosaic, hired: Hired) -> Plan:
         from pipelines.begin import begin

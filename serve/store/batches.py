@@ -19,7 +19,7 @@ _AT_ONCE = 400
 Labels = Mapping[str, str | bool]
 
 
-def add(  # noqa: PLR0913, PLR0917  what a batch has
+def add(
     c: Connection, owner: str, requests: Sequence[dict[str, Any]], title: str = "",
     labels: dict[str, Any] | None = None, id_: str | None = None,
 ) -> Batch:  # fmt: skip

@@ -19,7 +19,7 @@ from models.register import Job, choose
 from models.runtimes import open_graph, setup_of
 from models.trial import Trial, race, refer, try_engine
 from models.weights import FetchedWeights, ModelHome
-from swathe.errors import CardError, ImageryError, ModelError, UnsafeModelError, WeightsError
+from swathe.errors import CardError, ImageryError, InputError, ModelError, UnsafeModelError, WeightsError
 
 needs_torch = pytest.mark.torch
 
@@ -380,6 +380,8 @@ def test_bf16_is_measured_against_fp32(card_of, network_of, tmp_path):
     assert verdict.parity.max_abs_diff > 1e-4
     assert not verdict.passed, "as fp32 it would not do"
     assert objection(compare(reference.results, reference.results + 0.01, True), "bf16") == ""
+    assert "bf16 explains" in objection(compare(reference.results, 1 - reference.results, True), "bf16")
+    assert objection(compare(reference.results, reference.results * np.nan, True), "bf16")
     with torch.inference_mode():
         assert network(torch.zeros(setup.input)).dtype == torch.float32
 
@@ -502,7 +504,7 @@ def test_bf16_is_refused_before_anything_is_done(card_of, home):
 
     if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this CPU has bf16")
-    with pytest.raises(ModelError) as caught:
+    with pytest.raises(InputError) as caught:
         ensure(card_of(runtime={"precision": "bf16"}), home)
     assert caught.value.problem.code == "model.precision"
 

@@ -140,11 +140,12 @@ def sensors():
 
 @pytest.fixture(scope="session")
 def go(card, scene, home, sensors):
-    """Run: ``go(out, runner=…, chunk=…, aoi=…, inputs=…, card=…)`` gives (outcome, watch)."""
+    """Run: ``go(out, runner=…, chunk=…, aoi=…, inputs=…, card=…, content=…)`` gives (outcome, watch)."""
 
     def go(out, runner=None, **options):
         runner, watch = runner or Loop(), Watch()
         request_options = {k: options.pop(k) for k in ("overwrite", "access", "store", "network") if k in options}
+        request_options |= {"model": options.pop("content")} if "content" in options else {}
         chosen = options.pop("card", card)
         recipe = Recipe(chosen.id, tuple(options.pop("inputs", (str(scene),))), **options)
         access = request_options.setdefault("access", Access(Retry(attempts=3, base_s=0.02)))

@@ -241,6 +241,100 @@ def test_a_poisonous_chunk_is_given_up_and_never_called_a_success(go, tmp_path):
     assert outcome.state is State.DONE
 
 
+def test_kills_are_no_fault_of_the_chunk_that_was_under_way(go, tmp_path):
+    """Three drivers died in the same chunk, and their workers with them: the fourth one does it."""
+
+    class Cut(Loop):
+        def map(self, hire, order, chunks):
+            (order.parts / f"{chunks[-1].key}.attempt-{1 + self.cuts}").touch()
+            yield from super().map(hire, order, chunks[:1])
+            raise KeyboardInterrupt
+
+    for Cut.cuts in range(4):
+        with pytest.raises(Interrupted):
+            go(tmp_path, Cut(), chunk=512)
+    outcome, _ = go(tmp_path, chunk=512)
+    assert outcome.state is State.DONE
+
+
+def test_other_weights_are_another_run(go, tmp_path):
+    go(tmp_path, chunk=512, content="a")
+    assert go(tmp_path, chunk=512, content="a")[0].already
+    with pytest.raises(OutputError) as caught:
+        go(tmp_path, chunk=512, content="b")
+    assert caught.value.problem.code == "output.taken"
+    outcome, _ = go(tmp_path, chunk=512, content="b", overwrite=True)
+    assert (outcome.already, outcome.resumed) == (False, 0)
+
+
+@pytest.mark.parametrize("name", ["result.tif", "report.json", "item.json", "features.parquet"])
+def test_a_product_that_was_lost_is_made_again(go, looped, tmp_path, name):
+    go(tmp_path, chunk=512)
+    (tmp_path / name).unlink()
+    outcome, _ = go(tmp_path, chunk=512)
+    assert (outcome.state, outcome.already) == (State.DONE, False)
+    assert_same_bytes(looped, tmp_path)
+
+
+def test_what_is_overwritten_leaves_nothing_behind(go, tmp_path):
+    from models.registry import load_cards
+
+    go(tmp_path, chunk=512)
+    ndvi = load_cards([ROOT / "configs" / "models"])["vegetation-ndvi"]
+    go(tmp_path, card=ndvi, chunk=512, overwrite=True)
+    item = json.loads((tmp_path / "item.json").read_text())
+    names = {asset["href"].rpartition("/")[2] for asset in item["assets"].values()}
+    assert not names & {"score.tif", "features.parquet", "features.geojson"}
+    assert {p.name for p in tmp_path.iterdir() if p.is_file()} == names | {"item.json"}
+
+
+def test_half_a_line_in_the_story_of_a_run_spoils_nothing(go, tmp_path):
+    class Cut(Loop):
+        def map(self, hire, order, chunks):
+            yield from super().map(hire, order, chunks[:2])
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted):
+        go(tmp_path, Cut(), chunk=512)
+    story = tmp_path / ".swathe" / "events.jsonl"
+    with story.open("a") as file:
+        file.write('{"seq": 99, "at": "20')
+    outcome, _ = go(tmp_path, chunk=512)
+    assert (outcome.state, outcome.resumed) == (State.DONE, 2)
+    numbers = [json.loads(line)["seq"] for line in story.read_text().splitlines()]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert go(tmp_path, chunk=512)[0].already
+
+
+def test_a_threshold_of_the_whole_area_is_found_once(go, tmp_path):
+    from models.registry import load_cards
+    from pipelines.worker import Measurer
+
+    hired = []
+
+    class Noted(Loop):
+        def map(self, hire, order, chunks):
+            hired.append(hire)
+            for n, answer in enumerate(super().map(hire, order, chunks)):
+                yield answer
+                if hire is not Measurer and not n and len(hired) == 2:
+                    raise KeyboardInterrupt
+
+    import pipelines.fit
+
+    otsu = load_cards([ROOT / "configs" / "models"])["water-ndwi-otsu"]
+    runner = Noted()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipelines.fit, "WORTH_A_POOL", 0)
+        with pytest.raises(Interrupted):
+            go(tmp_path, runner, card=otsu, chunk=512)
+        outcome, _ = go(tmp_path, runner, card=otsu, chunk=512)
+    assert outcome.state is State.DONE
+    assert hired.count(Measurer) == 1
+    whole, _ = go(tmp_path / "whole", card=otsu, chunk=512)
+    assert outcome.report["model"]["fitted"] == whole.report["model"]["fitted"]
+
+
 def test_states_only_go_forward(looped):
     with Ledger(looped).open() as ledger:
         states = [e.facts["state"] for e in ledger.events if e.kind == "state"]

@@ -414,7 +414,7 @@ def wait_for_receipts(store, count, patience=60):
 def test_a_ledger_there_is_empty_before_a_run(stored, tmp_path):
     with Ledger(tmp_path, stored).open() as ledger:
         assert ledger.state is None
-        assert ledger.kept_plan() is None
+        assert ledger.kept() is None
         assert ledger.receipts() == {}
 
 

@@ -66,6 +66,51 @@ def test_a_run_and_its_products(swathe, image, tmp_path):
     assert names >= {"result.tif", "features.parquet", "features.geojson", "item.json", "preview.png", "report.json"}
 
 
+@pytest.mark.parametrize(("name", "value"), [("SWATHE_CACHE_MB", "abc"), ("RAY_AUTH_MODE", "perhaps")])
+def test_a_setting_that_means_nothing_is_named(swathe, image, tmp_path, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    result = swathe(*NDWI, "--input", image, "--out", tmp_path / "out")
+    refused(result, tmp_path / "out", "settings.invalid")
+    assert name in result[2]
+
+
+def test_an_area_that_is_no_file(swathe, image, tmp_path):
+    result = swathe(*NDWI, "--input", image, "--out", tmp_path / "out", "--aoi", "nowhere/lake.geojson")
+    refused(result, tmp_path / "out", "area.missing")
+
+
+def burn(file, out):
+    """A method that finds its threshold in the data, and has none to fall back on."""
+    numbers = ("--bands", "nir,swir22", "--scale", "0.0001", "--offset", "0")
+    return ("run", "--model", "burn-nbr-otsu", "--local", *numbers, "--input", file, "--out", out)
+
+
+def test_a_method_that_found_nothing_does_not_keep_the_folder(swathe, tmp_path):
+    flat = write(tmp_path / "flat.tif", np.full((2, 60, 80), 1000, "int16"))
+    refused(swathe(*burn(flat, tmp_path / "out")), tmp_path / "out", "threshold.unimodal")
+    assert swathe(*NDWI, "--input", flat, "--out", tmp_path / "out")[0] == 0
+
+
+def test_a_threshold_of_nothing(swathe, tmp_path):
+    empty = write(tmp_path / "empty.tif", np.zeros((2, 60, 80), "int16"), nodata=0)
+    refused(swathe(*burn(empty, tmp_path / "out")), tmp_path / "out", "threshold.nodata")
+
+
+def test_warnings_are_told_to_programs_too(swathe, image, tmp_path):
+    _, out, _ = swathe("run", "--model", "water-ndwi-otsu", *NDWI[3:], "--input", image, "--out", tmp_path / "out",
+                       "--json")  # fmt: skip
+    told = [json.loads(line) for line in out.splitlines()]
+    assert any(line["event"] == "warning" and "area" in line["text"] for line in told)
+
+
+@pytest.mark.parametrize("written", [["--out", "x"], ["-o", "x"], ["--out=x"], ["-ox"]])
+def test_a_job_is_told_where_its_folder_is(written):
+    from serve.cli.work import _without_submit
+
+    told = _without_submit(["run", *written, "--submit", "-m", "water-ndwi"], "/data/x")
+    assert told == ("run", "--out", "/data/x", "-m", "water-ndwi")
+
+
 def test_json_lines(swathe, image, tmp_path):
     status, out, _ = swathe(*NDWI, "--input", image, "--out", tmp_path / "out", "--json")
     lines = [json.loads(line) for line in out.splitlines()]
