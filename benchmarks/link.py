@@ -9,8 +9,8 @@ are in memory is timed right before and right after each run. The floor of a run
 batches as the run did, and its bytes at the rate of the link. Wall: from the first chunk's start to the last one's
 end, header, mask, bands, forward, blending and part files included; the search before it is told beside it.
 
-On two cores the server, unpacking and everything else share them with the forward; ``cores_s`` is the CPU time of all of
-it, server included, over the cores: no order of doing things could take less here.
+On two cores the server, unpacking and everything else share them with the forward; ``cores_s`` is the CPU time of all
+of it, server included, over the cores: no order of doing things could take less here.
 """
 
 from __future__ import annotations
@@ -232,7 +232,8 @@ def once(case: Case, link: Link, runner: Runner, forward: Forward) -> dict[str, 
         forward_s, link_s = batches * sum(batch_s) / 2, chunks * 8 / case.mbit_s
         return {
             "cpu_s": own, "server_cpu_s": server, "cores_s": (own + server) / CORES,
-            "ratio_with_cores": wall / max(forward_s, link_s, (own + server) / CORES), "wall_s": wall, "forward_s": forward_s, "link_s": link_s, "ratio": wall / max(forward_s, link_s),
+            "ratio_with_cores": wall / max(forward_s, link_s, (own + server) / CORES), "wall_s": wall,
+            "forward_s": forward_s, "link_s": link_s, "ratio": wall / max(forward_s, link_s),
             "tiles": sum(r.tiles for r in receipts), "chunks": len(receipts), "touched_mb": touched,
             "fetched_mb": chunks, "bytes_ratio": chunks / touched, "whole_run_mb": whole,
             "kept_mb": sum(r.reading["from_cache"] for r in receipts) / 1e6, "search_s": search_s,

@@ -124,10 +124,10 @@ class Jobs:
         return accepted
 
     def again(self, caller: Caller, id_: str, kept: Kept | None = None) -> Job:
-        """The same wish as a new job of the caller; without its hook, whose secret is not kept with the wish, and not
-        published, as its names are taken.
+        """The same wish as a new job of the caller, without its hook and its publications.
 
-        A job of somebody else is repeated outside of its project, and without what is secret in its addresses.
+        The secret of a hook is not kept with the wish, and the names of publications are taken. A job of somebody else
+        is repeated outside of its project, and without what is secret in its addresses.
         """
         job = self.get(caller, id_)
         wish = asked(job.request)

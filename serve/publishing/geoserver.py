@@ -93,8 +93,8 @@ def _told() -> Iterator[None]:
     try:
         yield
     except GeoserverException as error:
-        raise ServiceError(f"the GeoServer answered {error.status}: {_said(error.message)}",
-                           code="publication.refused", hint="see its log; may the account write there?") from None  # fmt: skip
+        raise ServiceError(f"the GeoServer answered {error.status}: {_said(error.message)}", code="publication.refused",
+                           hint="see its log; may the account write there?") from None  # fmt: skip
     except (requests.RequestException, OSError, ValueError) as error:
         raise ServiceError(f"the GeoServer cannot be used: {type(error).__name__}", code="publication.unreachable",
                            hint="check SWATHE_GEOSERVER_URL") from None  # fmt: skip

@@ -69,7 +69,7 @@ class Publishing:
         except SwatheError as error:
             self._failed(one, error)
             return False
-        except Exception as error:  # one that stumbles must not keep the others waiting
+        except Exception as error:  # noqa: BLE001  one that stumbles must not keep the others waiting
             _log.exception("%s", one.full_name)
             self._failed(one, ServiceError(f"{type(error).__name__}", code="internal"))
             return False

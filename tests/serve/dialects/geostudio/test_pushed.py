@@ -55,7 +55,7 @@ def test_a_result_is_pushed_with_the_style_that_was_wished(studio, server, image
 def test_names_are_plain_and_tasks_have_their_own(studio, image):
     push = {"workspace": "../x", "layer_name": "a/b?c", "display_name": "", "file_suffix": "",
             "filepath_key": "model_output_image", "geoserver_style": ""}  # fmt: skip
-    urls = [studio.share(image, f"{n}.tif") for n in (1, 2)]
+    urls = [studio.share(image, f"image-{n}.tif") for n in (1, 2)]
     made = studio.infer(urls[0], geoserver_push=[push],
                         spatial_domain={"urls": urls}, temporal_domain=["2024-07-25", "2024-07-26"])  # fmt: skip
     studio.work()
