@@ -1,4 +1,8 @@
-"""Their JSON. Clients of theirs send every optional field as null: null is the same as not said, everywhere."""
+"""Their JSON. Clients of theirs send every optional field as null: null is the same as not said, everywhere.
+
+That holds for changes, too: their client names all fields of a model when it changes one. What is to be emptied is
+sent empty: false, 0, "", [] and {} are values.
+"""
 
 from __future__ import annotations
 
@@ -67,10 +71,8 @@ class Push(Given):
     geoserver_style: str | dict[str, Any]
 
 
-class ModelFields(BaseModel):
+class ModelFields(Given):
     """What is said of a model."""
-
-    model_config = ConfigDict(extra="ignore", protected_namespaces=(), allow_inf_nan=False)
 
     description: Text | None = None
     model_url: Href | None = None
@@ -90,15 +92,13 @@ def _named(name: str | None) -> str | None:
 
 
 class ModelUpdate(ModelFields):
-    """What is to change; here null and empty are values like any other."""
+    """What is to change: false and empty are values, null leaves what there is."""
 
     display_name: Annotated[Short | None, AfterValidator(_named)] = None
 
 
-class ModelCreate(ModelFields, Given):
+class ModelCreate(ModelFields):
     """A new one."""
-
-    model_config = ConfigDict(extra="ignore", protected_namespaces=(), allow_inf_nan=False)
 
     display_name: Annotated[Short, AfterValidator(_named)]
     version: Annotated[float, Field(ge=0, le=1e6)] = 1.0
@@ -238,14 +238,18 @@ class TuneUpload(Given):
     post_processing: dict[str, Any] | None = None
 
 
-class TuneUpdate(BaseModel):
+class TuneUpdate(Given):
     """What is to change."""
-
-    model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
     name: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     description: Text | None = None
     train_options: dict[str, Any] | None = None
+
+    @field_validator("train_options")
+    @classmethod
+    def _said(cls, given: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Their client sends {} with every change: it says nothing. Entries that are null take back what was set."""
+        return given or None
 
 
 class TryOut(InferenceConfig):

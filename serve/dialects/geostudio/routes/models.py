@@ -60,18 +60,18 @@ def get(models: TheirModels, who: Who, id: ModelId) -> dict[str, Any]:  # noqa: 
 
 @router.patch("/{id}", status_code=201)
 def update(service: Here, models: TheirModels, who: Who, id: ModelId, asked: ModelUpdate) -> dict[str, Any]:  # noqa: A002
-    """What was sent is changed, to null and false, too; what was not sent stays."""
+    """What was sent is changed, to false and empty, too; what was not sent, or sent as null, stays."""
     preset = models.preset_of(who, id)
     said = asked.model_dump(mode="json", exclude_unset=True)
     changes: dict[str, Any] = {}
-    if said.get("display_name"):
+    if "display_name" in said:
         changes["name"] = said["display_name"]
     if "sharable" in said:
         changes["shared"] = _shared(who, said["sharable"])
-    if said.get("model_url"):
+    if "model_url" in said:
         changes["model"] = _card(models, who, said["model_url"])
     labels = {**preset.labels, "fields": {**preset.labels.get("fields", {}), **_own(said)}}
-    if said.get("latest") is not None:
+    if "latest" in said:
         labels["latest"] = said["latest"]
     service.desk.presets.change(who, preset.id, labels=labels, **changes)
     return _of(models, who, preset.id)

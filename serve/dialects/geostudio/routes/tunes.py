@@ -51,18 +51,18 @@ def get(models: TheirModels, who: Who, id: TuneId) -> dict[str, Any]:  # noqa: A
     """One, with what it is used with."""
     tune = models.tune(who, id)
     options = {name: tune.fields.get(name) for name in (*_SPECS, "post_processing")}
-    return {**_shown(tune), "metrics": [], "logs_presigned_url": None,
-            "train_options": {**options, **(tune.fields.get("train_options") or {})}}  # fmt: skip
+    own = {k: v for k, v in (tune.fields.get("train_options") or {}).items() if v is not None}
+    return {**_shown(tune), "metrics": [], "logs_presigned_url": None, "train_options": {**options, **own}}
 
 
 @router.patch("/tunes/{id}")
 def update(service: Here, models: TheirModels, who: Who, id: TuneId, asked: TuneUpdate) -> dict[str, Any]:  # noqa: A002
-    """What was sent is changed."""
+    """What was sent is changed; null, and train_options without entries, leave what there is."""
     tune = models.tune(who, id)
     assert tune.preset is not None
-    said = asked.model_dump(mode="json", exclude_unset=True)
+    said = {k: v for k, v in asked.model_dump(mode="json", exclude_unset=True).items() if v is not None}
     labels = {**tune.preset.labels, "fields": {**tune.fields, **{k: v for k, v in said.items() if k != "name"}}}
-    changes = {"name": said["name"]} if said.get("name") else {}
+    changes = {"name": said["name"]} if "name" in said else {}
     service.desk.presets.change(who, tune.preset.id, labels=labels, **changes)
     return {"message": f"Tune {id} updated"}
 

@@ -108,15 +108,38 @@ def test_a_model_of_ones_own(studio, trained):
     assert deployed["internal_name"] not in [m["internal_name"] for m in studio.get("models?limit=1000")["results"]]
 
 
-def test_changes_to_null_and_false_count(studio):
-    made = post(studio, "models", {"display_name": "mine", "description": "first"}, 201)
-    answer = studio.client.patch(f"/v2/models/{made['id']}", json={"description": None, "latest": False})
+def test_what_is_said_in_a_change_counts_and_null_says_nothing(studio):
+    made = post(studio, "models", {"display_name": "mine", "description": "first", "geoserver_push": [PUSH],
+                                   "postprocessing_options": {"cloud_masking": "True"}}, 201)  # fmt: skip
+    answer = studio.client.patch(f"/v2/models/{made['id']}", json={
+        "description": "", "latest": False, "geoserver_push": [], "postprocessing_options": {}, "display_name": None,
+    })  # fmt: skip
     assert answer.status_code == 201
-    assert (answer.json()["description"], answer.json()["latest"], answer.json()["display_name"]) == (
-        None,
-        False,
-        "mine",
-    )
+    changed = {name: answer.json()[name] for name in ("description", "latest", "geoserver_push", "display_name",
+                                                      "postprocessing_options")}  # fmt: skip
+    assert changed == {"description": "", "latest": False, "geoserver_push": [], "display_name": "mine",
+                       "postprocessing_options": {}}  # fmt: skip
+
+
+def test_a_change_as_their_client_sends_it_wipes_nothing(studio):
+    """It names all fields that it knows, null where its user said nothing."""
+    made = post(studio, "models", {
+        "display_name": "kept", "description": "first", "model_url": "https://here/v2/models/water-ndwi",
+        "geoserver_push": [PUSH], "model_input_data_spec": [{"bands": {"0": "B03"}, "collection": "s2_l2a"}],
+        "postprocessing_options": {"cloud_masking": "True"}, "pipeline_steps": [{"process_id": "x"}],
+    }, 201)  # fmt: skip
+    answer = studio.client.patch(f"/v2/models/{made['id']}", json={
+        "display_name": "renamed", "description": "second", "model_url": None, "pipeline_steps": None,
+        "geoserver_push": None, "model_input_data_spec": None, "postprocessing_options": None, "sharable": False,
+        "model_onboarding_config": None, "latest": None,
+    })  # fmt: skip
+    assert answer.status_code == 201
+    moved = ("display_name", "description", "internal_name", "updated_at")
+    assert {k: v for k, v in answer.json().items() if k not in moved} == {
+        k: v for k, v in made.items() if k not in moved
+    }
+    assert (answer.json()["display_name"], answer.json()["description"]) == ("renamed", "second")
+    assert answer.json()["status"] == "COMPLETED"
 
 
 def test_the_same_name_again_is_a_new_version(studio):
@@ -190,7 +213,17 @@ def test_a_tune_from_its_upload_to_its_removal(studio, trained):
     assert studio.get(f"inference?tune_id={made['tune_id']}")["total_records"] == 1
     changed = studio.client.patch(f"/v2/tunes/{made['tune_id']}", json={"name": "other", "description": None})
     assert (changed.status_code, list(changed.json())) == (200, ["message"])
-    assert studio.get(f"tunes/{made['tune_id']}")["name"] == "other"
+    renamed = studio.get(f"tunes/{made['tune_id']}")
+    assert (renamed["name"], renamed["description"]) == ("other", "tiny")
+    for options, kept in (({"post_processing": {"cloud_masking": "True"}}, True), ({}, True),
+                          ({"post_processing": None}, False)):  # fmt: skip
+        body = {"name": None, "description": None, "train_options": options}  # their client sends {} with every change
+        assert studio.client.patch(f"/v2/tunes/{made['tune_id']}", json=body).status_code == 200
+        shown = studio.get(f"tunes/{made['tune_id']}")
+        assert bool(shown["train_options"]["post_processing"]) is kept
+        assert shown["name"] == "other"
+    studio.client.patch(f"/v2/tunes/{made['tune_id']}", json={"description": ""})
+    assert studio.get(f"tunes/{made['tune_id']}")["description"] == ""
     studio.client.post(f"/v2/inference/{tried['id']}/cancel")
     assert studio.client.delete(f"/v2/tunes/{made['tune_id']}").status_code == 204
     studio.get(f"tunes/{made['tune_id']}", 404)
