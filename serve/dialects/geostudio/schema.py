@@ -20,6 +20,8 @@ _TRUE = {"true": True, "false": False}
 _LON, _LAT = 180.0, 90.0
 _CORNERS = 4
 MASKS = ("cloud_masking", "snow_ice_masking", "permanent_water_masking", "ocean_masking")
+MOST_PUSHES = 16
+"""Layers of one task."""
 Text = Annotated[str, Field(max_length=10_000)]
 Short = Annotated[str, Field(max_length=100)]
 Href = Annotated[str, Field(min_length=1, max_length=16_000)]
@@ -71,13 +73,16 @@ class Push(Given):
     geoserver_style: str | dict[str, Any]
 
 
+Pushes = Annotated[list[Push], Field(max_length=MOST_PUSHES)]
+
+
 class ModelFields(Given):
     """What is said of a model."""
 
     description: Text | None = None
     model_url: Href | None = None
     pipeline_steps: Objects | None = None
-    geoserver_push: list[Push] | None = None
+    geoserver_push: Pushes | None = None
     model_input_data_spec: list[Spec] | None = None
     postprocessing_options: dict[str, Any] | None = None
     sharable: bool | None = None
@@ -193,7 +198,7 @@ class InferenceConfig(Given):
     generic_processor_id: UUID | None = None
     model_input_data_spec: list[Spec] = []
     data_connector_config: list[Spec] = []
-    geoserver_push: list[Push] = []
+    geoserver_push: Annotated[list[Push], Field(max_length=1000)] = []
     pipeline_steps: Objects = []
     geoserver_layers: dict[str, Any] | None = None
     inference_output: dict[str, Any] | None = None
@@ -234,7 +239,7 @@ class TuneUpload(Given):
     tune_checkpoint_url: Href
     model_input_data_spec: list[Spec] = []
     data_connector_config: list[Spec] = []
-    geoserver_push: list[Push] = []
+    geoserver_push: Pushes = []
     post_processing: dict[str, Any] | None = None
 
 

@@ -74,6 +74,7 @@ def test_a_raster_that_is_there_becomes_a_layer(studio, tmp_path):
     wish = {"model_display_name": "add-layer-sandbox-model", "fine_tuning_id": "sandbox", "temporal_domain": [],
             "demo": {"demo": True}}  # fmt: skip
     assert "geoserver_push" in str(studio.infer(url, 400, **wish)["detail"])
+    push["filepath_key"] = "original_input_image"  # as their payloads have it
     made = studio.infer(url, **wish, geoserver_push=[push])
     studio.work()
     record = studio.get(f"inference/{made['id']}")
