@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ LONGEST_LABELS = 1 << 20
 """Characters of a batch's labels as JSON."""
 _STOPPED = Interrupted("its batch was cancelled before it was planned", code="batch.cancelled").problem.as_dict()
 _EVENTS = 1000
+_log = logging.getLogger("swathe.batches")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +170,15 @@ class Batches:
         except (BusyError, StoreError):
             raise
         except SwatheError as error:
-            with suppress(ConflictError), self._store.begin() as c:  # it was stopped meanwhile
-                batches.settle(c, batch.id, part.number, problem=error.problem.as_dict())
+            self._refused(batch, part, error)
+        except Exception as error:  # a fault of ours, which would only repeat itself and keep its batch for ever
+            _log.exception("%s: wish %d", batch.id, part.number)
+            self._refused(batch, part, SwatheError(f"the planning broke: {type(error).__name__}", code="internal"))
         return True
+
+    def _refused(self, batch: Batch, part: Part, error: SwatheError) -> None:
+        with suppress(ConflictError), self._store.begin() as c:  # it was stopped meanwhile
+            batches.settle(c, batch.id, part.number, problem=error.problem.as_dict())
 
     # --- pieces -----------------------------------------------------------------------------------------------------
 

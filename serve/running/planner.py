@@ -55,3 +55,6 @@ class Planner:
         except SwatheError as error:
             _log.warning("%s: %s", batch.id, error.problem.line())
             return False
+        except Exception:  # the others are planned nevertheless
+            _log.exception("%s", batch.id)
+            return False

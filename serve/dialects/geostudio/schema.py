@@ -331,6 +331,8 @@ def _wrong_date(text: str) -> str:
         first, last = (date.fromisoformat(part or found[1]) for part in found.groups())
     except ValueError as error:
         return f"{text[:60]!r} is no date: {error}"
+    if last == date.max:
+        return f"{text[:60]!r} lies at the edge of the calendar"
     return f"{text!r} ends before it begins" if last < first else ""
 
 

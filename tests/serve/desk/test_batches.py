@@ -84,6 +84,26 @@ def test_a_wish_that_is_stopped_while_it_is_planned_leaves_no_job(front, good, m
         stored.settle(c, batch.id, 0)
 
 
+def test_a_fault_of_ours_settles_its_wish_and_keeps_nobody_waiting(front, good, monkeypatch, caplog):
+    ada = front.person()
+    batch = front.desk.batches.submit(ada, [wish(good)] * 2)
+    plan, calls = front.desk.jobs._planned, []
+
+    def once(*given):
+        calls.append(given)
+        if len(calls) == 1:
+            raise OverflowError("date value out of range")
+        return plan(*given)
+
+    monkeypatch.setattr(front.desk.jobs, "_planned", once)
+    assert Planner(front.desk.batches).turn() == 2
+    _, parts = front.desk.batches.get(ada, batch.id)
+    assert (parts[0].problem["code"], parts[1].job.state) == ("internal", JobState.QUEUED)
+    assert "OverflowError" in parts[0].problem["detail"]
+    assert "date value out of range" in caplog.text  # for us; not for users
+    assert "out of range" not in str(parts[0].problem)
+
+
 def test_two_planners_make_one_job(front, good):
     ada = front.person()
     batch = front.desk.batches.submit(ada, [wish(good)])

@@ -31,6 +31,8 @@ _SHORTEST, _LONGEST = 6, 60
 _RGB = {"red": "R", "green": "G", "blue": "B"}
 _KINDS = {"stac": "stac", "static": "catalogue", "folder": "folder", "tiles": "tiles"}
 _NEAR = 2
+_LAST = date.max - timedelta(days=1)
+"""The last day that has an end."""
 _ALIASES = ("sentinelhub", "nasa_earthdata", "sentinel_aws", "terrakit")
 """Connectors of theirs; whatever is asked of them is looked for among all sources here."""
 
@@ -129,9 +131,10 @@ def _scenes(desk: Desk, who: Caller, source: str, area: AOI, asked: DataAdvisor)
 
 
 def _wider(text: str, before: int, after: int) -> str:
-    """A span around a date or a span, not beyond today."""
+    """A span around a date or a span, as far as there is a calendar."""
     first, _, last = text.strip().partition("_")
     start, end = date.fromisoformat(first), date.fromisoformat(last or first)
+    before, after = min(before, (start - date.min).days), min(after, (_LAST - end).days)
     return f"{start - timedelta(days=before)}_{end + timedelta(days=after)}"
 
 

@@ -129,6 +129,7 @@ def test_null_is_not_said(studio, url):
     ("change", "says"),
     [
         ({"temporal_domain": ["25.07.2024"]}, "YYYY-MM-DD"), ({"temporal_domain": ["2024-02-30"]}, "no date"),
+        ({"temporal_domain": ["2024-07-25_9999-12-31"]}, "edge of the calendar"),
         ({"temporal_domain": ["2024-07-25_2024-07-01"]}, "ends before"), ({"temporal_domain": "2024-07-25"}, "list"),
         ({"spatial_domain": {}}, "At least one"), ({"spatial_domain": None}, "Field required"),
         ({"spatial_domain": {"bbox": [[1, 2, 3]]}}, "[minlon, minlat, maxlon, maxlat]"),
