@@ -20,6 +20,8 @@ FETCH, URLS = "terrakit-data-fetch", "url-connector"
 MODEL, TUNE = "run-inference", "terratorch-inference"
 PROCESSOR, AFTER, PUSH = "generic-python-processor", "postprocess-generic", "push-to-geoserver"
 _ARCHIVES = (".zip", ".tif", ".tiff", ".jp2")
+_DIGITS = 10
+"""Of an index that is one."""
 LAYER_BAND = "index"
 """What the one band of a ready-made layer is called here."""
 _MASKS = {"cloud_masking": "clouds", "snow_ice_masking": "snow", "permanent_water_masking": "water",
@@ -212,10 +214,15 @@ def band_names(specs: Sequence[Spec]) -> list[str]:
     found: list[str] = []
     for spec in specs:
         if isinstance(spec.bands, dict):
-            found += [str(spec.bands[key]) for key in sorted(spec.bands, key=str)]
+            found += [str(spec.bands[key]) for key in sorted(spec.bands, key=_place)]
         elif spec.bands:
             found += [str(one.get("band_name", one.get("name", ""))) for one in spec.bands]
     return found
+
+
+def _place(key: str) -> tuple[int, str]:
+    """Of a band, by its index: 10 comes after 9."""
+    return (int(key) if key.isdecimal() and len(key) < _DIGITS else 0, key)
 
 
 def factors_of(specs: Sequence[Spec]) -> list[float]:

@@ -3,6 +3,8 @@
 import pytest
 
 from serve.dialects.geostudio import ids
+from serve.dialects.geostudio.schema import Spec
+from serve.dialects.geostudio.translate import band_names
 from serve.store import ids as ours
 
 CONFIG = """
@@ -228,6 +230,11 @@ def test_a_tune_from_its_upload_to_its_removal(studio, trained):
     assert studio.client.delete(f"/v2/tunes/{made['tune_id']}").status_code == 204
     studio.get(f"tunes/{made['tune_id']}", 404)
     studio.get("tunes/geotune-nonsense", 404)
+
+
+def test_bands_of_the_older_form_are_in_the_order_of_their_numbers():
+    bands = {str(n): f"B{n:02d}" for n in (10, 2, 1, 0, 11)}
+    assert band_names([Spec(bands=bands)]) == ["B00", "B01", "B02", "B10", "B11"]
 
 
 def test_training_is_not_here_and_says_so(studio):
