@@ -111,6 +111,18 @@ def test_what_cannot_be_reached_fails_its_task_and_says_why(studio, url):
     assert studio.get(f"inference/{only['id']}/tasks")["tasks"][0]["status"] == "FAILED"
 
 
+def test_an_upload_that_cannot_be_used_says_why_at_once_and_in_its_task(studio):
+    links = studio.get("file-share?object_name=scene.tif")
+    answer = studio.house.client().put(links["upload_url"], content=b"no image at all")
+    assert answer.status_code == 422
+    why = answer.json()["detail"]
+    made = studio.infer(links["download_url"])
+    studio.plan()
+    (error,) = studio.get(f"inference/{made['id']}")["inference_output"]["errors"]
+    assert error["message"].startswith("1009")
+    assert why in error["message"]
+
+
 def test_null_is_not_said(studio, url):
     """As the SDK sends it: every field that it knows, and no content type."""
     body = {
