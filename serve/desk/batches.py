@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 LONGEST_LABELS = 1 << 20
 """Characters of a batch's labels as JSON."""
 _STOPPED = Interrupted("its batch was cancelled before it was planned", code="batch.cancelled").problem.as_dict()
-_EVENTS = 1000
+_MILESTONES = ("state", "step", "resumed", "retry")
+"""Kinds of events. A large job has thousands of others, of its chunks."""
 _log = logging.getLogger("swathe.batches")
 
 
@@ -97,18 +98,23 @@ class Batches:
         return Listing(tuple((batch, parts[batch.id]) for batch in found), total)
 
     def events(self, caller: Caller, id_: str, after: Mapping[int, int] | None = None) -> list[tuple[int, Event]]:
-        """Facts of its jobs, oldest first, each with the number of its part.
+        """What became of its jobs, oldest first, each fact with the number of its part; without those of chunks.
 
         ``after``: number of a part -> number of the last event that is known of it.
         """
+        known = after or {}
         _, parts = self.get(caller, id_)
-        known, found = after or {}, []
-        with self._store.read() as c:
-            for part in parts:
-                seen = known.get(part.number, 0)
-                if part.job is not None and part.job.last_seq > seen:
-                    found += [(part.number, event) for event in events.of(c, part.job.id, seen, _EVENTS)]
+        news = [part for part in parts if part.job is not None and part.job.last_seq > known.get(part.number, 0)]
+        told = self.milestones(news)
+        found = [(n, event) for n in told for event in told[n] if event.seq > known.get(n, 0)]
         return sorted(found, key=lambda one: (one[1].at, one[0], one[1].seq))
+
+    def milestones(self, parts: Iterable[Part]) -> dict[int, list[Event]]:
+        """The same of parts of one batch that ``get`` or ``listed`` gave, by their numbers; all have a list."""
+        numbers = {part.job.id: part.number for part in parts if part.job is not None}
+        with self._store.read() as c:
+            found = events.of_several(c, list(numbers), _MILESTONES) if numbers else {}
+        return {number: found.get(job, []) for job, number in numbers.items()}
 
     def cancel(self, caller: Caller, id_: str) -> tuple[Batch, list[Part]]:
         """Stop what runs, and plan nothing more. What has ended stays as it is. Raises NotFoundError."""

@@ -74,7 +74,8 @@ class Wanted:
 
     def to_push(self, batch: str) -> list[Asking]:
         """The wishes, with layers for a map server beside ours; ``batch``: the id that they will have."""
-        return [task.wish.model_copy(update={"publish": self._published(batch, n)}) for n, task in enumerate(self.tasks)]
+        wishes = enumerate(task.wish for task in self.tasks)
+        return [wish.model_copy(update={"publish": self._published(batch, n)}) for n, wish in wishes]
 
     def _published(self, batch: str, n: int) -> tuple[PublishAsked, ...]:
         masked = "mask" in self.after
