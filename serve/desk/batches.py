@@ -42,6 +42,8 @@ LONGEST_LABELS = 1 << 20
 _STOPPED = Interrupted("its batch was cancelled before it was planned", code="batch.cancelled").problem.as_dict()
 _MILESTONES = ("state", "step", "resumed", "retry")
 """Kinds of events. A large job has thousands of others, of its chunks."""
+_CLEARED = 64
+"""Removed batches that are looked after at a time."""
 _log = logging.getLogger("swathe.batches")
 
 
@@ -137,15 +139,15 @@ class Batches:
             return batches.change(c, id_, labels)
 
     def drop(self, caller: Caller, id_: str) -> None:
-        """With the jobs that have ended and their results; those that run are cancelled. Raises NotFoundError."""
-        _, parts = self.cancel(caller, id_)
-        for part in parts:
-            if part.job is not None and part.job.state in ENDED:
-                with suppress(ConflictError, NotFoundError):  # somebody resumed it, or was quicker
-                    self._jobs.drop(caller, part.job.id)
+        """With its jobs and their results: those that have ended now, those that run when they have stopped.
+
+        Raises NotFoundError.
+        """
+        self.cancel(caller, id_)
         with self._store.begin() as c:
-            batches.drop(c, id_)
+            batches.hide(c, id_)
             audit.note(c, caller, "batch.drop", id_)
+        self._clear(id_)
 
     # --- by whoever plans -------------------------------------------------------------------------------------------
 
@@ -153,6 +155,13 @@ class Batches:
         """Batches with something to plan, oldest first."""
         with self._store.read() as c:
             return batches.waiting(c, limit)
+
+    def clear(self) -> None:
+        """What is left of batches that were removed while jobs of theirs ran. Raises StoreError, OutputError."""
+        with self._store.read() as c:
+            left = batches.hidden(c, _CLEARED)
+        for id_ in left:
+            self._clear(id_)
 
     def plan_next(self, batch: Batch) -> bool:
         """Make the next wish a job, or note why it cannot be one; False: there is none.
@@ -187,6 +196,18 @@ class Batches:
             batches.settle(c, batch.id, part.number, problem=error.problem.as_dict())
 
     # --- pieces -----------------------------------------------------------------------------------------------------
+
+    def _clear(self, id_: str) -> None:
+        """Jobs of a batch that was removed, as far as they have ended; with the last of them, the batch."""
+        with self._store.read() as c:
+            held = [part.job for part in batches.parts(c, [id_])[id_] if part.job is not None]
+        for job in held:
+            if job.state in ENDED:
+                with suppress(ConflictError, NotFoundError):  # somebody resumed it, or was quicker
+                    self._jobs.clear(job.id)
+        if all(job.state in ENDED for job in held):
+            with suppress(NotFoundError), self._store.begin() as c:
+                batches.drop(c, id_)
 
     def _seen(self, c: Connection, caller: Caller, id_: str) -> Batch:
         rights.require(caller, Scope.JOBS_READ)

@@ -117,7 +117,7 @@ def get(request: Request, service: Here, who: Who, id: InferenceId) -> dict[str,
 
 @router.delete("/inference/{id}", status_code=204, response_class=Response)
 def drop(service: Here, who: Who, id: InferenceId) -> Response:  # noqa: A002
-    """With its tasks and results; what runs is stopped."""
+    """With its tasks and results; what runs is stopped, and goes then."""
     service.desk.batches.drop(who, seen(service.desk, who, id).batch.id)
     return Response(status_code=204)
 
