@@ -12,7 +12,7 @@ from datetime import date
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]+")
 _DATE = re.compile(r"(\d{4}-\d{2}-\d{2})(?:_(\d{4}-\d{2}-\d{2}))?")
@@ -88,6 +88,11 @@ class ModelFields(Given):
     sharable: bool | None = None
     model_onboarding_config: Onboarding | None = None
     latest: bool | None = None
+
+    @field_validator("postprocessing_options")
+    @classmethod
+    def _usable(cls, given: dict[str, Any] | None) -> dict[str, Any] | None:
+        return _checked(PostProcessing, given)
 
 
 def _named(name: str | None) -> str | None:
@@ -242,6 +247,20 @@ class TuneUpload(Given):
     geoserver_push: Pushes = []
     post_processing: dict[str, Any] | None = None
 
+    @field_validator("post_processing")
+    @classmethod
+    def _usable(cls, given: dict[str, Any] | None) -> dict[str, Any] | None:
+        return _checked(PostProcessing, given)
+
+
+class TuneOptions(Given):
+    """What a tune is used with, beside whatever else is kept with it."""
+
+    model_input_data_spec: list[Spec] = []
+    data_connector_config: list[Spec] = []
+    geoserver_push: Pushes = []
+    post_processing: PostProcessing | None = None
+
 
 class TuneUpdate(Given):
     """What is to change."""
@@ -254,7 +273,7 @@ class TuneUpdate(Given):
     @classmethod
     def _said(cls, given: dict[str, Any] | None) -> dict[str, Any] | None:
         """Their client sends {} with every change: it says nothing. Entries that are null take back what was set."""
-        return given or None
+        return _checked(TuneOptions, given) or None
 
 
 class TryOut(InferenceConfig):
@@ -310,6 +329,16 @@ class Notice(Given):
 # --- rules -----------------------------------------------------------------------------------------------------------
 
 
+def _checked(kind: type[BaseModel], given: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The same, where it can be used later. Raises ValueError, which repeats nothing of it."""
+    try:
+        kind.model_validate(given or {})
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        raise ValueError(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
+    return given
+
+
 def _wrong_box(box: list[float]) -> str:
     if len(box) != _CORNERS or not all(math.isfinite(v) for v in box):
         return "a box is [minlon, minlat, maxlon, maxlat]"
@@ -337,11 +366,12 @@ def _wrong_date(text: str) -> str:
 
 
 def _geometries(one: Any) -> list[Any]:
-    if not isinstance(one, dict):
-        return [one]
-    if one.get("type") == "FeatureCollection":
-        return [geometry for feature in one.get("features") or [] for geometry in _geometries(feature)]
-    return [one.get("geometry")] if one.get("type") == "Feature" else [one]
+    found = [one]
+    if isinstance(one, dict) and one.get("type") == "FeatureCollection":
+        found = one.get("features") or []
+    if not isinstance(found, list):
+        raise ValueError("features of a FeatureCollection are a list")
+    return [f.get("geometry") if isinstance(f, dict) and f.get("type") == "Feature" else f for f in found]
 
 
 def _tile(one: str | list[int] | dict[str, int]) -> str:

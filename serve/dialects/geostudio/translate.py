@@ -105,10 +105,13 @@ def steps_of(asked: InferenceConfig, model: Chosen, after: Mapping[str, Any]) ->
 
 
 def after_of(asked: InferenceConfig, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """What is done to each result, in our words: ``mask``, ``regularise``; empty: nothing."""
+    """What is done to each result, in our words: ``mask``, ``regularise``; empty: nothing. Raises InputError."""
     from serve.dialects.geostudio.schema import PostProcessing
 
-    wanted = asked.post_processing or PostProcessing.model_validate(dict(defaults))
+    try:
+        wanted = asked.post_processing or PostProcessing.model_validate(dict(defaults))
+    except ValidationError as error:  # kept by an older service
+        raise _invalid(error, "post_processing of the model: ") from None
     names = wanted.asked()
     masks = [_MASKS[name] for name in names if name in _MASKS]
     return ({"mask": masks} if masks else {}) | ({"regularise": "buildings"} if "regularization" in names else {})
@@ -248,9 +251,13 @@ def _wish(card: ModelCard, asked: InferenceConfig, means: Means, **given: Any) -
     try:
         return Asking.model_validate(document)
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        where = ".".join(map(str, fault["loc"]))
-        raise InputError(f"{where}: {fault['msg']}", code="request.invalid", field=where) from None
+        raise _invalid(error) from None
+
+
+def _invalid(error: ValidationError, of: str = "") -> InputError:
+    fault = error.errors(include_url=False)[0]
+    where = ".".join(map(str, fault["loc"]))
+    return InputError(f"{of}{where}: {fault['msg']}", code="request.invalid", field=where)
 
 
 def _check_area(wish: Asking, most: float) -> None:

@@ -28,6 +28,8 @@ _ALIASES = {
     "sentinel-1-rtc": "pc-s1-rtc", "landsat-c2-l2": "pc-landsat-c2-l2",
 }  # fmt: skip
 """Collections of their connectors -> sources here that have the same imagery."""
+CONNECTORS = ("sentinelhub", "nasa_earthdata", "sentinel_aws", "terrakit")
+"""Of theirs; whatever is asked of them is looked for among all sources here, so one alone names none."""
 _KEPT = ("description", "location", "temporal_domain", "maxcc", "demo", "geoserver_layers", "inference_output")
 
 
@@ -149,7 +151,7 @@ def source_named(desk: Desk, who: Caller, spec: Spec) -> str:
     """Our source of a connector and a collection; empty: none was said. Raises InputError."""
     extra: Mapping[str, Any] = spec.model_extra or {}
     said = str(spec.collection or extra.get("collection_name") or "").strip()
-    if not said and not spec.connector:
+    if not said and (not spec.connector or spec.connector in CONNECTORS):
         return ""
     return source_of(desk, who, said, spec.connector or "")
 

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from anyio import to_thread
 from fastapi import APIRouter, Path, Query
+from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from serve.api.service import Here
 from serve.dialects.geostudio.ids import tune_id
 from serve.dialects.geostudio.models import SANDBOX, TUNE, about
+from serve.dialects.geostudio.problems import invalid
 from serve.dialects.geostudio.records import listing
 from serve.dialects.geostudio.routes.inference import submitted
 from serve.dialects.geostudio.routes.models import forget
@@ -85,7 +87,11 @@ async def try_out(request: Request, service: Here, models: TheirModels, who: Who
         given[name] = given.get(name) or _option(tune, name) or []
     if not given.get("post_processing") and _option(tune, "post_processing"):
         given["post_processing"] = _option(tune, "post_processing")
-    return await submitted(request, service, models, who, InferenceCreate.model_validate(given))
+    try:
+        wish = InferenceCreate.model_validate(given)
+    except ValidationError as error:  # of what an older service kept with the tune
+        raise invalid(error) from None
+    return await submitted(request, service, models, who, wish)
 
 
 @router.get("/tunes/{id}/download")

@@ -98,6 +98,18 @@ def test_notices_by_websocket_for_whoever_has_a_key(done):
         assert socket.receive()["code"] == 4401
 
 
+def test_by_websocket_addresses_are_those_of_the_service(done):
+    """Behind a proxy that ends TLS, on a host and a port of its own."""
+    studio, made = done
+    for headers, root in (
+        ({"X-Forwarded-Proto": "https", "X-Forwarded-Host": "news.example.org"}, "https://news.example.org"),
+        ({"X-Forwarded-Host": "ws.example.org", "X-Forwarded-Port": "8443"}, "http://ws.example.org:8443"),
+    ):
+        with studio.client.websocket_connect(f"/ws/inference/{made['id']}", headers=headers) as socket:
+            layers = socket.receive_json()["data"]["geoserver_layers"]["predicted_layers"]
+        assert layers[0]["wms_url"].startswith(f"{root}/api/layers/wms")
+
+
 def _caller(studio):
     from swathe.user import SCOPES_OF, Caller
 

@@ -150,6 +150,8 @@ def test_null_is_not_said(studio, url):
         ({"spatial_domain": {"bbox": [[10, 49, 190, 50]]}}, "outside"),
         ({"spatial_domain": {"tiles": ["nonsense"]}}, "no area"), ({"spatial_domain": {"tiles": [[1, 2]]}}, "no tile"),
         ({"spatial_domain": {"polygons": [{"type": "Point", "coordinates": [1, 2]}]}}, "polygon"),
+        ({"spatial_domain": {"polygons": [{"type": "FeatureCollection", "features": 5}]}}, "list"),
+        ({"spatial_domain": {"polygons": [{"type": "FeatureCollection", "features": [7]}]}}, "polygons"),
         ({"spatial_domain": {"bbox": [[10, 49, 30, 60]]}}, "km²"),
         ({"maxcc": 120}, "less than or equal to 100"), ({"model_display_name": None}, "model_id"),
         ({"location": "x" * 101}, "100 characters"), ({"fine_tuning_id": "x" * 101}, "100 characters"),
@@ -188,6 +190,23 @@ def test_areas_and_dates_make_tasks(studio):
     assert parts[4].request["aoi"] == "12/2200/1343"
     assert studio.get(f"inference/{made['id']}")["maxcc"] == 20
     studio.client.post(f"/v2/inference/{made['id']}/cancel")
+
+
+def test_a_connector_alone_names_no_source(studio):
+    """The first source here that has the bands is searched, as where nothing is said."""
+    body = {"model_display_name": "water-ndwi", "temporal_domain": ["2024-07-01"],
+            "spatial_domain": {"bbox": [[10, 49, 10.1, 49.1]]}}  # fmt: skip
+
+    def source(**more):
+        made = studio.client.post("/v2/inference", json=body | more)
+        assert made.status_code == 201, made.text
+        _, parts = studio.house.desk.batches.get(_caller(studio), _ours(made.json()))
+        studio.client.post(f"/v2/inference/{made.json()['id']}/cancel")
+        return parts[0].request["search"]["source"]
+
+    assert source(model_input_data_spec=[{"connector": "sentinelhub", "bands": {"0": "B03"}}]) == source()
+    wrong = studio.client.post("/v2/inference", json={**body, "data_connector_config": [{"connector": "nowhere"}]})
+    assert wrong.status_code == 422
 
 
 def test_hundreds_of_tasks_are_all_listed(studio, url):

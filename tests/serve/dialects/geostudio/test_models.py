@@ -154,19 +154,57 @@ def test_the_same_name_again_is_a_new_version(studio):
     assert by_id["model_id"] == first["id"]
 
 
+def test_one_of_several_versions_is_the_latest(studio):
+    first = post(studio, "models", {"display_name": "one", "model_url": "water-ndwi"}, 201)
+    second = post(studio, "models", {"display_name": "one", "model_url": "water-ndwi", "latest": False}, 201)
+    third = post(studio, "models", {"display_name": "one", "model_url": "water-ndwi", "latest": False}, 201)
+
+    def latest():
+        return [studio.get(f"models/{m['id']}")["latest"] for m in (first, second, third)]
+
+    assert [m["version"] for m in (first, second, third)] == [1.0, 2.0, 3.0]
+    assert latest() == [True, False, False]
+    assert studio.infer("https://a.example/x.tif", model_display_name="one")["model_id"] == first["id"]
+    assert studio.client.patch(f"/v2/models/{third['id']}", json={"latest": True}).status_code == 201
+    assert latest() == [False, False, True]
+
+
+def test_settings_that_an_older_service_kept_are_refused_when_they_are_used(studio, trained):
+    """What cannot be used is refused when it is sent; before, it was kept."""
+    made = post(studio, "models", {"display_name": "older", "model_url": "water-ndwi"}, 201)
+    presets, bad = studio.house.desk.presets, {"cloud_masking": "maybe"}
+    preset = presets.get(_caller(studio), ids.id_of(made["id"], "s"))
+    fields = {**preset.labels["fields"], "postprocessing_options": bad}
+    presets.change(_caller(studio), preset.id, labels={**preset.labels, "fields": fields})
+    refused = studio.infer("https://a.example/x.tif", 422, model_display_name="older")
+    assert "cloud_masking" in str(refused["detail"])
+    body = {"name": "older", "tune_config_url": trained[0], "tune_checkpoint_url": trained[1], "post_processing": bad}
+    assert "cloud_masking" in str(post(studio, "upload-completed-tunes", body, 422)["detail"])
+    tune = post(studio, "upload-completed-tunes", {**body, "post_processing": None}, 201)["tune_id"]
+    for options in ({"post_processing": bad}, {"geoserver_push": [{}]}):
+        assert studio.client.patch(f"/v2/tunes/{tune}", json={"train_options": options}).status_code == 422
+    preset = presets.get(_caller(studio), ids.id_of_tune(tune, "s"))
+    fields = {**preset.labels["fields"], "train_options": {"post_processing": bad}}
+    presets.change(_caller(studio), preset.id, labels={**preset.labels, "fields": fields})
+    tried = {"location": "x", "temporal_domain": [], "spatial_domain": {"urls": ["https://a.example/x.tif"]}}
+    assert "cloud_masking" in str(post(studio, f"tunes/{tune}/try-out", tried, 422)["detail"])
+
+
 @pytest.mark.parametrize(
     ("body", "says"),
     [({"display_name": "no spaces"}, "letters"), ({}, "display_name"), ({"display_name": "x" * 101}, "100"),
      ({"display_name": "x", "model_url": "https://far.example/predict"}, "no model of this service"),
-     ({"display_name": "x", "geoserver_push": [{"workspace": "w"}]}, "layer_name")],
+     ({"display_name": "x", "geoserver_push": [{"workspace": "w"}]}, "layer_name"),
+     ({"display_name": "x", "postprocessing_options": {"cloud_masking": "maybe"}}, "cloud_masking"),
+     ({"display_name": "x", "geoserver_push": [PUSH] * 17}, "16")],
 )  # fmt: skip
 def test_models_that_cannot_be_made(studio, body, says):
     assert says in str(post(studio, "models", body, 422)["detail"])
 
 
 def test_models_that_are_not_there(studio):
-    for id_ in ("11111111-2222-3333-4444-555555555555", "nonsense"):
-        assert isinstance(studio.get(f"models/{id_}", 404)["detail"], str)
+    assert isinstance(studio.get("models/11111111-2222-3333-4444-555555555555", 404)["detail"], str)
+    assert studio.get("models/nonsense", 422)["detail"][0]["loc"] == ["path", "id"]
     assert studio.infer("https://a.example/x.tif", 404, model_display_name="nobody")["detail"]
     other = studio.house.client(studio.house.person())
     made = post(studio, "models", {"display_name": "hidden"}, 201)

@@ -8,6 +8,8 @@ import pytest
 import rasterio
 
 from pipelines.sandbox.isolation import isolation
+from serve.store import processors
+from swathe.user import Role
 
 HEAD = "import json, sys\n\n\ndef main(source, target, parameters):\n"
 TAIL = "\n\nif __name__ == '__main__':\n    main(*sys.argv[1:4])\n"
@@ -53,6 +55,28 @@ def test_a_program_from_its_coming_to_its_going(studio):
     assert studio.client.delete(f"/v2/generic-processor/{one['id']}").status_code == 204
     studio.get(f"generic-processor/{one['id']}", 404)
     assert studio.get("generic-processor")["total_records"] == 1
+
+
+def test_how_it_is_called_may_be_said(studio):
+    def call(made):
+        assert made.status_code == 201, made.text
+        from serve.dialects.geostudio.ids import id_of
+
+        with studio.house.desk.store.read() as c:
+            return processors.get(c, id_of(made.json()["id"], "r")).call
+
+    assert call(bring(studio)) == "positional"
+    assert call(bring(studio, call="flags")) == "flags"
+    assert call(bring(studio, TURNED + "# --input")) == "flags"
+    assert call(bring(studio, TURNED + "# --input", call="positional")) == "positional"
+    assert bring(studio, call="shell").status_code == 422
+
+
+def test_its_maker_is_named_whoever_looks(studio):
+    made = bring(studio).json()
+    assert made["created_by"] == studio.person.user.email
+    admin = studio.house.client(studio.house.person(Role.ADMIN))
+    assert admin.get(f"/v2/generic-processor/{made['id']}").json()["created_by"] == studio.person.user.email
 
 
 def pixels(content):
