@@ -37,7 +37,7 @@ def sockets(service: Service) -> Starlette:
             id_ = _uuid(str(socket.path_params["id"]))
             await to_thread.run_sync(seen, service.desk, who, id_)
             with service.hub.beside(who.user.id):
-                async for message in followed(_http(root_of(request)), service, who, id_, None):
+                async for message in followed(over_http(root_of(request)), service, who, id_, None):
                     if data := _data(message):
                         await socket.send_text(data)
         except SwatheError as error:
@@ -53,7 +53,7 @@ def sockets(service: Service) -> Starlette:
     return Starlette(routes=[WebSocketRoute("/inference/{id}", listen)])
 
 
-def _http(root: str) -> str:
+def over_http(root: str) -> str:
     """The service's address, for whoever came to it by a websocket."""
     scheme, _, rest = root.partition("://")
     return f"{_SCHEMES.get(scheme, scheme)}://{rest}"

@@ -3,7 +3,10 @@
 import re
 
 import pytest
+from starlette.requests import HTTPConnection
 
+from serve.dialects.geostudio.shared import root_of
+from serve.dialects.geostudio.sockets import over_http
 from tests.serve.dialects.geostudio.conftest import Studio
 
 
@@ -98,16 +101,28 @@ def test_notices_by_websocket_for_whoever_has_a_key(done):
         assert socket.receive()["code"] == 4401
 
 
-def test_by_websocket_addresses_are_those_of_the_service(done):
-    """Behind a proxy that ends TLS, on a host and a port of its own."""
+def test_by_websocket_nobody_says_whose_address_it_is(done):
     studio, made = done
-    for headers, root in (
-        ({"X-Forwarded-Proto": "https", "X-Forwarded-Host": "news.example.org"}, "https://news.example.org"),
-        ({"X-Forwarded-Host": "ws.example.org", "X-Forwarded-Port": "8443"}, "http://ws.example.org:8443"),
-    ):
-        with studio.client.websocket_connect(f"/ws/inference/{made['id']}", headers=headers) as socket:
-            layers = socket.receive_json()["data"]["geoserver_layers"]["predicted_layers"]
-        assert layers[0]["wms_url"].startswith(f"{root}/api/layers/wms")
+    said = {"X-Forwarded-Host": "evil.example", "X-Forwarded-Port": "8443"}
+    with studio.client.websocket_connect(f"/ws/inference/{made['id']}", headers=said) as socket:
+        layers = socket.receive_json()["data"]["geoserver_layers"]["predicted_layers"]
+    assert layers[0]["wms_url"].startswith("http://testserver/api/layers/wms")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "headers", "root"),
+    [
+        ("ws", {"host": "svc.test"}, "http://svc.test"), ("wss", {"host": "news.example.org"}, "https://news.example.org"),
+        ("ws", {"x-forwarded-proto": "https", "x-forwarded-host": "news.example.org"}, "https://news.example.org"),
+        ("ws", {"x-forwarded-host": "ws.example.org", "x-forwarded-port": "8443"}, "http://ws.example.org:8443"),
+        ("wss", {"host": "svc.test", "x-forwarded-port": "443"}, "https://svc.test"),
+    ],
+)  # fmt: skip
+def test_addresses_of_whoever_came_by_a_websocket(scheme, headers, root):
+    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "websocket", "scheme": scheme, "path": "/ws/inference/x", "root_path": "/ws", "headers": pairs,
+             "query_string": b"", "server": ("127.0.0.1", 8000)}  # fmt: skip
+    assert over_http(root_of(HTTPConnection(scope))) == root
 
 
 def _caller(studio):
