@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from serve.desk.asking import ColourAsked, PublishAsked
 from serve.dialects.geostudio.ids import uuid_of
-from serve.dialects.geostudio.styles import styled
+from serve.dialects.geostudio.styles import MOST_COLOURS, styled
 from swathe.errors import SwatheError
 from swathe.job import ENDED
-from swathe.sld import colours_of, sld
+from swathe.masking import CODES, Mask, code_labels
+from swathe.sld import colours_of, sld, with_codes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -114,6 +115,8 @@ def wishes_to_push(batch: str, task: int | None, pushes: Sequence[Mapping[str, A
 
 def _to_push(name: tuple[str, str], push: Mapping[str, Any]) -> PublishAsked:
     colours, kind = styled(push.get("geoserver_style")) or ((), "values")
+    if colours and push.get("filepath_key") == MASKED:
+        colours = with_codes(colours, kind, code_labels(Mask))[:MOST_COLOURS]
     asked = [ColourAsked(value=c.value, colour=c.colour, opacity=c.opacity, label=c.label) for c in colours]
     return PublishAsked(workspace=name[0], name=name[1], colours=tuple(asked), kind=kind,
                         files=_FILES.get(str(push.get("filepath_key", "")), ()))  # fmt: skip
@@ -133,6 +136,7 @@ def _name(seen: Seen, part: Part, push: Mapping[str, Any]) -> str:
 def _shown(seen: Seen, part: Part, push: Mapping[str, Any], layer: Layer, root: str, n: int) -> dict[str, Any]:
     uri = _name(seen, part, push)
     colours, kind = styled(push.get("geoserver_style")) or colours_of(layer.style)
+    colours = with_codes(colours, kind, [c for c in layer.style.labels if c.value in CODES.values()])
     return {
         "uri": uri, "display_name": push.get("display_name") or "Model prediction",
         "sld_body": sld(uri, colours, kind), "z_index": push.get("z_index", n + 1),

@@ -13,7 +13,7 @@ _HEX = re.compile(r"#(?:[0-9a-fA-F]{3,4}|[0-9a-fA-F]{6}|[0-9a-fA-F]{8})")
 _SHORT = 5
 """Signs of ``#rgba``; shorter forms name each digit once."""
 _PERCENT = 100.0
-_MOST, _LABEL = 256, 200
+MOST_COLOURS, _LABEL = 256, 200
 """Rows, and characters of a label, that a layer has."""
 _KINDS: tuple[tuple[str, Kind], ...] = (("segmentation", "values"), ("regression", "ramp"))
 
@@ -23,7 +23,7 @@ def styled(style: Any) -> tuple[tuple[Colour, ...], Kind] | None:
     for name, kind in _KINDS:
         found = [colour for row in rows_of(style, name) if (colour := _colour(row)) is not None]
         if found:
-            return tuple(found[:_MOST]), kind
+            return tuple(found[:MOST_COLOURS]), kind
     return None
 
 

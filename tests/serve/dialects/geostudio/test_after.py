@@ -32,6 +32,8 @@ def test_the_sea_is_masked_and_the_layer_shows_it(studio, image):
     assert steps[2]["start_time"] <= steps[2]["end_time"]
     layer = record["geoserver_layers"]["predicted_layers"][0]
     assert layer["layer_id"].endswith("-masked")
+    assert 'color="#2f6fb0" opacity="1" quantity="997" label="ocean"' in layer["sld_body"]
+    assert 'label="water"' in layer["sld_body"]
     href = studio.get(f"tasks/{made['id']}-task_0/output")["url"]
     assert b"_pred_masked.tif" in studio.house.client().get(href).content
 
