@@ -21,7 +21,6 @@ from pipelines.products.ground import pixel_metres
 from pipelines.products.layer import CLASS_NODATA, LayerSpec, RasterSpec
 from pipelines.products.lonlat import ToLonLat, geometries
 from pipelines.products.parts import refusals
-from pipelines.products.style import labels_in
 
 if TYPE_CHECKING:
     import pystac
@@ -262,6 +261,8 @@ def _raster(raster: RasterSpec, facts: ItemFacts, path: Path) -> dict[str, Any]:
 def _added(path: Path) -> dict[str, Any]:
     """A raster of a step after the model: what it is stands in the file and in the style beside it."""
     import rasterio
+
+    from pipelines.products.style import labels_in
 
     style = path.with_suffix(".qml")
     labels = labels_in(style.read_bytes()) if style.exists() else []
