@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from swathe.batch import Batch, Part
     from swathe.job import Job
     from swathe.state import Event
+    from swathe.user import User
 
 LONGEST_LABELS = 1 << 20
 """Characters of a batch's labels as JSON."""
@@ -179,23 +180,22 @@ class Batches:
             batches.settle(c, batch.id, part.number, job=job.id)
 
         try:
-            if not owner.active:
-                raise AccessError("its owner is switched off", code="access.user")
+            _check_owner(owner)
             self._jobs.submit(caller, asked(part.request), kept)
         except (BusyError, StoreError):
             raise
         except SwatheError as error:
             self._refused(batch, part, error)
-        except Exception as error:  # a fault of ours, which would only repeat itself and keep its batch for ever
+        except Exception as error:  # noqa: BLE001  a fault of ours, which would only repeat itself and keep its batch for ever
             _log.exception("%s: wish %d", batch.id, part.number)
             self._refused(batch, part, SwatheError(f"the planning broke: {type(error).__name__}", code="internal"))
         return True
 
+    # --- pieces -----------------------------------------------------------------------------------------------------
+
     def _refused(self, batch: Batch, part: Part, error: SwatheError) -> None:
         with suppress(ConflictError), self._store.begin() as c:  # it was stopped meanwhile
             batches.settle(c, batch.id, part.number, problem=error.problem.as_dict())
-
-    # --- pieces -----------------------------------------------------------------------------------------------------
 
     def _clear(self, id_: str) -> None:
         """Jobs of a batch that was removed, as far as they have ended; with the last of them, the batch."""
@@ -214,6 +214,11 @@ class Batches:
         found = batches.get(c, id_)
         rights.see(caller, found.owner, f"batch {id_}")
         return found
+
+
+def _check_owner(owner: User) -> None:
+    if not owner.active:
+        raise AccessError("its owner is switched off", code="access.user")
 
 
 def _check(count: int, most: int, labels: dict[str, Any]) -> None:

@@ -67,6 +67,6 @@ class Planner:
         except SwatheError as error:
             _log.warning("%s: %s", batch.id, error.problem.line())
             return False
-        except Exception:  # the others are planned nevertheless
+        except Exception:  # noqa: BLE001  the others are planned nevertheless
             _log.exception("%s", batch.id)
             return False

@@ -370,7 +370,7 @@ def _geometries(one: Any) -> list[Any]:
     if isinstance(one, dict) and one.get("type") == "FeatureCollection":
         found = one.get("features") or []
     if not isinstance(found, list):
-        raise ValueError("features of a FeatureCollection are a list")
+        raise ValueError("features of a FeatureCollection are a list")  # noqa: TRY004  pydantic's way to say 422
     return [f.get("geometry") if isinstance(f, dict) and f.get("type") == "Feature" else f for f in found]
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from serve.dialects.geostudio.ids import id_of
-from serve.store import jobs
+from serve.dialects.geostudio.ids import id_of, uuid_of
+from serve.store import ids, jobs, processors
 from swathe.job import JobState
-from swathe.user import SCOPES_OF, Caller
+from swathe.user import SCOPES_OF, Caller, Role
 
 COUNTED = {"tasks_count_success": ("FINISHED",), "tasks_count_failed": ("FAILED",), "tasks_count_stopped": ("STOPPED",),
            "tasks_count_waiting": ("WAITING", "READY")}  # fmt: skip
@@ -74,7 +74,8 @@ MASKED = {"post_processing": {"ocean_masking": True}}
     ("passed", "end", "states"),
     [
         (0, JobState.FAILED, "FAILED STOPPED STOPPED STOPPED"), (1, JobState.FAILED, "FAILED STOPPED STOPPED STOPPED"),
-        (2, JobState.FAILED, "FINISHED FAILED STOPPED STOPPED"), (3, JobState.FAILED, "FINISHED FINISHED FAILED STOPPED"),
+        (2, JobState.FAILED, "FINISHED FAILED STOPPED STOPPED"),
+        (3, JobState.FAILED, "FINISHED FINISHED FAILED STOPPED"),
         (0, JobState.CANCELLED, "STOPPED STOPPED STOPPED STOPPED"),
         (2, JobState.CANCELLED, "FINISHED STOPPED STOPPED STOPPED"),
         (3, JobState.CANCELLED, "FINISHED FINISHED STOPPED STOPPED"),
@@ -131,3 +132,20 @@ def test_a_task_that_cannot_be_planned_failed_in_its_first_step(studio):
     assert first["start_time"]
     log = studio.get(f"tasks/{made['id']}-task_0/logs/url-connector")
     assert "1006" in studio.house.client().get(log["step_log_url"]).text
+
+
+def test_the_maker_of_a_program_is_named_whoever_looks(studio):
+    """Put into the store by hand: a machine that cannot shut a program in takes none."""
+    owner = studio.person.user
+
+    def added(**labels):
+        with studio.house.desk.store.begin() as c:
+            return processors.add(c, owner.id, id=ids.new("r"), name="turn", description="", file="turn.py", size=1,
+                                  call="", parameters={}, labels=labels, sha256="0" * 64).id  # fmt: skip
+
+    said, unsaid = (uuid_of(id_) for id_ in (added(created_by=owner.email), added()))
+    admin = studio.house.client(studio.house.person(Role.ADMIN))
+    listed = {one["id"]: one["created_by"] for one in admin.get("/v2/generic-processor?limit=1000").json()["results"]}
+    assert (listed[said], listed[unsaid]) == (owner.email, owner.id)
+    mine = {one["id"]: one["created_by"] for one in studio.get("generic-processor")["results"]}
+    assert mine == {said: owner.email, unsaid: owner.email}
