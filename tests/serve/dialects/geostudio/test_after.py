@@ -91,6 +91,25 @@ def test_a_raster_that_is_there_becomes_a_layer(studio, tmp_path):
     assert 'color="#fde725" opacity="1" quantity="1000" label="high"' in layer["sld_body"]
 
 
+@pytest.mark.slow
+def test_of_several_rasters_each_has_the_layer_of_its_number(studio, tmp_path):
+    from tests.serve.dialects.geostudio.conftest import write_image
+
+    names = ("before", "after")
+    urls = [studio.share(write_image(tmp_path / f"{n}-is.tif", scale=0, names=("",), top=900)) for n in names]
+    pushes = [{"workspace": "geofm", "layer_name": name, "display_name": name.title(), "file_suffix": "",
+               "filepath_key": "original_input_image", "geoserver_style": {"regression": [
+                   {"color": "#440154", "quantity": n, "label": name}]}} for n, name in enumerate(names)]  # fmt: skip
+    made = studio.infer("", model_display_name="add-layer-sandbox-model", fine_tuning_id="sandbox", temporal_domain=[],
+                        spatial_domain={"urls": urls}, geoserver_push=pushes)  # fmt: skip
+    studio.work()
+    layers = studio.get(f"inference/{made['id']}")["geoserver_layers"]["predicted_layers"]
+    assert [(one["uri"], one["display_name"]) for one in layers] == [
+        (f"geofm:{made['id']}-task_0-before", "Before"), (f"geofm:{made['id']}-task_1-after", "After")]  # fmt: skip
+    assert [f'label="{name}"' in one["sld_body"] for name, one in zip(names, layers, strict=True)] == [True, True]
+    assert len({one["layer_id"] for one in layers}) == 2
+
+
 def test_notices_by_websocket_for_whoever_has_a_key(done):
     studio, made = done
     for root in ("", "/studio-gateway"):
