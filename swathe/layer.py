@@ -29,15 +29,22 @@ class Style:
     look: Look
     """How they are found."""
     classes: tuple[ClassLabel, ...] = ()
-    """Of classes: value, name, colour."""
+    """Of classes: value, name, colour; those above 254 are codes of masks."""
     span: tuple[float, float] = (0.0, 1.0)
     """Of values: the stored numbers at the two ends of the ramp."""
     scale: float = 1.0
     """True number = stored * scale."""
     unit: str = ""
     """Of the true number."""
+    codes: tuple[ClassLabel, ...] = ()
+    """Of values: stored numbers that are no measurement but a mask, with the colour of each."""
     smooth: bool = False
     """Whether numbers between two pixels mean anything: bilinear, else nearest."""
+
+    @property
+    def labels(self) -> tuple[ClassLabel, ...]:
+        """All numbers that have a name and a colour of their own."""
+        return (*self.classes, *self.codes)
 
     @property
     def true_span(self) -> tuple[float, float]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from swathe.card import Frozen
+from swathe.card import ClassLabel, Frozen
 from swathe.errors import InputError
 from swathe.source import MaskRule
 
@@ -30,11 +31,34 @@ CODES: dict[Mask, int] = {Mask.WATER: 997, Mask.OCEAN: 997, Mask.SNOW: 998, Mask
 """Pixel values of ``masked.tif``, usual among services of this kind. No class has one: classes end at 254."""
 NODATA = -9999
 """Pixel value of ``masked.tif`` that means nothing."""
+_LOOKS = {
+    Mask.WATER: ("permanent water", "#4a90d9"),
+    Mask.OCEAN: ("ocean", "#2f6fb0"),
+    Mask.SNOW: ("snow and ice", "#e6f4ff"),
+    Mask.CLOUDS: ("cloud", "#b8b8b8"),
+}
 SCENES = "scenes"
 """Where a mask is to come from: the masks of the scenes that the result was made of."""
 BUFFER_MAX = 256
 """Pixels."""
 _FILE_RULES = (MaskRule.SCL, MaskRule.FMASK, MaskRule.QA_PIXEL, MaskRule.VALID)
+
+
+class CodeLabel(ClassLabel):
+    """A code of a mask, with the name and colour it is shown by."""
+
+    value: Annotated[int, Field(ge=255, le=max(CODES.values()))]
+
+
+def code_labels(masks: Iterable[Mask]) -> tuple[CodeLabel, ...]:
+    """One for each code: water and ocean share theirs."""
+    by_code: dict[int, list[Mask]] = {}
+    for mask in masks:
+        by_code.setdefault(CODES[mask], []).append(mask)
+    return tuple(
+        CodeLabel(value=code, name=", ".join(_LOOKS[mask][0] for mask in sharing), colour=_LOOKS[sharing[0]][1])
+        for code, sharing in by_code.items()
+    )
 
 
 @dataclass(frozen=True, slots=True)

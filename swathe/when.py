@@ -52,7 +52,7 @@ class Interval:
     @property
     def _whole_days(self) -> bool:
         starts = self.start is None or self.start.time() == datetime.min.time()
-        ends = self.end is None or (self.end + _TICK).time() == datetime.min.time()
+        ends = self.end is None or self.end.time() == datetime.max.time()
         return starts and ends
 
 
@@ -106,9 +106,15 @@ def _span(text: str, whole: str) -> tuple[datetime | None, datetime | None]:
         return None, None
     try:
         return _of_instant(text) if _INSTANT.fullmatch(text) else _of_calendar(text)
+    except OverflowError:
+        raise _error("unreadable", f"{_part(text, whole)} lies at the edge of the calendar",
+                     "leave that end open, e.g. 2024-01-01/..") from None  # fmt: skip
     except ValueError:
-        what = repr(text) if text == whole else f"{text!r} in {whole!r}"
-        raise _error("unreadable", f"{what} is no date", _HINT) from None
+        raise _error("unreadable", f"{_part(text, whole)} is no date", _HINT) from None
+
+
+def _part(text: str, whole: str) -> str:
+    return repr(text) if text == whole else f"{text!r} in {whole!r}"
 
 
 def _of_instant(text: str) -> tuple[datetime, datetime]:

@@ -1,6 +1,7 @@
 """A layer in a frame: its pixels, warped by GDAL from the overview that fits, as indices into a palette of its colours.
 
-Classes are taken as they are (nearest); numbers are interpolated (bilinear); what means nothing is transparent.
+Classes are taken as they are (nearest); numbers are interpolated (bilinear), but where masks are written into them:
+a mean of a height and the code of a cloud is nothing. What means nothing is transparent.
 """
 
 from __future__ import annotations
@@ -109,29 +110,41 @@ def _coloured(values: NDArray[Any], valid: NDArray[np.bool_], style: Style) -> D
         alpha = np.where(valid, 255, 0).astype(np.uint8)
         return Drawn(np.dstack([*values.astype(np.uint8), alpha]), None)
     if style.look is Look.CLASSES:
-        indices = _table(style)[np.clip(values, 0, 255).astype(np.uint8)]
+        table = _table(style)
+        last = len(table) - 1  # stands for whatever is no class
+        indices = table[np.where((values >= 0) & (values < last), values, last).astype(np.int64)]
     else:
-        low, high = style.span
-        share = np.clip((np.where(valid, values, low).astype(np.float32) - low) / (high - low), 0, 1)
-        indices = (1 + np.rint(share * (_STEPS - 1))).astype(np.uint8)
+        indices = _graded(values, valid, style)
     return Drawn(np.where(valid, indices, 0).astype(np.uint8), palette(style))
+
+
+def _graded(values: NDArray[Any], valid: NDArray[np.bool_], style: Style) -> NDArray[np.uint8]:
+    """Steps of the ramp; behind them codes, which are on it by chance at best."""
+    (low, high), steps = style.span, _steps(style)
+    share = np.clip((np.where(valid, values, low).astype(np.float32) - low) / (high - low), 0, 1)
+    indices = (1 + np.rint(share * (steps - 1))).astype(np.uint8)
+    for n, code in enumerate(style.codes, 1):
+        indices[values == code.value] = steps + n
+    return indices
+
+
+def _steps(style: Style) -> int:
+    return _STEPS - len(style.codes)
 
 
 @functools.lru_cache(maxsize=128)
 def palette(style: Style) -> NDArray[np.uint8]:
-    """(n, 4) colours: nothing, then each class in its order, or the ramp."""
-    if style.look is Look.CLASSES:
-        colours = np.array([[*bytes.fromhex(c.colour[1:])] for c in style.classes], np.uint8).reshape(-1, 3)
-    else:
-        colours = ramp(_STEPS)
+    """(n, 4) colours: nothing, then each class in its order, or the ramp and its codes."""
+    own = np.array([[*bytes.fromhex(c.colour[1:])] for c in style.labels], np.uint8).reshape(-1, 3)
+    colours = own if style.look is Look.CLASSES else np.concatenate([ramp(_steps(style)), own])
     opaque = np.column_stack([colours, np.full(len(colours), 255, np.uint8)])
     return np.concatenate([np.zeros((1, 4), np.uint8), opaque])
 
 
 @functools.lru_cache(maxsize=128)
 def _table(style: Style) -> NDArray[np.uint8]:
-    """From a class's value to its index; 0 for values that are no class."""
-    table = np.zeros(256, np.uint8)
+    """From a class's value to its index; 0 for values that are no class, the last among them."""
+    table = np.zeros(max(c.value for c in style.classes) + 2, np.uint8)
     for index, label in enumerate(style.classes, 1):
         table[label.value] = index
     return table

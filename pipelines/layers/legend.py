@@ -1,6 +1,8 @@
-"""The legend of a layer as a picture: a row per class, or the ramp with its numbers."""
+"""The legend of a layer as a picture: a row per class, or the ramp with its numbers and a row per code of a mask."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -8,6 +10,7 @@ from PIL import Image, ImageDraw
 from pipelines.layers.encode import Form
 from pipelines.products.lettering import Lettering
 from pipelines.products.picture import ramp
+from swathe.card import ClassLabel
 from swathe.layer import Look, Style
 
 _TEXT, _SWATCH, _ROW, _MARGIN = 14, 14, 20, 4
@@ -20,17 +23,26 @@ _INK, _EDGE, _PAPER = "#1c2430", "#8a94a0", "#ffffff"
 def legend(style: Style) -> bytes:
     """PNG; of a picture, which has none, an empty one."""
     if style.look is Look.CLASSES:
-        return _png(_classes(style))
-    return _png(_ramp(style) if style.look is Look.VALUES else Image.new("RGB", (1, 1), _PAPER))
+        return _png(_rows(style.classes))
+    if style.look is Look.PICTURE:
+        return _png(Image.new("RGB", (1, 1), _PAPER))
+    return _png(_below(_ramp(style), _rows(style.codes)) if style.codes else _ramp(style))
 
 
-def _classes(style: Style) -> Image.Image:
-    letters = Lettering.of("".join(c.name for c in style.classes))
-    names = [letters.fitted(c.name, _TEXT, _WIDEST) for c in style.classes]
+def _below(first: Image.Image, second: Image.Image) -> Image.Image:
+    sheet = Image.new("RGB", (max(first.width, second.width), first.height + second.height), _PAPER)
+    sheet.paste(first, (0, 0))
+    sheet.paste(second, (0, first.height))
+    return sheet
+
+
+def _rows(labels: Sequence[ClassLabel]) -> Image.Image:
+    letters = Lettering.of("".join(c.name for c in labels))
+    names = [letters.fitted(c.name, _TEXT, _WIDEST) for c in labels]
     width = _SWATCH + 3 * _MARGIN + max((round(letters.length(n, _TEXT)) for n in names), default=0)
     sheet = Image.new("RGB", (width, _ROW * len(names) + _MARGIN), _PAPER)
     pen = ImageDraw.Draw(sheet)
-    for row, (label, name) in enumerate(zip(style.classes, names, strict=True)):
+    for row, (label, name) in enumerate(zip(labels, names, strict=True)):
         top = _MARGIN + row * _ROW
         pen.rectangle((_MARGIN, top, _MARGIN + _SWATCH, top + _SWATCH), fill=label.colour, outline=_EDGE)
         middle = top + _SWATCH // 2

@@ -11,10 +11,15 @@ from typing import Any
 
 from swathe.card import ClassLabel
 from swathe.layer import Layer, Look, Style, layer_id
+from swathe.masking import CODES, CodeLabel
 
 _COLOUR = re.compile(r"[0-9a-fA-F]{6}")
 _BANDS = 16
 """Files of more bands are no maps: embeddings."""
+_CODES = 255
+"""Values from here on are no classes."""
+_MOST_LABELS = 255
+"""Colours of a palette, beside the transparent one."""
 _PICTURE = (3, 4)
 """Bands of a picture."""
 _EQUATOR_M = 40_075_016.685578488
@@ -111,22 +116,25 @@ def _when(said: Mapping[str, Any]) -> str:
 
 
 def _style(asset: Mapping[str, Any], band: Mapping[str, Any], of: Of) -> Style:
-    classes = tuple(_classes(asset))
-    if classes:
-        return Style(Look.CLASSES, classes)
+    labels = tuple(_labels(asset))[:_MOST_LABELS]
+    if any(label.value < _CODES for label in labels):
+        return Style(Look.CLASSES, labels)
     scale = float(asset.get("raster:scale", 1.0))
     span = of.range if _name(asset) == "result.tif" and of.range else _span(band, scale)
-    smooth = "metadata" not in asset.get("roles", ())  # numbers of scenes and counts are not mixed
-    return Style(Look.VALUES, span=span, scale=scale, unit=str(asset.get("unit", "")), smooth=smooth)
+    smooth = not labels and "metadata" not in asset.get("roles", ())  # codes, numbers of scenes, counts are not mixed
+    return Style(Look.VALUES, span=span, scale=scale, unit=str(asset.get("unit", "")), codes=labels, smooth=smooth)
 
 
-def _classes(asset: Mapping[str, Any]) -> Iterator[ClassLabel]:
+def _labels(asset: Mapping[str, Any]) -> Iterator[ClassLabel]:
+    """Classes, and codes of masks."""
     for entry in asset.get("classification:classes", ()):
         colour = str(entry.get("color_hint", ""))
         value = entry.get("value", -1)
-        if not entry.get("nodata") and _COLOUR.fullmatch(colour) and 0 <= value < 255:  # noqa: PLR2004  ClassLabel's
-            title = entry.get("title") or entry.get("description") or entry.get("name") or value
-            yield ClassLabel(value=value, name=str(title), colour=f"#{colour.lower()}")
+        if entry.get("nodata") or not _COLOUR.fullmatch(colour) or not (0 <= value < _CODES or value in CODES.values()):
+            continue
+        title = entry.get("title") or entry.get("description") or entry.get("name") or value
+        kind = ClassLabel if value < _CODES else CodeLabel
+        yield kind(value=value, name=str(title), colour=f"#{colour.lower()}")
 
 
 def _span(band: Mapping[str, Any], scale: float) -> tuple[float, float]:

@@ -10,12 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from pydantic import Field
 from rasterio.windows import Window as FileWindow
 
 from pipelines.area import inside
@@ -23,13 +22,12 @@ from pipelines.blocks.open import Opener
 from pipelines.masking.choose import Openers, Site, answers, sources
 from pipelines.masking.source import Bools, MaskSource
 from pipelines.products.cog import assemble
-from pipelines.products.layer import CLASS_NODATA, Kind, LayerSpec, RasterSpec, Resampling
+from pipelines.products.layer import Kind, LayerSpec, RasterSpec, Resampling
 from pipelines.products.parts import refusals
 from pipelines.remote.fetch import Fetcher
 from pipelines.remote.network import Network
-from swathe.card import ClassLabel
 from swathe.errors import InputError
-from swathe.masking import CODES, NODATA, Mask, Masking
+from swathe.masking import CODES, NODATA, Mask, Masking, code_labels
 from swathe.mosaic import Mosaic
 from swathe.source import Auth
 from swathe.window import Window
@@ -39,18 +37,6 @@ SIDE = 1024
 """Pixels along a window; a multiple of a tile of the files."""
 CACHE_MB = 128
 """Decoded blocks of masks and layers."""
-_LOOKS = {
-    Mask.WATER: ("permanent water", "#4a90d9"),
-    Mask.OCEAN: ("ocean", "#2f6fb0"),
-    Mask.SNOW: ("snow and ice", "#e6f4ff"),
-    Mask.CLOUDS: ("cloud", "#b8b8b8"),
-}
-
-
-class CodeLabel(ClassLabel):
-    """A code of a mask, with the name and colour it is shown by."""
-
-    value: Annotated[int, Field(ge=CLASS_NODATA, le=max(CODES.values()))]
 
 
 def masked_layer(layer: LayerSpec, wanted: Sequence[Mask]) -> LayerSpec:
@@ -63,7 +49,7 @@ def masked_layer(layer: LayerSpec, wanted: Sequence[Mask]) -> LayerSpec:
             "an embedding cannot be masked: its numbers mean nothing one by one", code="mask.embedding", field="--mask",
             hint="mask the result of a model that gives classes or numbers",
         )  # fmt: skip
-    labels = tuple(_labels(wanted))
+    labels = code_labels(wanted)
     codes = tuple(float(label.value) for label in labels)
     whole = layer.kind is Kind.CLASSES
     result = RasterSpec(
@@ -72,16 +58,6 @@ def masked_layer(layer: LayerSpec, wanted: Sequence[Mask]) -> LayerSpec:
         unit=layer.result.unit, codes=codes,
     )  # fmt: skip
     return LayerSpec(layer.kind, f"{layer.title}, masked", (*layer.classes, *labels), result, range=layer.range)
-
-
-def _labels(wanted: Sequence[Mask]) -> Iterator[CodeLabel]:
-    """One for each code: water and ocean share theirs."""
-    by_code: dict[int, list[Mask]] = {}
-    for mask in wanted:
-        by_code.setdefault(CODES[mask], []).append(mask)
-    for code, sharing in by_code.items():
-        name = ", ".join(_LOOKS[mask][0] for mask in sharing)
-        yield CodeLabel(value=code, name=name, colour=_LOOKS[sharing[0]][1])
 
 
 @dataclass(slots=True)

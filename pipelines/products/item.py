@@ -259,13 +259,18 @@ def _raster(raster: RasterSpec, facts: ItemFacts, path: Path) -> dict[str, Any]:
 
 
 def _added(path: Path) -> dict[str, Any]:
-    """A raster of a step after the model: what it is stands in the file alone."""
+    """A raster of a step after the model: what it is stands in the file and in the style beside it."""
     import rasterio
 
+    from pipelines.products.style import labels_in
+
+    style = path.with_suffix(".qml")
+    labels = labels_in(style.read_bytes()) if style.exists() else []
     with rasterio.open(path) as file:
         bands = [{"name": name or f"b{i}"} | _statistics(file.tags(i)) for i, name in enumerate(file.descriptions, 1)]
         nodata = {} if file.nodata is None else {"nodata": _number(file.nodata)}
-        return {"data_type": file.dtypes[0], **nodata, "bands": bands[:_DESCRIBED_BANDS]}
+        named = {"classification:classes": [*map(_class, labels), _no_class(file.nodata)]} if labels else {}
+        return {"data_type": file.dtypes[0], **nodata, **named, "bands": bands[:_DESCRIBED_BANDS]}
 
 
 def _number(value: float) -> float | str:
@@ -293,13 +298,22 @@ def _classes(facts: ItemFacts) -> list[dict[str, Any]]:
     total = sum(facts.counts.values())
     found = []
     for label in facts.layer.classes:
-        entry: dict[str, Any] = {"value": label.value, "name": slug(label.name), "title": label.name}
-        entry |= {"description": label.name, "color_hint": label.colour[1:].upper()}
+        entry = _class((label.value, label.name, label.colour))
         if total:
             count = facts.counts.get(label.value, 0)
             entry |= {"count": count, "percentage": round(100 * count / total, 4)}
         found.append(entry)
-    return [*found, {"value": CLASS_NODATA, "name": "nodata", "description": "no data", "nodata": True}]
+    return [*found, _no_class(CLASS_NODATA)]
+
+
+def _class(label: tuple[int, str, str]) -> dict[str, Any]:
+    value, name, colour = label
+    return {"value": value, "name": slug(name), "title": name, "description": name, "color_hint": colour[1:].upper()}
+
+
+def _no_class(nodata: float | None) -> dict[str, Any]:
+    value = CLASS_NODATA if nodata is None or np.isnan(nodata) else int(nodata)
+    return {"value": value, "name": "nodata", "description": "no data", "nodata": True}
 
 
 def slug(name: str) -> str:

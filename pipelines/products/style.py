@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 
 from pipelines.products.layer import CLASS_NODATA, Kind, LayerSpec
 from pipelines.products.picture import ramp
+from swathe.masking import CODES
 
 _COLUMNS = (("Value", 0, 5), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8), ("Alpha", 0, 9))
 """Name, GDAL's number of the type (0 whole, 2 text) and of the usage (5 value, 2 name, 6..9 colours)."""
@@ -47,13 +48,27 @@ def qgis_style(layer: LayerSpec, span: tuple[float, float]) -> bytes:
     return _text(root)
 
 
+def labels_in(style: bytes) -> list[tuple[int, str, str]]:
+    """Value, name and colour of the classes that such a style names, and of codes of masks among numbers."""
+    root = ET.fromstring(style)  # noqa: S314  we wrote it
+    found = [(float(e.get("value", "nan")), e.get("label", ""), e.get("color", "")) for e in root.iter("paletteEntry")]
+    stops = [(float(e.get("value", "nan")), e.get("label", ""), e.get("color", "")) for e in root.iter("item")]
+    found += [stop for stop in stops if stop[0] in CODES.values() and stop[1] != _stop(stop[0])]
+    return [(int(value), name, colour) for value, name, colour in found if value.is_integer()]
+
+
+def _stop(value: float) -> str:
+    """What a stop of a ramp is called."""
+    return f"{value:.4g}"
+
+
 def _shader(parent: ET.Element, span: tuple[float, float], layer: LayerSpec) -> None:
     ends = {"minimumValue": repr(span[0]), "maximumValue": repr(span[1])}
     way = {"colorRampType": "INTERPOLATED", "classificationMode": "1", "clip": "0", "labelPrecision": "4"}
     shader = ET.SubElement(parent, "colorrampshader", ends | way)
     for i, (red, green, blue) in enumerate(ramp(_STOPS).tolist()):
         value = span[0] + (span[1] - span[0]) * i / (_STOPS - 1)
-        item = {"value": repr(value), "color": f"#{red:02x}{green:02x}{blue:02x}", "label": f"{value:.4g}"}
+        item = {"value": repr(value), "color": f"#{red:02x}{green:02x}{blue:02x}", "label": _stop(value)}
         ET.SubElement(shader, "item", item | {"alpha": "255"})
     for code in layer.classes:  # of a layer of numbers: masks
         item = {"value": repr(float(code.value)), "color": code.colour, "label": code.name}

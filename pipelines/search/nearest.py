@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from pipelines.search.query import Found, Near, Query
 from swathe.errors import ImageryError
@@ -18,6 +18,8 @@ _FEW = 300
 """Items looked at per stretch; of more, those that the service gives first."""
 _SHOWN = 3
 _TICK = timedelta(microseconds=1)
+_EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
+"""Nothing looked at the Earth before."""
 Search = Callable[[Query], Sequence[Near]]
 """Acquisitions over the area, oldest first."""
 
@@ -31,7 +33,11 @@ def nearest(query: Query, search: Search, now: datetime) -> tuple[Near, ...]:
     ends = [i.end for i in query.intervals]
     first = None if None in starts else min(s for s in starts if s)
     last = None if None in ends else max(e for e in ends if e)
-    before = first and _first(anyhow, search, lambda days: Interval(first - timedelta(days), first - _TICK))
+    before = (
+        first
+        and first > _EARLIEST
+        and _first(anyhow, search, lambda days: Interval(first - timedelta(days), first - _TICK))
+    )
     after = (
         last
         and last < now

@@ -35,6 +35,9 @@ class Doorway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises nothing of its own."""
+        if scope["type"] == "websocket":
+            await self.app(_arrived(scope, self._trusted, self._front.public_url), receive, send)
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

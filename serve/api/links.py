@@ -23,7 +23,8 @@ from serve.api.sending import address, sent
 from serve.api.service import Here, Service
 from serve.api.strict import StrictRoute
 from serve.desk.links import LONGEST, PATH, VALID, Link
-from swathe.errors import AccessError
+from swathe.errors import AccessError, ImageryError
+from swathe.project import Upload, UploadState
 from swathe.user import Caller
 
 router = APIRouter(tags=["links"])
@@ -82,10 +83,20 @@ async def read(request: Request, service: Here, token: Token, name: Name) -> Res
 
 @router.put(_OPEN, operation_id="write_link", response_model=UploadAnswer, max_body_size=ANY, openapi_extra=OCTETS)
 async def write(request: Request, service: Here, token: Token, name: Name) -> Response:
-    """All bytes of an upload. The answer says ready, or refused and why. No key is needed."""
+    """All bytes of an upload. What cannot be used is 422 and says why: whoever has a link may look at nothing else.
+
+    No key is needed.
+    """
     caller, link = await _opened(request, service, token, name, "PUT")
     found = await service.taken_in(service.desk.uploads.write, caller, link.id, pulled(request))
+    if found.state is UploadState.REFUSED:
+        raise _refusal(found)
     return sent(request, UploadAnswer.of(found, address(request)))
+
+
+def _refusal(upload: Upload) -> ImageryError:
+    why = upload.problem or {}
+    return ImageryError(why.get("detail", "this is not usable"), code=why.get("code", ""), hint=why.get("hint", ""))
 
 
 async def _opened(

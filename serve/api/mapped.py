@@ -40,7 +40,7 @@ class LayerAnswer(Answered):
     bbox: list[float] = Field(description="west, south, east, north in degrees.")
     shape: list[int] = Field(description="Rows, columns.")
     look: Literal["classes", "values", "picture"]
-    classes: list[ClassAnswer]
+    classes: list[ClassAnswer] = Field(description="And codes of masks, also among values.")
     range: list[float] | None = Field(description="Of values: true numbers at the ends of the colour ramp.")
     unit: str
     minzoom: int
@@ -57,7 +57,7 @@ class LayerAnswer(Answered):
         return cls(
             **{name: getattr(layer, name) for name in same}, bounds=list(layer.bounds), bbox=list(layer.bbox),
             shape=list(layer.shape), look=style.look.value, unit=style.unit, links=addresses.of(layer),
-            classes=[ClassAnswer(value=c.value, name=c.name, colour=c.colour) for c in style.classes],
+            classes=[ClassAnswer(value=c.value, name=c.name, colour=c.colour) for c in style.labels],
             range=list(style.true_span) if style.look.value == "values" else None,
         )  # fmt: skip
 

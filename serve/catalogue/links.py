@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 JSON, GEOJSON, SCHEMA = "application/json", "application/geo+json", "application/schema+json"
 _HOST = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
+_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~%-]+)*")
 _PART = re.compile(r"(\w+)=\"?([^\";,]+)\"?")
 
@@ -29,7 +30,7 @@ def address(request: Request) -> str:
     if not _HOST.fullmatch(host):
         host = request.url.hostname or "localhost"
     port = said.get("port", "")
-    if port.isdecimal() and not re.search(r":\d+$", host) and port != {"http": "80", "https": "443"}[scheme]:
+    if port.isdecimal() and not re.search(r":\d+$", host) and port != _PORTS.get(scheme):
         host = f"{host}:{port}"
     prefix = said.get("prefix", "").rstrip("/")
     root = request.scope.get("root_path", "").rstrip("/")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,11 +36,16 @@ if TYPE_CHECKING:
     from swathe.batch import Batch, Part
     from swathe.job import Job
     from swathe.state import Event
+    from swathe.user import User
 
 LONGEST_LABELS = 1 << 20
 """Characters of a batch's labels as JSON."""
 _STOPPED = Interrupted("its batch was cancelled before it was planned", code="batch.cancelled").problem.as_dict()
-_EVENTS = 1000
+_MILESTONES = ("state", "step", "resumed", "retry")
+"""Kinds of events. A large job has thousands of others, of its chunks."""
+_CLEARED = 64
+"""Removed batches that are looked after at a time."""
+_log = logging.getLogger("swathe.batches")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +101,23 @@ class Batches:
         return Listing(tuple((batch, parts[batch.id]) for batch in found), total)
 
     def events(self, caller: Caller, id_: str, after: Mapping[int, int] | None = None) -> list[tuple[int, Event]]:
-        """Facts of its jobs, oldest first, each with the number of its part.
+        """What became of its jobs, oldest first, each fact with the number of its part; without those of chunks.
 
         ``after``: number of a part -> number of the last event that is known of it.
         """
+        known = after or {}
         _, parts = self.get(caller, id_)
-        known, found = after or {}, []
-        with self._store.read() as c:
-            for part in parts:
-                seen = known.get(part.number, 0)
-                if part.job is not None and part.job.last_seq > seen:
-                    found += [(part.number, event) for event in events.of(c, part.job.id, seen, _EVENTS)]
+        news = [part for part in parts if part.job is not None and part.job.last_seq > known.get(part.number, 0)]
+        told = self.milestones(news)
+        found = [(n, event) for n in told for event in told[n] if event.seq > known.get(n, 0)]
         return sorted(found, key=lambda one: (one[1].at, one[0], one[1].seq))
+
+    def milestones(self, parts: Iterable[Part]) -> dict[int, list[Event]]:
+        """The same of parts of one batch that ``get`` or ``listed`` gave, by their numbers; all have a list."""
+        numbers = {part.job.id: part.number for part in parts if part.job is not None}
+        with self._store.read() as c:
+            found = events.of_several(c, list(numbers), _MILESTONES) if numbers else {}
+        return {number: found.get(job, []) for job, number in numbers.items()}
 
     def cancel(self, caller: Caller, id_: str) -> tuple[Batch, list[Part]]:
         """Stop what runs, and plan nothing more. What has ended stays as it is. Raises NotFoundError."""
@@ -129,15 +140,15 @@ class Batches:
             return batches.change(c, id_, labels)
 
     def drop(self, caller: Caller, id_: str) -> None:
-        """With the jobs that have ended and their results; those that run are cancelled. Raises NotFoundError."""
-        _, parts = self.cancel(caller, id_)
-        for part in parts:
-            if part.job is not None and part.job.state in ENDED:
-                with suppress(ConflictError, NotFoundError):  # somebody resumed it, or was quicker
-                    self._jobs.drop(caller, part.job.id)
+        """With its jobs and their results: those that have ended now, those that run when they have stopped.
+
+        Raises NotFoundError.
+        """
+        self.cancel(caller, id_)
         with self._store.begin() as c:
-            batches.drop(c, id_)
+            batches.hide(c, id_)
             audit.note(c, caller, "batch.drop", id_)
+        self._clear(id_)
 
     # --- by whoever plans -------------------------------------------------------------------------------------------
 
@@ -145,6 +156,13 @@ class Batches:
         """Batches with something to plan, oldest first."""
         with self._store.read() as c:
             return batches.waiting(c, limit)
+
+    def clear(self) -> None:
+        """What is left of batches that were removed while jobs of theirs ran. Raises StoreError, OutputError."""
+        with self._store.read() as c:
+            left = batches.hidden(c, _CLEARED)
+        for id_ in left:
+            self._clear(id_)
 
     def plan_next(self, batch: Batch) -> bool:
         """Make the next wish a job, or note why it cannot be one; False: there is none.
@@ -162,23 +180,45 @@ class Batches:
             batches.settle(c, batch.id, part.number, job=job.id)
 
         try:
-            if not owner.active:
-                raise AccessError("its owner is switched off", code="access.user")
+            _check_owner(owner)
             self._jobs.submit(caller, asked(part.request), kept)
         except (BusyError, StoreError):
             raise
         except SwatheError as error:
-            with suppress(ConflictError), self._store.begin() as c:  # it was stopped meanwhile
-                batches.settle(c, batch.id, part.number, problem=error.problem.as_dict())
+            self._refused(batch, part, error)
+        except Exception as error:  # noqa: BLE001  a fault of ours, which would only repeat itself and keep its batch for ever
+            _log.exception("%s: wish %d", batch.id, part.number)
+            self._refused(batch, part, SwatheError(f"the planning broke: {type(error).__name__}", code="internal"))
         return True
 
     # --- pieces -----------------------------------------------------------------------------------------------------
+
+    def _refused(self, batch: Batch, part: Part, error: SwatheError) -> None:
+        with suppress(ConflictError), self._store.begin() as c:  # it was stopped meanwhile
+            batches.settle(c, batch.id, part.number, problem=error.problem.as_dict())
+
+    def _clear(self, id_: str) -> None:
+        """Jobs of a batch that was removed, as far as they have ended; with the last of them, the batch."""
+        with self._store.read() as c:
+            held = [part.job for part in batches.parts(c, [id_])[id_] if part.job is not None]
+        for job in held:
+            if job.state in ENDED:
+                with suppress(ConflictError, NotFoundError):  # somebody resumed it, or was quicker
+                    self._jobs.clear(job.id)
+        if all(job.state in ENDED for job in held):
+            with suppress(NotFoundError), self._store.begin() as c:
+                batches.drop(c, id_)
 
     def _seen(self, c: Connection, caller: Caller, id_: str) -> Batch:
         rights.require(caller, Scope.JOBS_READ)
         found = batches.get(c, id_)
         rights.see(caller, found.owner, f"batch {id_}")
         return found
+
+
+def _check_owner(owner: User) -> None:
+    if not owner.active:
+        raise AccessError("its owner is switched off", code="access.user")
 
 
 def _check(count: int, most: int, labels: dict[str, Any]) -> None:

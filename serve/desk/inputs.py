@@ -134,8 +134,7 @@ class _Door:
         if self.caller is not None:
             rights.see(self.caller, found.owner, f"upload {id_}", shared=_shared(self.store, found.project))
         if found.state is not UploadState.READY:
-            raise ConflictError(f"the upload {id_} is {found.state}", code="upload.state", field="inputs",
-                                hint="send its content, and wait until it is ready")  # fmt: skip
+            raise not_ready(found, "inputs")
         if found.facts.get("plain"):
             raise ImageryError(f"the upload {id_} is no imagery", code="upload.kind", field="inputs",
                                hint="name one that is")  # fmt: skip
@@ -183,6 +182,16 @@ def files_of(upload: Upload, settings: ServiceSettings) -> tuple[str, ...]:
     if settings.place.startswith("s3://") or len(names) == 1:
         return tuple(f"{place}/{name}" for name in names)
     return (place,)
+
+
+def not_ready(upload: Upload, field: str = "") -> ConflictError:
+    """To be raised (``upload.state``). Of one that was refused it says why: nobody reads that elsewhere."""
+    if upload.state is UploadState.REFUSED:
+        why = upload.problem or {}
+        return ConflictError(f"the upload {upload.id} was refused: {why.get('detail') or 'it is not usable'}",
+                             code="upload.state", field=field, hint=str(why.get("hint", "")))  # fmt: skip
+    return ConflictError(f"the upload {upload.id} is {upload.state}", code="upload.state", field=field,
+                         hint="send its content, and wait until it is ready")  # fmt: skip
 
 
 def room_of(upload: Upload, settings: ServiceSettings) -> str:

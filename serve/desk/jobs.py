@@ -221,14 +221,13 @@ class Jobs:
     def drop(self, caller: Caller, id_: str) -> None:
         """The job, its results and its catalogue entry. Raises ConflictError (``job.active``) before its end."""
         with self._store.begin() as c:
-            job = self._changed(c, caller, id_)
-            if job.state not in ENDED:
-                raise ConflictError(f"the job {id_} is {job.state}", code="job.active", hint="cancel it first")
-            entry = job.result.get("item")
-            if entry:
-                catalogue.drop_item(c, entry["collection"], entry["id"])
-            jobs.drop(c, id_)
-            audit.note(c, caller, "job.drop", id_)
+            _forget(c, self._changed(c, caller, id_), caller)
+        files.remove(id_, self._settings)
+
+    def clear(self, id_: str) -> None:
+        """The same, by whoever clears up behind a user. Raises ConflictError (``job.active``), NotFoundError."""
+        with self._store.begin() as c:
+            _forget(c, jobs.get(c, id_), None)
         files.remove(id_, self._settings)
 
     # --- pieces ---
@@ -272,6 +271,16 @@ class Jobs:
         job = jobs.get(c, id_)
         rights.change(caller, job.owner, f"job {id_}", shared=is_shared(c, job.project))
         return job
+
+
+def _forget(c: Connection, job: Job, caller: Caller | None) -> None:
+    if job.state not in ENDED:
+        raise ConflictError(f"the job {job.id} is {job.state}", code="job.active", hint="cancel it first")
+    entry = job.result.get("item")
+    if entry:
+        catalogue.drop_item(c, entry["collection"], entry["id"])
+    jobs.drop(c, job.id)
+    audit.note(c, caller, "job.drop", job.id)
 
 
 def _check_size(made: Plan, max_area_km2: float, max_pixels: int) -> None:

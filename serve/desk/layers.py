@@ -83,7 +83,7 @@ class Layers:
         from pipelines.layers.draw import value_at
 
         stored = value_at(self._opened(), self._file(layer), layer, crs, point)
-        name = next((c.name for c in layer.style.classes if c.value == stored), "")
+        name = next((c.name for c in layer.style.labels if c.value == stored), "")
         return Reading(stored, None if stored is None else stored * layer.style.scale, name)
 
     # --- pieces ---

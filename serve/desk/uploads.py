@@ -22,7 +22,7 @@ from serve.desk import rights, usage
 from serve.desk.archives import bundled
 from serve.desk.catalogue import IMAGERY, item_id
 from serve.desk.content import Content, of_path
-from serve.desk.inputs import UPLOAD, room_of
+from serve.desk.inputs import UPLOAD, not_ready, room_of
 from serve.desk.projects import check_into, is_shared
 from serve.desk.wording import told
 from serve.store import audit, catalogue, jobs, uploads, users
@@ -185,8 +185,7 @@ class Uploads:
     def _ready(self, caller: Caller, id_: str) -> Upload:
         found = self.get(caller, id_)
         if found.state is not UploadState.READY:
-            raise ConflictError(f"the upload {id_} is {found.state}", code="upload.state",
-                                hint="wait until it is ready")  # fmt: skip
+            raise not_ready(found)
         return found
 
     def _here(self, found: Upload, name: str) -> Path:

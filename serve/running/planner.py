@@ -1,4 +1,7 @@
-"""Wishes of batches become jobs: one of each batch in turn, so that a batch of hundreds keeps no other waiting."""
+"""Wishes of batches become jobs: one of each batch in turn, so that a batch of hundreds keeps no other waiting.
+
+What is left of batches that were removed while they ran goes here, too.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from swathe.errors import BusyError, SwatheError
+from swathe.errors import BusyError, StoreError, SwatheError
 
 if TYPE_CHECKING:
     from serve.desk.batches import Batches
@@ -38,6 +41,7 @@ class Planner:
 
     def turn(self) -> int:
         """Plan what can be planned now; how many wishes were settled. Raises StoreError."""
+        self._clear()
         settled = 0
         while found := self._batches.waiting(_SEEN):
             with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="planner") as pool:
@@ -47,6 +51,14 @@ class Planner:
                 break
         return settled
 
+    def _clear(self) -> None:
+        try:
+            self._batches.clear()
+        except StoreError:
+            raise
+        except SwatheError as error:  # the storage of results; what is left is taken away another time
+            _log.warning("%s", error.problem.line())
+
     def _one(self, batch: Batch) -> bool:
         try:
             return self._batches.plan_next(batch)
@@ -54,4 +66,7 @@ class Planner:
             return False
         except SwatheError as error:
             _log.warning("%s: %s", batch.id, error.problem.line())
+            return False
+        except Exception:  # noqa: BLE001  the others are planned nevertheless
+            _log.exception("%s", batch.id)
             return False

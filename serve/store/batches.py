@@ -26,7 +26,7 @@ def add(
     """A new one, of which nothing is planned."""
     id_, moment = id_ or ids.new("b"), now()
     c.execute(insert(_T).values(id=id_, owner_id=owner, title=title, labels=labels or {}, cancelled=False,
-                                created=moment, updated=moment))  # fmt: skip
+                                dropped=False, created=moment, updated=moment))  # fmt: skip
     rows = [{"batch_id": id_, "number": n, "request": request} for n, request in enumerate(requests)]
     if rows:
         c.execute(insert(_W), rows)
@@ -34,8 +34,8 @@ def add(
 
 
 def get(c: Connection, id_: str) -> Batch:
-    """Raises NotFoundError."""
-    row = c.execute(select(_T).where(_T.c.id == ids.check(id_, "b"))).first()
+    """Raises NotFoundError, also for one that was removed."""
+    row = c.execute(select(_T).where(_T.c.id == ids.check(id_, "b"), ~_T.c.dropped)).first()
     if row is None:
         raise ids.missing(id_, "b")
     return _batch_of(row)
@@ -103,6 +103,18 @@ def change(c: Connection, id_: str, labels: dict[str, Any]) -> Batch:
     return get(c, id_)
 
 
+def hide(c: Connection, id_: str) -> None:
+    """It is not there for anybody; its wishes stay, so that its jobs are found. Raises NotFoundError."""
+    gone = update(_T).where(_T.c.id == ids.check(id_, "b"), ~_T.c.dropped).values(dropped=True, updated=now())
+    if not c.execute(gone).rowcount:
+        raise ids.missing(id_, "b")
+
+
+def hidden(c: Connection, limit: int) -> list[str]:
+    """Ids of some of those, oldest first."""
+    return list(c.execute(select(_T.c.id).where(_T.c.dropped.is_(True)).order_by(_T.c.id).limit(limit)).scalars())
+
+
 def drop(c: Connection, id_: str) -> None:
     """Forget it; its jobs stay. Raises NotFoundError."""
     if not c.execute(delete(_T).where(_T.c.id == ids.check(id_, "b"))).rowcount:
@@ -113,7 +125,9 @@ def drop(c: Connection, id_: str) -> None:
 
 
 def _some(query: Select[Any], owner: str | None, labels: Labels) -> Select[Any]:
-    wanted: list[ColumnElement[bool]] = [] if owner is None else [_T.c.owner_id == owner]
+    wanted: list[ColumnElement[bool]] = [~_T.c.dropped]
+    if owner is not None:
+        wanted.append(_T.c.owner_id == owner)
     for name, value in labels.items():
         label = _T.c.labels[name]
         wanted.append(label.as_boolean() == value if isinstance(value, bool) else label.as_string() == value)

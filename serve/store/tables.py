@@ -285,10 +285,14 @@ batches = Table(
     Column("title", Text, nullable=False, default=""),
     Column("labels", JSON, nullable=False, default=dict),
     Column("cancelled", Boolean, nullable=False, default=False),
+    # Its user has removed it; it is kept until the last of its jobs has ended and is removed as well.
+    Column("dropped", Boolean, nullable=False, default=False),
     Column("created", Text, nullable=False),
     Column("updated", Text, nullable=False),
     Index("ix_batches_owner", "owner_id", "id"),
 )  # fmt: skip
+Index("ix_batches_dropped", batches.c.id, sqlite_where=batches.c.dropped.is_(True),
+      postgresql_where=batches.c.dropped.is_(True))  # fmt: skip
 
 wishes = Table(
     # What a batch consists of, one job each; those that are not settled wait to be planned.

@@ -20,6 +20,9 @@ config, image, box, dates, tune_config, tune_checkpoint, tune_image = sys.argv[1
 client = Client(geostudio_config_file=config)
 base = client.api_url
 key = {"X-API-Key": client.session.headers["X-API-Key"]}
+PUSH = {"workspace": "geofm", "layer_name": "mine", "display_name": "Mine", "filepath_key": "model_output_image",
+        "file_suffix": "", "geoserver_style": {"segmentation": [
+            {"color": "#00f", "quantity": "1", "opacity": 1, "label": "water"}]}}  # fmt: skip
 ENDS = {"COMPLETED", "COMPLETED_WITH_ERRORS", "FAILED", "STOPPED"}
 
 
@@ -112,6 +115,8 @@ def cancelled():
     record = wait(found["id"])
     assert record["status"] == "STOPPED", record
     assert record["tasks_count_stopped"] > 0
+    told = [s["status"] for t in client.get_inference_tasks(found["id"])["tasks"] for s in t["pipeline_steps"]]
+    assert record["tasks_count_stopped"] == told.count("STOPPED")
 
 
 def tune():
@@ -123,6 +128,9 @@ def tune():
     assert made.get("tune_id", "").startswith("geotune-"), made
     assert client.get_tune(made["tune_id"])["status"] == "Finished"
     assert client.list_tunes()["total_records"] == 1
+    client.update_tune(made["tune_id"], {"name": "renamed"})
+    renamed = client.get_tune(made["tune_id"])
+    assert (renamed["name"], renamed["description"]) == ("renamed", "random numbers")
     shared = client.upload_file(tune_image)
     found = client.try_out_tune(made["tune_id"], {
         "location": "there", "spatial_domain": {"urls": [shared["download_url"]]}, "temporal_domain": ["2024-07-25"],
@@ -141,10 +149,46 @@ def tune():
                                                 "11111111-2222-3333-4444-555555555555"})["detail"])  # fmt: skip
 
 
+def models():
+    """Changes name what is to change; the client sends all other fields as null."""
+    made = client.create_model({
+        "display_name": "my-water", "description": "first", "model_url": f"{base}v2/models/water-ndwi",
+        "geoserver_push": [PUSH], "postprocessing_options": {"ocean_masking": "True"},
+    })  # fmt: skip
+    assert made.get("status") == "COMPLETED", made
+    changed = client.update_model(made["id"], {"display_name": "my-water", "description": "second"})
+    assert changed["description"] == "second"
+    kept = ("geoserver_push", "postprocessing_options", "model_url", "status", "latest", "version")
+    assert {name: changed[name] for name in kept} == {name: made[name] for name in kept}
+    assert client.get_model(made["id"]) == changed
+    for wish in ({}, {"post_processing": {"ocean_masking": "True"}}):
+        processed({"model_display_name": "my-water", **wish})
+    assert client.delete_model(made["id"]) == {"reason": ""}
+    assert client.get_model(made["id"])["detail"]
+
+
+def processed(wish):
+    """What is done afterwards is a step, and its result is in the archive; then all of it is removed."""
+    links = client.upload_file(image)
+    found = client.submit_inference({
+        "spatial_domain": {"urls": [links["download_url"]]}, "temporal_domain": ["2024-07-25"], **wish,
+    })  # fmt: skip
+    record = wait(found["id"])
+    assert record["status"] == "COMPLETED", record
+    assert record["geoserver_layers"]["predicted_layers"][0]["display_name"] == "Mine"
+    steps = client.get_inference_tasks(found["id"])["tasks"][1]["pipeline_steps"]
+    assert [s["process_id"] for s in steps][2] == "postprocess-generic"
+    url = client.get_task_output_url(f"{found['id']}-task_0")["output_url"]
+    assert any(name.endswith("_pred_masked.tif") for name in list_output_files(url))
+    assert client.delete_inference(found["id"]) == {"reason": ""}
+    assert client.get_inference(found["id"])["detail"]
+
+
 keys()
 id_ = by_address()
 events(id_)
 by_box()
+models()
 cancelled()
 tune()
 print("all of it")

@@ -91,6 +91,10 @@ def test_open_ends_and_mixtures(text, start, end):
         ("2024-01-01/2024-02-01/2024-03-01", "when.unreadable", "2024-07-25"),
         ("../..", "when.unreadable", "one end"),
         ("9999", "when.unreadable", "2024-07-25"),
+        ("9999-12-31", "when.unreadable", "open"),
+        ("2024-01-01/9999-12-31", "when.unreadable", "open"),
+        ("9999-12-31T23:00:00-05:00", "when.unreadable", "open"),
+        ("0001-01-01T01:00:00+05:00", "when.unreadable", "open"),
         ("", "when.none", "2024-07-25"),
         (" , ", "when.none", "2024-07-25"),
     ],
@@ -102,6 +106,11 @@ def test_each_mistake_is_one_problem(text, code, hint):
     assert problem.code == code
     assert hint in problem.hint
     assert problem.field == "--dates"
+
+
+def test_the_last_moment_of_the_calendar_can_be_shown():
+    found = parse_interval("2024-01-01T00:00:00Z/9999-12-31T23:59:59.999999Z", NOW)
+    assert str(found) == "2024-01-01/9999-12-31"
 
 
 @given(st.text(max_size=40))

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from serve.desk.asking import ColourAsked, PublishAsked
 from serve.dialects.geostudio.ids import uuid_of
+from serve.dialects.geostudio.styles import MOST_COLOURS, styled
 from swathe.errors import SwatheError
 from swathe.job import ENDED
-from swathe.sld import Colour, Kind, colours_of, sld
+from swathe.masking import CODES, Mask, code_labels
+from swathe.sld import colours_of, sld, with_codes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
     from swathe.layer import Layer
     from swathe.user import Caller
 
-_FILES = {"model_output_image": ("processed.tif", "result.tif"), "model_output_image_masked": ("masked.tif",),
+RESULT, MASKED = "model_output_image", "model_output_image_masked"
+"""What a model made, in their words (of a ready-made layer the raster itself), and the same where it was masked."""
+_FILES = {RESULT: ("processed.tif", "result.tif"), MASKED: ("masked.tif",),
           "model_output_regularized_image": ("result.tif",)}  # fmt: skip
 """What a push is made of in their words -> files of ours, the first that is there."""
 WORKSPACE = "geofm"
@@ -71,7 +75,8 @@ def _layers(desk: Desk, caller: Caller, seen: Seen, part: Part) -> list[tuple[Ma
         there = {layer.file: layer for layer in reversed(desk.layers.of_job(caller, part.job.id))}
     except SwatheError:  # its files went
         return []
-    pushes: list[Mapping[str, Any]] = seen.batch.labels.get("push") or [{}]
+    labels = seen.batch.labels
+    pushes = pushes_of(labels.get("push") or [], part.number if labels.get("push_each") else None)
     named = [(push, _file(push, there)) for push in pushes]
     found = [(push, layer) for push, layer in named if layer is not None]
     first = _file({}, there)
@@ -90,14 +95,28 @@ def named(batch: str, task: int | None, push: Mapping[str, Any]) -> tuple[str, s
     return _plain(push.get("workspace"), WORKSPACE), f"{uuid_of(batch)}{number}-{last}"
 
 
+def pushes_of(
+    pushes: Sequence[Mapping[str, Any]], only: int | None = None, *, without: str = ""
+) -> list[Mapping[str, Any]]:  # fmt: skip
+    """What is to be shown of a task: what is there to be shown, else its result.
+
+    ``only``: number of the task, where each has the push of its number; ``without``: what it will not have. Their
+    inputs and quick-looks are no rasters here; nothing else is shown in the name of one.
+    """
+    mine = pushes if only is None else pushes[only : only + 1]
+    return [push for push in mine if (key := push.get("filepath_key")) in _FILES and key != without] or [{}]
+
+
 def wishes_to_push(batch: str, task: int | None, pushes: Sequence[Mapping[str, Any]]) -> tuple[PublishAsked, ...]:
-    """That a map server beside ours is to show the same layers under the same names."""
-    found = {named(batch, task, push): push for push in pushes or [{}]}
+    """That a map server beside ours is to show the same layers under the same names; ``pushes``: of the task."""
+    found = {named(batch, task, push): push for push in pushes}
     return tuple(_to_push(name, push) for name, push in found.items())
 
 
 def _to_push(name: tuple[str, str], push: Mapping[str, Any]) -> PublishAsked:
     colours, kind = styled(push.get("geoserver_style")) or ((), "values")
+    if colours and push.get("filepath_key") == MASKED:
+        colours = with_codes(colours, kind, code_labels(Mask))[:MOST_COLOURS]
     asked = [ColourAsked(value=c.value, colour=c.colour, opacity=c.opacity, label=c.label) for c in colours]
     return PublishAsked(workspace=name[0], name=name[1], colours=tuple(asked), kind=kind,
                         files=_FILES.get(str(push.get("filepath_key", "")), ()))  # fmt: skip
@@ -117,6 +136,7 @@ def _name(seen: Seen, part: Part, push: Mapping[str, Any]) -> str:
 def _shown(seen: Seen, part: Part, push: Mapping[str, Any], layer: Layer, root: str, n: int) -> dict[str, Any]:
     uri = _name(seen, part, push)
     colours, kind = styled(push.get("geoserver_style")) or colours_of(layer.style)
+    colours = with_codes(colours, kind, [c for c in layer.style.labels if c.value in CODES.values()])
     return {
         "uri": uri, "display_name": push.get("display_name") or "Model prediction",
         "sld_body": sld(uri, colours, kind), "z_index": push.get("z_index", n + 1),
@@ -124,30 +144,3 @@ def _shown(seen: Seen, part: Part, push: Mapping[str, Any], layer: Layer, root: 
         "tiles_url": f"{root}/api/layers/{layer.id}/tiles/{{z}}/{{x}}/{{y}}.png",
         "wms_url": f"{root}/api/layers/wms?job={layer.job}", "bbox": layer.bbox,
     }  # fmt: skip
-
-
-def styled(style: Any) -> tuple[tuple[Colour, ...], Kind] | None:
-    """The colours that a wish asks for."""
-    if not isinstance(style, dict):
-        return None
-    if rows := style.get("segmentation"):
-        return _colours(rows), "values"
-    if rows := style.get("regression"):
-        return _colours(rows), "ramp"
-    return None
-
-
-def _colours(rows: Sequence[Any]) -> tuple[Colour, ...]:
-    return tuple(_colour(row) for row in rows if isinstance(row, dict))
-
-
-def _colour(row: Mapping[str, Any]) -> Colour:
-    return Colour(_number(row.get("quantity"), 0.0), str(row.get("color", "#000000")),
-                  _number(row.get("opacity"), 1.0), str(row.get("label", "")))  # fmt: skip
-
-
-def _number(given: Any, otherwise: float) -> float:
-    try:
-        return float(given)
-    except (TypeError, ValueError):
-        return otherwise

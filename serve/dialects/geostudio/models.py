@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from serve.dialects.geostudio.ids import id_of, id_of_tune, tune_id, uuid_of, uu
 from serve.dialects.geostudio.problems import Refusal, msg
 from serve.dialects.geostudio.records import stamp
 from serve.dialects.geostudio.schema import Spec
+from serve.dialects.geostudio.styles import styled
 from serve.dialects.geostudio.translate import band_names, factors_of
 from swathe.errors import NotFoundError, UnknownModelError
 
@@ -36,7 +36,6 @@ _BLOCKED = {"PENDING": "it has no network yet: deploy it", "DEPLOY_FAILED": "it 
             "UNAVAILABLE": "it is switched off here"}  # fmt: skip
 _SHOWN = ("description", "model_url", "pipeline_steps", "geoserver_push", "model_input_data_spec",
           "postprocessing_options", "model_onboarding_config")  # fmt: skip
-_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 States = Callable[[], Mapping[str, Mapping[str, Any]]]
 
 
@@ -198,11 +197,10 @@ def classes_of(pushes: Any) -> list[tuple[int, str, str]]:
     """Value, name and colour, from the styles of layers."""
     found: dict[int, tuple[int, str, str]] = {}
     for push in pushes:
-        style = push.get("geoserver_style") if isinstance(push, dict) else None
-        for one in (style.get("segmentation") or ()) if isinstance(style, dict) else ():
-            value, colour = one.get("quantity"), str(one.get("color", ""))
-            if str(value).lstrip("-").isdigit() and 0 <= int(value) < 255 and _COLOUR.fullmatch(colour):  # noqa: PLR2004  a byte
-                found.setdefault(int(value), (int(value), str(one.get("label", ""))[:100], colour))
+        colours, kind = styled(push.get("geoserver_style") if isinstance(push, dict) else None) or ((), "values")
+        for one in colours if kind == "values" else ():
+            if one.value.is_integer() and 0 <= one.value < 255:  # noqa: PLR2004  a byte
+                found.setdefault(int(one.value), (int(one.value), one.label[:100], one.colour))
     return list(found.values())
 
 

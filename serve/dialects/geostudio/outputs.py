@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from serve.desk.desk import Desk
     from swathe.batch import Part
     from swathe.job import Job
+    from swathe.state import Event
     from swathe.user import Caller
 
 OUTPUT, LOG = "geostudio.output", "geostudio.log"
@@ -113,18 +114,18 @@ class Outputs:
         lines = _planning_lines(found.seen) if found.part is None else self._lines(caller, found.part, found, step)
         return "".join(f"{line}\n" for line in (lines[-tail:] if tail else lines))
 
-    def steps(self, caller: Caller, found: Found) -> list[Step]:
+    def steps(self, found: Found) -> list[Step]:
         """With their times."""
         if found.part is None:
             return [planning_step(found.seen)]
-        job = found.part.job
-        events = self._desk.jobs.events(caller, job.id, limit=2000) if job else []
-        return steps_of(found.seen.steps, found.part, events)
+        return steps_of(found.seen.steps, found.part, self._told(found.part))
 
-    def _own_words(self, caller: Caller, job: Job, step: str) -> list[str]:
+    def _told(self, part: Part) -> list[Event]:
+        return self._desk.batches.milestones([part]).get(part.number, [])
+
+    def _own_words(self, part: Part, job: Job, step: str) -> list[str]:
         """Of steps that write a log: what a program printed."""
-        events = self._desk.jobs.events(caller, job.id, limit=2000)
-        logs = [one.log for one in fold(events) if one.log and one.name in _OWN.get(step, ())]
+        logs = [one.log for one in fold(self._told(part)) if one.log and one.name in _OWN.get(step, ())]
         blobs = self._desk.settings.blobs(f"jobs/{job.id}")
         found: list[str] = []
         for name in logs:
@@ -136,14 +137,14 @@ class Outputs:
         """Of the job's log what falls into the step's time; of a task without a job why there is none."""
         if part.job is None:
             return [shown(part.problem)["message"]] if part.problem else []
-        mine = next((one for one in self.steps(caller, found) if one.name == step), None)
+        mine = next((one for one in self.steps(found) if one.name == step), None)
         if mine is None or mine.start is None:
             return []
         lines = self._desk.jobs.logs(caller, part.job.id, limit=_LINES)
         last = mine.end or "9"
         said = [f"{one.at} {one.level:<7} {one.message}" for one in lines if mine.start <= one.at <= last]
         ended = part.job.problem if mine.status == "FAILED" else None
-        said += self._own_words(caller, part.job, step)
+        said += self._own_words(part, part.job, step)
         return [*said, *([shown(ended)["message"]] if ended else [])]
 
 

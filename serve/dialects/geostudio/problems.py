@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -118,14 +120,22 @@ def _too_often(request: Request, error: BusyError) -> JSONResponse:
 
 
 def _malformed(_: Request, error: Exception) -> JSONResponse:
-    """Of what was sent nothing is repeated."""
     assert isinstance(error, RequestValidationError)
-    found = [
+    return JSONResponse({"detail": _faults(error.errors())}, 422)
+
+
+def invalid(error: ValidationError) -> Refusal:
+    """Of what was put together here from a body and what is kept; to be raised."""
+    return Refusal(422, _faults(error.errors(include_url=False)))
+
+
+def _faults(errors: Sequence[Any]) -> list[dict[str, Any]]:
+    """Of what was sent nothing is repeated."""
+    return [
         {"msg": str(one["msg"]).removeprefix("Value error, ")[:400], "type": one["type"],
          "loc": [part if isinstance(part, int) else str(part)[:100] for part in one["loc"]]}
-        for one in error.errors()[:_SHOWN]
+        for one in errors[:_SHOWN]
     ]  # fmt: skip
-    return JSONResponse({"detail": found}, 422)
 
 
 def _http(_: Request, error: Exception) -> JSONResponse:

@@ -128,11 +128,16 @@ def steps_of(names: Iterable[str], part: Part, events: Sequence[Event] = ()) -> 
     """What really ran, and when. ``events``: of its job; without them no times are said."""
     status, job = task_status(part), part.job
     if job is None:
-        first = {READY: READY, FAILED: STOPPED, STOPPED: STOPPED}[status]
-        rest = WAITING if status == READY else STOPPED
-        return [Step(name, first if n == 0 else rest) for n, name in enumerate(names)]
+        return _unplanned(names, part, status)
     spans = _spans(job, events)
-    return [_step(name, job, status, spans) for name in names]
+    return _placed([_step(name, job, status, spans) for name in names], job, status)
+
+
+def _unplanned(names: Iterable[str], part: Part, status: str) -> list[Step]:
+    """Of a task without a job: one that could not be planned failed in its first step."""
+    at = part.settled if status == FAILED else None
+    rest = WAITING if status == READY else STOPPED
+    return [Step(name, rest) if n else Step(name, status, at, at) for n, name in enumerate(names)]
 
 
 Span = tuple[str | None, str | None, str]
@@ -150,33 +155,63 @@ def _step(name: str, job: Job, status: str, spans: Mapping[str, Span]) -> Step:
     return Step(name, WAITING)
 
 
+def _placed(steps: list[Step], job: Job, status: str) -> list[Step]:
+    """A task that runs or failed does so in one of its steps: where none says it, in the first that has not ended."""
+    if status not in (RUNNING, FAILED) or any(step.status == status for step in steps):
+        return steps
+    at = next((n for n, step in enumerate(steps) if step.status != FINISHED), len(steps) - 1)
+    before = max((step.end for step in steps[:at] if step.end), default=job.started or job.created)
+    mine = Step(steps[at].name, status, steps[at].start or before, job.ended if status == FAILED else None)
+    return [*steps[:at], mine, *steps[at + 1 :]]
+
+
 def _spans(job: Job, events: Sequence[Event]) -> dict[str, Span]:
-    """Of the newest round: each stage from its beginning to the next one's, or to the end."""
+    """Of the newest round: each stage from its beginning to the next one's, or to the end.
+
+    Treatments come between the model and the publication, which waits for the last of them.
+    """
     newest = max((n for n, e in enumerate(events) if e.kind == "resumed"), default=-1)
-    states = [(e.facts["state"], e.at) for e in events[newest + 1 :] if e.kind == "state"]
-    began = dict(reversed(states))
+    states = [(JobState(e.facts["state"]), e.at) for e in events[newest + 1 :] if e.kind == "state"]
+    began, treatments = dict(reversed(states)), fold(events[newest + 1 :])
+    starts = {**began, JobState.FINISHING: _published(began.get(JobState.FINISHING), treatments)}
     order = [state for state, _ in _STAGES]
     found: dict[str, Span] = {}
     for n, (state, names) in enumerate(_STAGES):
-        if state not in began:
+        start = starts.get(state)
+        if start is None:
             continue
         after = next((began[later] for later in order[n + 1 :] if later in began), None)
-        end = after or (job.ended if job.state in ENDED else None)
-        broke = after is None and job.state in ENDED
-        status = (_ENDS[job.state] if broke else FINISHED) if end else RUNNING
+        end, said = _end(job, after)
         for name in names:
-            found[name] = (began[state], end, status)
-    return found | _told(fold(events[newest + 1 :]))
+            found[name] = (start, end, said)
+    return found | _told(treatments, job)
 
 
-def _told(steps: Iterable[OurStep]) -> dict[str, Span]:
+def _end(job: Job, after: str | None) -> tuple[str | None, str]:
+    """When a stage ended, and how. ``after``: when the next one began."""
+    if after is not None:
+        return after, FINISHED
+    return (job.ended, _ENDS[job.state]) if job.state in ENDED else (None, RUNNING)
+
+
+def _published(began: str | None, treatments: Sequence[OurStep]) -> str | None:
+    """When the publication began; None: treatments are at work, or it never came to it."""
+    if began is None or any(one.state in (StepState.WAITING, StepState.RUNNING) for one in treatments):
+        return None
+    return max([began, *(one.ended for one in treatments if one.ended)])
+
+
+def _told(steps: Iterable[OurStep], job: Job) -> dict[str, Span]:
     """Steps after the model, of which the job itself speaks; several of ours may be one of theirs."""
     found: dict[str, Span] = {}
     for step in steps:
         if step.started is None and step.state is not StepState.SKIPPED:
             continue
         name = PROCESSOR if step.name == _PROCESSOR else AFTER
-        span = (step.started, step.ended, STOPPED if step.started is None else _TOLD[step.state])
+        end, said = step.ended, STOPPED if step.started is None else _TOLD[step.state]
+        if said == RUNNING and job.state in ENDED:  # nobody was left to say how it ended
+            end, said = job.ended, _ENDS[job.state]
+        span: Span = (step.started, end, said)
         found[name] = _joined(found[name], span) if name in found else span
     return found
 
@@ -200,10 +235,25 @@ def planning_step(seen: Seen) -> Step:
 # --- records ---------------------------------------------------------------------------------------------------------
 
 
-def counts(seen: Seen) -> dict[str, int | None]:
-    """Steps of all tasks and of the planning, as they count them."""
+Told = Mapping[int, Sequence[Event]]
+"""Number of a part -> events of its job."""
+
+
+def unclear(seen: Seen) -> list[Part]:
+    """Parts whose steps cannot be told by the state of their jobs alone: how far they came, events have to say."""
+    return [part for part in seen.parts if part.job is not None and _is_unclear(part.job, seen.steps)]
+
+
+def _is_unclear(job: Job, steps: Sequence[str]) -> bool:
+    if job.state is JobState.FINISHING:
+        return AFTER in steps or PROCESSOR in steps
+    return job.started is not None and job.state in (JobState.FAILED, JobState.CANCELLED)
+
+
+def counts(seen: Seen, told: Told) -> dict[str, int | None]:
+    """Steps of all tasks and of the planning, as they count them. ``told``: of those that are ``unclear``."""
     found = [planning_step(seen).status]
-    found += [step.status for part in seen.parts for step in _quick(seen, part)]
+    found += [step.status for part in seen.parts for step in _quick(seen, part, told)]
     return {
         "tasks_count_total": len(found) or None,
         "tasks_count_success": found.count(FINISHED),
@@ -213,21 +263,17 @@ def counts(seen: Seen) -> dict[str, int | None]:
     }
 
 
-def _quick(seen: Seen, part: Part) -> list[Step]:
-    """Without events: what a job's state alone says of its steps."""
-    if part.job is None:
-        return steps_of(seen.steps, part)
-    at = part.job.state
+def _quick(seen: Seen, part: Part, told: Told) -> list[Step]:
+    """With no more events than are needed: what a job's state alone says of its steps."""
+    job = part.job
+    if job is None or part.number in told:
+        return steps_of(seen.steps, part, told.get(part.number, ()))
     reached = [state for state, _ in _STAGES]
-    if at in reached:
-        events = [Event(n, part.job.updated, "state", {"state": s.value})
-                  for n, s in enumerate(reached[: reached.index(at) + 1])]  # fmt: skip
-        return steps_of(seen.steps, part, events)
-    told = _told(OurStep.of(facts) for facts in part.job.result.get("steps", ()))
-    found = [Step(step.name, told[step.name][2]) if step.name in told else step for step in steps_of(seen.steps, part)]
-    if at is JobState.FAILED and not any(step.status == FAILED for step in found):
-        found[0] = Step(found[0].name, FAILED)
-    return found
+    if job.state in reached:
+        passed = reached[: reached.index(job.state) + 1]
+        return steps_of(seen.steps, part, [Event(0, job.updated, "state", {"state": s.value}) for s in passed])
+    own = _told((OurStep.of(facts) for facts in job.result.get("steps", ())), job)
+    return [Step(step.name, own[step.name][2]) if step.name in own else step for step in steps_of(seen.steps, part)]
 
 
 def task(seen: Seen, part: Part, events: Sequence[Event] = ()) -> dict[str, Any]:
@@ -259,8 +305,8 @@ def errors(seen: Seen) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def inference(seen: Seen, layers: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The whole record. ``layers``: what was published of it, in their words."""
+def inference(seen: Seen, told: Told, layers: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The whole record. ``told``: of parts that are ``unclear``; ``layers``: what was published, in their words."""
     batch, wished = seen.batch, {k: v for k, v in seen.record.items() if k not in _LEFT_OUT}
     wrong = errors(seen)
     return {
@@ -269,7 +315,7 @@ def inference(seen: Seen, layers: Mapping[str, Any] | None = None) -> dict[str, 
         **wished,
         "geoserver_layers": layers or wished.get("geoserver_layers"),
         "inference_output": {"errors": wrong} if wrong else wished.get("inference_output"),
-        **counts(seen),
+        **counts(seen, told),
     }  # fmt: skip
 
 

@@ -1,4 +1,8 @@
-"""Their JSON. Clients of theirs send every optional field as null: null is the same as not said, everywhere."""
+"""Their JSON. Clients of theirs send every optional field as null: null is the same as not said, everywhere.
+
+That holds for changes, too: their client names all fields of a model when it changes one. What is to be emptied is
+sent empty: false, 0, "", [] and {} are values.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from datetime import date
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]+")
 _DATE = re.compile(r"(\d{4}-\d{2}-\d{2})(?:_(\d{4}-\d{2}-\d{2}))?")
@@ -16,6 +20,8 @@ _TRUE = {"true": True, "false": False}
 _LON, _LAT = 180.0, 90.0
 _CORNERS = 4
 MASKS = ("cloud_masking", "snow_ice_masking", "permanent_water_masking", "ocean_masking")
+MOST_PUSHES = 16
+"""Layers of one task."""
 Text = Annotated[str, Field(max_length=10_000)]
 Short = Annotated[str, Field(max_length=100)]
 Href = Annotated[str, Field(min_length=1, max_length=16_000)]
@@ -67,20 +73,26 @@ class Push(Given):
     geoserver_style: str | dict[str, Any]
 
 
-class ModelFields(BaseModel):
-    """What is said of a model."""
+Pushes = Annotated[list[Push], Field(max_length=MOST_PUSHES)]
 
-    model_config = ConfigDict(extra="ignore", protected_namespaces=(), allow_inf_nan=False)
+
+class ModelFields(Given):
+    """What is said of a model."""
 
     description: Text | None = None
     model_url: Href | None = None
     pipeline_steps: Objects | None = None
-    geoserver_push: list[Push] | None = None
+    geoserver_push: Pushes | None = None
     model_input_data_spec: list[Spec] | None = None
     postprocessing_options: dict[str, Any] | None = None
     sharable: bool | None = None
     model_onboarding_config: Onboarding | None = None
     latest: bool | None = None
+
+    @field_validator("postprocessing_options")
+    @classmethod
+    def _usable(cls, given: dict[str, Any] | None) -> dict[str, Any] | None:
+        return _checked(PostProcessing, given)
 
 
 def _named(name: str | None) -> str | None:
@@ -90,15 +102,13 @@ def _named(name: str | None) -> str | None:
 
 
 class ModelUpdate(ModelFields):
-    """What is to change; here null and empty are values like any other."""
+    """What is to change: false and empty are values, null leaves what there is."""
 
     display_name: Annotated[Short | None, AfterValidator(_named)] = None
 
 
-class ModelCreate(ModelFields, Given):
+class ModelCreate(ModelFields):
     """A new one."""
-
-    model_config = ConfigDict(extra="ignore", protected_namespaces=(), allow_inf_nan=False)
 
     display_name: Annotated[Short, AfterValidator(_named)]
     version: Annotated[float, Field(ge=0, le=1e6)] = 1.0
@@ -193,7 +203,7 @@ class InferenceConfig(Given):
     generic_processor_id: UUID | None = None
     model_input_data_spec: list[Spec] = []
     data_connector_config: list[Spec] = []
-    geoserver_push: list[Push] = []
+    geoserver_push: Annotated[list[Push], Field(max_length=1000)] = []
     pipeline_steps: Objects = []
     geoserver_layers: dict[str, Any] | None = None
     inference_output: dict[str, Any] | None = None
@@ -234,18 +244,36 @@ class TuneUpload(Given):
     tune_checkpoint_url: Href
     model_input_data_spec: list[Spec] = []
     data_connector_config: list[Spec] = []
-    geoserver_push: list[Push] = []
+    geoserver_push: Pushes = []
     post_processing: dict[str, Any] | None = None
 
+    @field_validator("post_processing")
+    @classmethod
+    def _usable(cls, given: dict[str, Any] | None) -> dict[str, Any] | None:
+        return _checked(PostProcessing, given)
 
-class TuneUpdate(BaseModel):
+
+class TuneOptions(Given):
+    """What a tune is used with, beside whatever else is kept with it."""
+
+    model_input_data_spec: list[Spec] = []
+    data_connector_config: list[Spec] = []
+    geoserver_push: Pushes = []
+    post_processing: PostProcessing | None = None
+
+
+class TuneUpdate(Given):
     """What is to change."""
-
-    model_config = ConfigDict(extra="ignore", protected_namespaces=())
 
     name: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     description: Text | None = None
     train_options: dict[str, Any] | None = None
+
+    @field_validator("train_options")
+    @classmethod
+    def _said(cls, given: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Their client sends {} with every change: it says nothing. Entries that are null take back what was set."""
+        return _checked(TuneOptions, given) or None
 
 
 class TryOut(InferenceConfig):
@@ -301,6 +329,16 @@ class Notice(Given):
 # --- rules -----------------------------------------------------------------------------------------------------------
 
 
+def _checked(kind: type[BaseModel], given: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The same, where it can be used later. Raises ValueError, which repeats nothing of it."""
+    try:
+        kind.model_validate(given or {})
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        raise ValueError(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
+    return given
+
+
 def _wrong_box(box: list[float]) -> str:
     if len(box) != _CORNERS or not all(math.isfinite(v) for v in box):
         return "a box is [minlon, minlat, maxlon, maxlat]"
@@ -322,15 +360,18 @@ def _wrong_date(text: str) -> str:
         first, last = (date.fromisoformat(part or found[1]) for part in found.groups())
     except ValueError as error:
         return f"{text[:60]!r} is no date: {error}"
+    if last == date.max:
+        return f"{text[:60]!r} lies at the edge of the calendar"
     return f"{text!r} ends before it begins" if last < first else ""
 
 
 def _geometries(one: Any) -> list[Any]:
-    if not isinstance(one, dict):
-        return [one]
-    if one.get("type") == "FeatureCollection":
-        return [geometry for feature in one.get("features") or [] for geometry in _geometries(feature)]
-    return [one.get("geometry")] if one.get("type") == "Feature" else [one]
+    found = [one]
+    if isinstance(one, dict) and one.get("type") == "FeatureCollection":
+        found = one.get("features") or []
+    if not isinstance(found, list):
+        raise ValueError("features of a FeatureCollection are a list")  # noqa: TRY004  pydantic's way to say 422
+    return [f.get("geometry") if isinstance(f, dict) and f.get("type") == "Feature" else f for f in found]
 
 
 def _tile(one: str | list[int] | dict[str, int]) -> str:

@@ -22,6 +22,7 @@ from swathe.errors import SwatheError
 if TYPE_CHECKING:
     from serve.api.service import Service
 
+_SCHEMES = {"ws": "http", "wss": "https"}
 _REFUSED, _UNKNOWN, _OVER = 4401, 4404, 1000
 
 
@@ -36,7 +37,7 @@ def sockets(service: Service) -> Starlette:
             id_ = _uuid(str(socket.path_params["id"]))
             await to_thread.run_sync(seen, service.desk, who, id_)
             with service.hub.beside(who.user.id):
-                async for message in followed(root_of(request).replace("ws", "http", 1), service, who, id_, None):
+                async for message in followed(over_http(root_of(request)), service, who, id_, None):
                     if data := _data(message):
                         await socket.send_text(data)
         except SwatheError as error:
@@ -50,6 +51,12 @@ def sockets(service: Service) -> Starlette:
                 await socket.close(_OVER)
 
     return Starlette(routes=[WebSocketRoute("/inference/{id}", listen)])
+
+
+def over_http(root: str) -> str:
+    """The service's address, for whoever came to it by a websocket."""
+    scheme, _, rest = root.partition("://")
+    return f"{_SCHEMES.get(scheme, scheme)}://{rest}"
 
 
 def _uuid(text: str) -> UUID:

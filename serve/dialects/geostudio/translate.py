@@ -20,6 +20,8 @@ FETCH, URLS = "terrakit-data-fetch", "url-connector"
 MODEL, TUNE = "run-inference", "terratorch-inference"
 PROCESSOR, AFTER, PUSH = "generic-python-processor", "postprocess-generic", "push-to-geoserver"
 _ARCHIVES = (".zip", ".tif", ".tiff", ".jp2")
+_DIGITS = 10
+"""Of an index that is one."""
 LAYER_BAND = "index"
 """What the one band of a ready-made layer is called here."""
 _MASKS = {"cloud_masking": "clouds", "snow_ice_masking": "snow", "permanent_water_masking": "water",
@@ -103,10 +105,13 @@ def steps_of(asked: InferenceConfig, model: Chosen, after: Mapping[str, Any]) ->
 
 
 def after_of(asked: InferenceConfig, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """What is done to each result, in our words: ``mask``, ``regularise``; empty: nothing."""
+    """What is done to each result, in our words: ``mask``, ``regularise``; empty: nothing. Raises InputError."""
     from serve.dialects.geostudio.schema import PostProcessing
 
-    wanted = asked.post_processing or PostProcessing.model_validate(dict(defaults))
+    try:
+        wanted = asked.post_processing or PostProcessing.model_validate(dict(defaults))
+    except ValidationError as error:  # kept by an older service
+        raise _invalid(error, "post_processing of the model: ") from None
     names = wanted.asked()
     masks = [_MASKS[name] for name in names if name in _MASKS]
     return ({"mask": masks} if masks else {}) | ({"regularise": "buildings"} if "regularization" in names else {})
@@ -212,10 +217,15 @@ def band_names(specs: Sequence[Spec]) -> list[str]:
     found: list[str] = []
     for spec in specs:
         if isinstance(spec.bands, dict):
-            found += [str(spec.bands[key]) for key in sorted(spec.bands, key=str)]
+            found += [str(spec.bands[key]) for key in sorted(spec.bands, key=_place)]
         elif spec.bands:
             found += [str(one.get("band_name", one.get("name", ""))) for one in spec.bands]
     return found
+
+
+def _place(key: str) -> tuple[int, str]:
+    """Of a band, by its index: 10 comes after 9."""
+    return (int(key) if key.isdecimal() and len(key) < _DIGITS else 0, key)
 
 
 def factors_of(specs: Sequence[Spec]) -> list[float]:
@@ -241,9 +251,13 @@ def _wish(card: ModelCard, asked: InferenceConfig, means: Means, **given: Any) -
     try:
         return Asking.model_validate(document)
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        where = ".".join(map(str, fault["loc"]))
-        raise InputError(f"{where}: {fault['msg']}", code="request.invalid", field=where) from None
+        raise _invalid(error) from None
+
+
+def _invalid(error: ValidationError, of: str = "") -> InputError:
+    fault = error.errors(include_url=False)[0]
+    where = ".".join(map(str, fault["loc"]))
+    return InputError(f"{of}{where}: {fault['msg']}", code="request.invalid", field=where)
 
 
 def _check_area(wish: Asking, most: float) -> None:

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from serve.dialects.geostudio.ids import id_of
-from serve.dialects.geostudio.layers import wishes_to_push
+from serve.dialects.geostudio.layers import MASKED, RESULT, pushes_of, wishes_to_push
 from serve.dialects.geostudio.models import LAYER
 from serve.dialects.geostudio.problems import msg
 from serve.dialects.geostudio.routes.processors import LETTER, shown
-from serve.dialects.geostudio.schema import InferenceCreate, Spec
+from serve.dialects.geostudio.schema import MOST_PUSHES, InferenceCreate, Spec
 from serve.dialects.geostudio.translate import Means, Task, after_of, steps_of, tasks_of
 from swathe.errors import InputError
 
 if TYPE_CHECKING:
-    from serve.desk.asking import Asking
+    from serve.desk.asking import Asking, PublishAsked
     from serve.desk.desk import Desk
     from serve.dialects.geostudio.models import Model
     from swathe.user import Caller
@@ -28,6 +28,8 @@ _ALIASES = {
     "sentinel-1-rtc": "pc-s1-rtc", "landsat-c2-l2": "pc-landsat-c2-l2",
 }  # fmt: skip
 """Collections of their connectors -> sources here that have the same imagery."""
+CONNECTORS = ("sentinelhub", "nasa_earthdata", "sentinel_aws", "terrakit")
+"""Of theirs; whatever is asked of them is looked for among all sources here, so one alone names none."""
 _KEPT = ("description", "location", "temporal_domain", "maxcc", "demo", "geoserver_layers", "inference_output")
 
 
@@ -68,21 +70,32 @@ class Wanted:
             "of": "inference", "record": record, "steps": self.steps, "dates": [task.date for task in self.tasks],
             "stems": [task.stem for task in self.tasks], "model_id": record["model_id"] or "",
             "tune_id": asked.fine_tuning_id or "", "created_by": who.user.email, "location": asked.location or "",
-            "saved": bool(asked.demo and asked.demo.get("demo")), "push": self._pushes,
+            "saved": bool(asked.demo and asked.demo.get("demo")), "push": self.pushes,
+            "push_each": self.push_each,
         }  # fmt: skip
 
     def to_push(self, batch: str) -> list[Asking]:
         """The wishes, with layers for a map server beside ours; ``batch``: the id that they will have."""
-        alone = len(self.tasks) == 1
-        return [
-            task.wish.model_copy(update={"publish": wishes_to_push(batch, None if alone else n, self._pushes)})
-            for n, task in enumerate(self.tasks)
-        ]
+        wishes = enumerate(task.wish for task in self.tasks)
+        return [wish.model_copy(update={"publish": self._published(batch, n)}) for n, wish in wishes]
+
+    def _published(self, batch: str, n: int) -> tuple[PublishAsked, ...]:
+        masked = "mask" in self.after
+        mine = pushes_of(self.pushes, n if self.push_each else None, without="" if masked else MASKED)
+        return wishes_to_push(batch, None if len(self.tasks) == 1 else n, mine)
 
     @property
-    def _pushes(self) -> list[dict[str, Any]]:
+    def pushes(self) -> list[dict[str, Any]]:
+        """Layers of the wish, else of the model. A ready-made layer is the result, whatever it is called."""
         asked = [push.model_dump(mode="json") for push in self.asked.geoserver_push]
+        if self.model.is_layer:
+            return [{**push, "filepath_key": RESULT} for push in asked]
         return asked or self.model.fields.get("geoserver_push") or []
+
+    @property
+    def push_each(self) -> bool:
+        """Whether each task has the layer of its number: ready-made ones come one per address."""
+        return self.model.is_layer and len(self.asked.geoserver_push) == len(self.tasks)
 
     @property
     def _name(self) -> str:
@@ -102,7 +115,16 @@ def wanted(desk: Desk, who: Caller, asked: InferenceCreate, model: Model) -> Wan
     means = Means(_source(desk, who, asked, model), processor and processor[0],
                   desk.settings.limits.max_area_km2, after=after)  # fmt: skip
     tasks = tasks_of(asked, model, means)
-    return Wanted(asked, model, tasks, steps_of(asked, model, after), after, processor and processor[1])
+    made = Wanted(asked, model, tasks, steps_of(asked, model, after), after, processor and processor[1])
+    _check_pushes(made)
+    return made
+
+
+def _check_pushes(made: Wanted) -> None:
+    """Raises Refusal (422) for more layers of a task than there can be."""
+    count = 1 if made.push_each else len(made.pushes)
+    if count > MOST_PUSHES:
+        raise msg(422, f"geoserver_push has {count} layers, {MOST_PUSHES} are allowed of one task")
 
 
 def _processor(desk: Desk, who: Caller, asked: InferenceCreate) -> tuple[dict[str, Any], dict[str, Any]] | None:
@@ -129,7 +151,7 @@ def source_named(desk: Desk, who: Caller, spec: Spec) -> str:
     """Our source of a connector and a collection; empty: none was said. Raises InputError."""
     extra: Mapping[str, Any] = spec.model_extra or {}
     said = str(spec.collection or extra.get("collection_name") or "").strip()
-    if not said and not spec.connector:
+    if not said and (not spec.connector or spec.connector in CONNECTORS):
         return ""
     return source_of(desk, who, said, spec.connector or "")
 

@@ -10,10 +10,12 @@ import rasterio
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
+from pipelines.masking.masked import masked_layer
 from pipelines.products.cog import assemble
 from pipelines.products.item import ItemFacts, ModelFacts, write_item
 from pipelines.products.layer import CLASS_NODATA, Kind, LayerSpec, RasterSpec, Resampling
 from swathe.card import ClassLabel
+from swathe.masking import NODATA, Mask
 from swathe.window import Window
 
 CLASSES = (
@@ -56,8 +58,27 @@ def heights_of(shape):
     return found
 
 
-def made(folder, layer=MAP, grid=GRID):
-    """All files of a result."""
+def masked(folder, layer, image, grid):
+    """``masked.tif``: a corner of nothing, a block of water, one of clouds; its pixels."""
+    spec = masked_layer(layer, (Mask.WATER, Mask.CLOUDS))
+    valid = image != layer.result.nodata if image.dtype.kind != "f" else np.isfinite(image)
+    found = np.where(valid, image, NODATA).astype(spec.result.dtype)
+    found[:, 200:330, 100:300], found[:, 400:520, 500:800] = 997, 999
+    _assembled(folder, found, spec, spec.result, grid)
+    return found
+
+
+def _assembled(folder, image, layer, raster, grid):
+    height, width = image.shape[1:]
+    profile = {"driver": "GTiff", "height": height, "width": width, "count": raster.count, "dtype": raster.dtype}
+    with rasterio.open(folder / "part", "w", transform=grid.transform, **profile) as file:
+        file.write(image)
+    assemble([(folder / "part", Window(0, 0, height, width))], grid, layer, raster, folder / f"{raster.name}.tif")
+    (folder / "part").unlink()
+
+
+def made(folder, layer=MAP, grid=GRID, *, masks=False):
+    """All files of a result; ``masks``: also a masked one."""
     shape, pixels = tuple(int(n) for n in grid.shape), {}
     for raster in layer.rasters:
         if raster.dtype == "float32":
@@ -68,11 +89,9 @@ def made(folder, layer=MAP, grid=GRID):
             image = np.full((raster.count, *shape), 127, raster.dtype)
             image[:, :90, :120] = raster.nodata
         pixels[f"{raster.name}.tif"] = image
-        profile = {"driver": "GTiff", "height": shape[0], "width": shape[1], "count": raster.count}
-        with rasterio.open(folder / "part", "w", dtype=raster.dtype, transform=grid.transform, **profile) as file:
-            file.write(image)
-        assemble([(folder / "part", Window(0, 0, *shape))], grid, layer, raster, folder / f"{raster.name}.tif")
-    (folder / "part").unlink()
+        _assembled(folder, image, layer, raster, grid)
+    if masks:
+        pixels["masked.tif"] = masked(folder, layer, pixels["result.tif"], grid)
     when = datetime(2024, 5, 1, 10, 30, tzinfo=UTC)
     write_item(ItemFacts("one", layer.title, grid, layer, ModelFacts("m", "M"), when, when), folder)
     return Made({path.name: path.read_bytes() for path in sorted(folder.iterdir())}, pixels)

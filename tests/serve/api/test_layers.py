@@ -21,6 +21,7 @@ from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 
 from pipelines.products.picture import ramp
+from swathe.card import ClassLabel
 from swathe.job import JobState
 from swathe.user import Role
 from tests.serve.api.results import CLASSES, GRID, HEIGHT, MAP, made
@@ -70,7 +71,7 @@ def tile_over(x, y, zoom):
     return WEB.tile(lon, lat, zoom)
 
 
-def expected(values, grid, frame, size=(256, 256), crs="EPSG:3857"):
+def expected(values, grid, frame, size=(256, 256), crs="EPSG:3857", classes=CLASSES):
     """RGBA by a plain loop's means: of each pixel of a frame the class of the pixel that its middle lies in."""
     left, bottom, right, top = frame
     cols = left + (np.arange(size[1]) + 0.5) * (right - left) / size[1]
@@ -82,7 +83,7 @@ def expected(values, grid, frame, size=(256, 256), crs="EPSG:3857"):
     col, row = np.floor(a.a * across + a.c).astype(int), np.floor(a.e * up + a.f).astype(int)
     inside = (col >= 0) & (row >= 0) & (col < grid.shape[1]) & (row < grid.shape[0])
     found = np.zeros((*size, 4), np.uint8).reshape(-1, 4)
-    table = {c.value: (*bytes.fromhex(c.colour[1:]), 255) for c in CLASSES}
+    table = {c.value: (*bytes.fromhex(c.colour[1:]), 255) for c in classes}
     for i in np.flatnonzero(inside):
         found[i] = table.get(int(values[row[i], col[i]]), (0, 0, 0, 0))
     return found.reshape(*size, 4)
@@ -183,6 +184,62 @@ def test_values_are_between_the_ends_of_a_ramp_and_holes_stay_holes(house, ada, 
     assert row == sorted(row)  # a slope that rises to the east
     score = client.get("/api/layers", params={"job": job}).json()["layers"]
     assert [one["id"] for one in score] == [f"{job}-result"]
+
+
+CODES = {997: "#4a90d9", 999: "#b8b8b8"}
+
+
+def masked_tile(client, job, x, y, zoom=15):
+    tile = tile_over(x, y, zoom)
+    return colours(client.get(f"/api/layers/{job}-masked/tiles/{zoom}/{tile.x}/{tile.y}.png")), tile
+
+
+def test_masked_classes_have_their_colours_and_masks_theirs(house, ada, client, tmp_path):
+    files = made(tmp_path, replace(MAP, score=None, observations=None), masks=True)
+    job = house.left(ada, files.files).id
+    layer = client.get(f"/api/layers/{job}-masked").json()
+    assert layer["look"] == "classes"
+    named = {c["value"]: (c["name"], c["colour"]) for c in layer["classes"]}
+    assert named == {**{c.value: (c.name, c.colour) for c in CLASSES}, 997: ("permanent water", CODES[997]),
+                     999: ("cloud", CODES[999])}  # fmt: skip
+    seen, tile = masked_tile(client, job, 5e5 + 1500, 5_600_000 - 2600, 14)
+    values = files.pixels["masked.tif"][0]
+    table = [*CLASSES, *(ClassLabel(value=n, name="code", colour=CODES[c]) for n, c in ((201, 997), (203, 999)))]
+    told = np.where(values == 997, 201, np.where(values == 999, 203, np.where(values < 0, 255, values)))
+    wanted = expected(told, GRID, WEB.xy_bounds(tile), classes=table)
+    assert (wanted == (*bytes.fromhex(CODES[997][1:]), 255)).all(axis=2).any()
+    assert (seen != wanted).any(axis=2).mean() < 2e-4
+    legend = {tuple(c[:3]) for c in colours(client.get(layer["links"]["legend"])).reshape(-1, 4)}
+    assert {tuple(bytes.fromhex(colour[1:])) for colour in CODES.values()} <= legend
+    to = pyproj.Transformer.from_crs("EPSG:32633", "EPSG:4326", always_xy=True)
+    lon, lat = to.transform(5e5 + 6005, 5_600_000 - 4505)
+    point = client.get(f"/api/layers/{job}-masked/point", params={"lon": lon, "lat": lat}).json()
+    assert (point["value"], point["name"]) == (999, "cloud")
+
+
+def test_codes_among_numbers_have_their_colours_and_are_mixed_into_nothing(house, ada, client, tmp_path):
+    files = made(tmp_path, HEIGHT, masks=True)
+    job = house.left(ada, files.files).id
+    layer = client.get(f"/api/layers/{job}-masked").json()
+    assert (layer["look"], [c["value"] for c in layer["classes"]]) == ("values", [997, 999])
+    assert layer["range"][1] < 2500
+    codes = {tuple(bytes.fromhex(colour[1:])) for colour in CODES.values()}
+    shades = {tuple(c) for c in ramp(253)}
+    assert not codes & shades
+    values = files.pixels["masked.tif"][0]
+    for zoom in (13, 15):
+        seen, tile = masked_tile(client, job, 5e5 + 2990, 5_600_000 - 2600, zoom)
+        drawn = {tuple(c) for c in seen[seen[..., 3] == 255][:, :3]}
+        assert drawn & shades
+        assert drawn <= shades | codes
+        assert tuple(bytes.fromhex(CODES[997][1:])) in drawn
+    told = np.where(values == 997, 1, 0)  # water where the file has it, and nowhere else
+    water = ClassLabel(value=1, name="water", colour=CODES[997])
+    wanted = expected(told, GRID, WEB.xy_bounds(tile), classes=[water])
+    wet = (seen == (*bytes.fromhex(CODES[997][1:]), 255)).all(axis=2)
+    assert (wet != (wanted[..., 3] == 255)).mean() < 2e-4
+    legend = {tuple(c[:3]) for c in colours(client.get(layer["links"]["legend"])).reshape(-1, 4)}
+    assert codes <= legend
 
 
 def test_scores_and_observations_are_layers_of_their_own(client, job):

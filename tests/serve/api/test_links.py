@@ -128,8 +128,12 @@ def test_links_are_not_kept_for_a_repetition(house, ada):
 
 def test_what_comes_by_a_link_is_bounded_and_looked_at(house_of, house, image):
     ada = house.person()
-    to = begun(house, ada, name="x.vrt.tif")["signed"]["upload_url"].removeprefix("http://svc.test")
-    assert house.client().put(to, content=b"<VRTDataset/>").json()["problem"]["code"] == "image.content"
+    upload = begun(house, ada, name="x.vrt.tif")
+    to = upload["signed"]["upload_url"].removeprefix("http://svc.test")
+    said = problem(house.client().put(to, content=b"<VRTDataset/>"), 422, "image.content")
+    kept = house.client(ada).get(f"/api/uploads/{upload['id']}").json()
+    assert (kept["state"], kept["problem"]["detail"]) == ("refused", said["detail"])
+    problem(house.client().put(to, content=image.read_bytes()), 409, "upload.state")
     small = house_of(limits={"max_upload_mb": 0.01})
     to = begun(small, small.person())["signed"]["upload_url"].removeprefix("http://svc.test")
     problem(small.client().put(to, content=image.read_bytes()), 422, "limit.upload")

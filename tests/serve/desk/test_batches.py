@@ -7,6 +7,7 @@ import pytest
 from serve.desk.asking import Asking
 from serve.running.planner import Planner
 from serve.store import batches as stored
+from serve.store import jobs
 from swathe.errors import BusyError, ConflictError, LimitError, NotFoundError
 from swathe.job import JobState
 from swathe.user import Role
@@ -84,6 +85,26 @@ def test_a_wish_that_is_stopped_while_it_is_planned_leaves_no_job(front, good, m
         stored.settle(c, batch.id, 0)
 
 
+def test_a_fault_of_ours_settles_its_wish_and_keeps_nobody_waiting(front, good, monkeypatch, caplog):
+    ada = front.person()
+    batch = front.desk.batches.submit(ada, [wish(good)] * 2)
+    plan, calls = front.desk.jobs._planned, []
+
+    def once(*given):
+        calls.append(given)
+        if len(calls) == 1:
+            raise OverflowError("date value out of range")
+        return plan(*given)
+
+    monkeypatch.setattr(front.desk.jobs, "_planned", once)
+    assert Planner(front.desk.batches).turn() == 2
+    _, parts = front.desk.batches.get(ada, batch.id)
+    assert (parts[0].problem["code"], parts[1].job.state) == ("internal", JobState.QUEUED)
+    assert "OverflowError" in parts[0].problem["detail"]
+    assert "date value out of range" in caplog.text  # for us; not for users
+    assert "out of range" not in str(parts[0].problem)
+
+
 def test_two_planners_make_one_job(front, good):
     ada = front.person()
     batch = front.desk.batches.submit(ada, [wish(good)])
@@ -126,6 +147,58 @@ def test_dropped_with_its_jobs(front, good):
         front.desk.batches.get(ada, batch.id)
     with pytest.raises(NotFoundError):
         front.desk.jobs.get(ada, job.id)
+
+
+def test_dropped_while_it_runs_it_goes_when_its_jobs_have_stopped(front, good):
+    ada = front.person()
+    batch = front.desk.batches.submit(ada, [wish(good)] * 2, labels={"n": "1"})
+    planner = Planner(front.desk.batches)
+    planner.turn()
+    first, second = (part.job.id for part in front.desk.batches.get(ada, batch.id)[1])
+    with front.desk.store.begin() as c:
+        hold = jobs.take(c, first, "test", 60)
+        jobs.enter(c, hold, JobState.RUNNING)
+    folder = front.desk.settings.service_dir / "jobs" / first
+    (folder / ".swathe").mkdir(parents=True)
+    (folder / ".swathe" / "events.jsonl").write_text("{}")
+    front.desk.batches.drop(ada, batch.id)
+    for call in (front.desk.batches.get, front.desk.batches.cancel, front.desk.batches.drop):
+        with pytest.raises(NotFoundError):
+            call(ada, batch.id)
+    assert front.desk.batches.listed(ada, {"n": "1"}).total == 0
+    with pytest.raises(NotFoundError):
+        front.desk.jobs.get(ada, second)
+    planner.turn()  # it has not stopped yet
+    assert front.desk.jobs.get(ada, first).cancelling
+    assert folder.exists()
+    with front.desk.store.begin() as c:
+        jobs.finish(c, hold, JobState.CANCELLED, {}, 0)
+    planner.turn()
+    with pytest.raises(NotFoundError):
+        front.desk.jobs.get(ada, first)
+    assert not folder.exists()
+    with front.desk.store.read() as c:
+        assert c.exec_driver_sql("SELECT count(*) FROM batches").scalar_one() == 0
+
+
+def test_of_jobs_of_many_chunks_what_counts_is_told(front, good):
+    ada = front.person()
+    batch = front.desk.batches.submit(ada, [wish(good)])
+    front.desk.batches.plan_next(batch)
+    _, parts = front.desk.batches.get(ada, batch.id)
+    with front.desk.store.begin() as c:
+        hold = jobs.take(c, parts[0].job.id, "test", 60)
+        jobs.enter(c, hold, JobState.RUNNING)
+        for n in range(1200):
+            jobs.note(c, hold, "chunk", chunk=f"c{n}", status="done")
+        jobs.note(c, hold, "step", name="mask", state="waiting")
+        jobs.enter(c, hold, JobState.FINISHING)
+    told = [event.facts.get("state") for _, event in front.desk.batches.events(ada, batch.id)]
+    assert told == ["queued", "running", "waiting", "finishing"]
+    assert [e.facts["state"] for e in front.desk.batches.milestones(parts)[0]] == told
+    last = front.desk.jobs.get(ada, parts[0].job.id).last_seq
+    assert front.desk.batches.events(ada, batch.id, {0: last}) == []
+    assert len(front.desk.batches.events(ada, batch.id, {0: last - 1})) == 1
 
 
 def test_events_come_with_their_part(front, good):

@@ -80,3 +80,15 @@ def test_an_upload_that_has_not_come_is_awaited(hall, ada):
     link = hall.desk.links.make(ada, "upload", begun.id)
     with pytest.raises(ConflictError, match="is open"):
         hall.desk.jobs.submit(ada, wish(f"http://127.0.0.1:8000{link.path}"))
+
+
+def test_an_upload_that_was_refused_says_why(hall, ada):
+    begun = hall.desk.uploads.begin(ada, "scene.tif")
+    refused = hall.desk.uploads.write(ada, begun.id, [b"no image at all"])
+    link = hall.desk.links.make(ada, "upload", begun.id)
+    with pytest.raises(ConflictError) as caught:
+        hall.desk.jobs.submit(ada, wish(f"http://127.0.0.1:8000{link.path}"))
+    assert caught.value.problem.code == "upload.state"
+    assert caught.value.detail == f"the upload {begun.id} was refused: {refused.problem['detail']}"
+    with pytest.raises(ConflictError, match="was refused: "):
+        hall.desk.uploads.images(ada, begun.id)

@@ -95,6 +95,7 @@ CASES = {
     "jobs.content": Case(lambda d, w, t: d.jobs.content(w, t.done, "item.json"), READ),
     "jobs.file_name": Case(lambda d, w, t: d.jobs.file_name(w, t.done, "item.json"), READ),
     "jobs.log": Case(lambda d, w, t: d.jobs.log(w, t.job), READ),
+    "jobs.publications": Case(lambda d, w, t: d.jobs.publications(w, t.job), READ),
     "jobs.log_name": Case(lambda d, w, t: d.jobs.log_name(w, t.job), READ),
     "archives.named": Case(lambda d, w, t: d.archives.named(w, t.done), READ),
     "archives.content": Case(lambda d, w, t: d.archives.content(w, t.done), READ),
@@ -128,6 +129,7 @@ ELSEWHERE = {
     "uploads.path", "keys.open", "users.of_token", "catalogue.register", "catalogue.view", "predictions.of_asking",
     "uploads.images", "adoption.adopt", "batches.plan_next", "batches.waiting", "layers.draw", "layers.get",
     "layers.read", "links.content", "links.kinds", "links.offer", "links.open", "links.renewed", "models.card",
+    "batches.clear", "batches.new_id", "batches.milestones", "jobs.clear",
     "processors.add", "processors.content", "sources.fitting", "sources.scenes", "uploads.content", "uploads.uri",
 }  # fmt: skip
 """Use cases that need more than a caller and are tried below, or in the tests of their module."""

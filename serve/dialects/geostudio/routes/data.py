@@ -16,7 +16,7 @@ from serve.api.service import Here
 from serve.dialects.geostudio.problems import Refusal, msg
 from serve.dialects.geostudio.schema import DataAdvisor
 from serve.dialects.geostudio.shared import Limit, Route, Skip, Who, root_of
-from serve.dialects.geostudio.wishes import source_of
+from serve.dialects.geostudio.wishes import CONNECTORS, source_of
 from swathe.aoi import AOI
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ _SHORTEST, _LONGEST = 6, 60
 _RGB = {"red": "R", "green": "G", "blue": "B"}
 _KINDS = {"stac": "stac", "static": "catalogue", "folder": "folder", "tiles": "tiles"}
 _NEAR = 2
-_ALIASES = ("sentinelhub", "nasa_earthdata", "sentinel_aws", "terrakit")
-"""Connectors of theirs; whatever is asked of them is looked for among all sources here."""
+_LAST = date.max - timedelta(days=1)
+"""The last day that has an end."""
 
 
 @router.get("/data-sources")
@@ -42,7 +42,7 @@ def sources(
 ) -> dict[str, Any]:  # fmt: skip
     """All sources here; a connector is the kind of a source, a collection its name."""
     found = [_shown(card) for card in service.desk.sources.listed(who)]
-    if connector and connector not in _ALIASES:
+    if connector and connector not in CONNECTORS:
         found = [one for one in found if one["connector"] == connector]
     if collection:
         found = [one for one in found if collection in (one["collection_name"], one["data_collection"])]
@@ -83,7 +83,7 @@ def share(
 
 def _of_connector(desk: Desk, who: Caller, connector: str) -> list[SourceCard]:
     cards = desk.sources.listed(who)
-    found = cards if connector in _ALIASES else [c for c in cards if connector in (_KINDS[c.kind], c.id)]
+    found = cards if connector in CONNECTORS else [c for c in cards if connector in (_KINDS[c.kind], c.id)]
     if not found:
         known = sorted({_KINDS[card.kind] for card in cards})
         raise msg(400, f"connector {connector[:60]} is not known; known are {', '.join(known)}")
@@ -129,9 +129,10 @@ def _scenes(desk: Desk, who: Caller, source: str, area: AOI, asked: DataAdvisor)
 
 
 def _wider(text: str, before: int, after: int) -> str:
-    """A span around a date or a span, not beyond today."""
+    """A span around a date or a span, as far as there is a calendar."""
     first, _, last = text.strip().partition("_")
     start, end = date.fromisoformat(first), date.fromisoformat(last or first)
+    before, after = min(before, (start - date.min).days), min(after, (_LAST - end).days)
     return f"{start - timedelta(days=before)}_{end + timedelta(days=after)}"
 
 

@@ -95,27 +95,33 @@ async def _counted(service: Service, who: Caller, source: AsyncIterator[bytes]) 
 async def followed(
     root: str, service: Service, who: Caller, event_id: UUID, known: dict[int, int] | None
 ) -> AsyncIterator[bytes]:
-    """The record as it stands, then notices as they come, then the record at its end."""
+    """The record as it stands, then notices as they come, then the record at its end.
+
+    ``known``: where a listener comes back to; None: a new one. Whoever comes back knows how it stood there, and is told
+    the record anew after what was missed.
+    """
     place, before, spoken = dict(known or {}), None, time.monotonic()
     while True:
         found = await to_thread.run_sync(seen, service.desk, who, event_id)
+        status, count = inference_status(found), len(found.parts)
+        if before is None and known is None:
+            yield _sent(events.UPDATED, status, await _record(root, service, who, found), events.place_of(place, count))
+            before = status
         fresh = await to_thread.run_sync(service.desk.batches.events, who, found.batch.id, place)
         refused = [part for part in found.parts if part.problem and place.get(part.number, 0) == 0]
-        status = inference_status(found)
         for one in events.notices(found, fresh):
             number, seq = (int(text) for text in one["id"].split("."))
             if seq == 0 and all(part.number != number for part in refused):
                 continue
             place[number] = max(place.get(number, 0), seq, 1)
-            yield _sent(one["detail_type"], status, one["detail"], events.place_of(place, len(found.parts)))
+            yield _sent(one["detail_type"], status, one["detail"], events.place_of(place, count))
             spoken = time.monotonic()
-        for number, event in fresh:  # of no interest to them, but known
-            place[number] = max(place.get(number, 0), event.seq)
+        for part in found.parts:  # what else happened to it is of no interest to them, but known
+            place[part.number] = max(place.get(part.number, 0), part.job.last_seq if part.job else 0)
         over = status in events.OVER and all(events.ended(part) for part in found.parts)
         if status != before or over:
-            record = await to_thread.run_sync(shown, root, service.desk, who, found)
             kind = events.last_type(status) if over else events.UPDATED
-            yield _sent(kind, status, record, events.place_of(place, len(found.parts)))
+            yield _sent(kind, status, await _record(root, service, who, found), events.place_of(place, count))
             before, spoken = status, time.monotonic()
         if over:
             return
@@ -123,6 +129,10 @@ async def followed(
             yield KEEPALIVE_COMMENT
             spoken = time.monotonic()
         await asyncio.sleep(_TICK_S)
+
+
+async def _record(root: str, service: Service, who: Caller, found: Seen) -> dict[str, Any]:
+    return await to_thread.run_sync(shown, root, service.desk, who, found)
 
 
 def _sent(kind: str, status: str, data: dict[str, Any], place: str) -> bytes:

@@ -15,7 +15,7 @@ from serve.dialects.geostudio.ids import id_of
 from serve.dialects.geostudio.layers import published
 from serve.dialects.geostudio.models import SANDBOX, Models
 from serve.dialects.geostudio.problems import Refusal
-from serve.dialects.geostudio.records import Seen, inference, inference_status, listing, planning, task
+from serve.dialects.geostudio.records import Seen, inference, inference_status, listing, planning, task, unclear
 from serve.dialects.geostudio.schema import InferenceCreate
 from serve.dialects.geostudio.shared import Limit, Route, Skip, TheirModels, Who, root_of
 from serve.dialects.geostudio.wishes import Wanted, wanted
@@ -117,7 +117,7 @@ def get(request: Request, service: Here, who: Who, id: InferenceId) -> dict[str,
 
 @router.delete("/inference/{id}", status_code=204, response_class=Response)
 def drop(service: Here, who: Who, id: InferenceId) -> Response:  # noqa: A002
-    """With its tasks and results; what runs is stopped."""
+    """With its tasks and results; what runs is stopped, and goes then."""
     service.desk.batches.drop(who, seen(service.desk, who, id).batch.id)
     return Response(status_code=204)
 
@@ -137,10 +137,8 @@ def cancel(service: Here, who: Who, id: InferenceId) -> JSONResponse:  # noqa: A
 def tasks(service: Here, who: Who, id: InferenceId) -> dict[str, Any]:  # noqa: A002
     """All of them, however many; the planning first."""
     found = seen(service.desk, who, id)
-    events: dict[int, list[Any]] = {part.number: [] for part in found.parts}
-    for number, event in service.desk.batches.events(who, found.batch.id):
-        events[number].append(event)
-    shown_ = [task(found, part, events[part.number]) for part in found.parts]
+    told = service.desk.batches.milestones(found.parts)
+    shown_ = [task(found, part, told.get(part.number, ())) for part in found.parts]
     return {"inference_id": str(id), "status": inference_status(found), "tasks": [planning(found), *shown_]}
 
 
@@ -159,4 +157,4 @@ def seen(desk: Desk, who: Caller, id_: UUID | str) -> Seen:
 
 def shown(root: str, desk: Desk, who: Caller, found: Seen) -> dict[str, Any]:
     """A record with the layers that were published."""
-    return inference(found, published(desk, who, found, root))
+    return inference(found, desk.batches.milestones(unclear(found)), published(desk, who, found, root))

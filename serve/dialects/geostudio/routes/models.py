@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
 
 from anyio import to_thread
 from fastapi import APIRouter, Path, Query
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from swathe.user import Caller
 
 router = APIRouter(prefix="/models", tags=["models"], route_class=Route)
-ModelId = Annotated[str, Path(max_length=64)]
+ModelId = Annotated[UUID, Path()]
 _NO_DEPLOY = frozenset({"DEPLOY_IN_PROGRESS", "COMPLETED", "UNAVAILABLE"})
 
 
@@ -39,16 +41,15 @@ def listed(
 def create(service: Here, models: TheirModels, who: Who, asked: ModelCreate) -> dict[str, Any]:
     """A name with settings. It can be used when it has a network: by ``deploy``, or a model_url of a model here."""
     card = _card(models, who, asked.model_url)
-    before = [m for m in models.listed(who) if m.preset and m.preset.owner == who.user.id and m.latest
-              and m.display_name == asked.display_name]  # fmt: skip
+    before = _namesakes(models, who, asked.display_name)
     fields = asked.model_dump(mode="json", exclude={"display_name", "sharable", "latest"})
     if before:
-        fields["version"] = float(before[0].fields.get("version", 1.0)) + 1
-    labels = {"fields": fields, "latest": True if asked.latest is None else asked.latest, "created_by": who.user.email}
+        fields["version"] = max(float(m.fields.get("version", 1.0)) for m in before) + 1
+    latest = True if asked.latest is None else asked.latest
+    labels = {"fields": fields, "latest": latest, "created_by": who.user.email}
     made = service.desk.presets.add(who, MODEL, asked.display_name, card, labels, shared=_shared(who, asked.sharable))
-    for old in before:
-        assert old.preset is not None
-        service.desk.presets.change(who, old.preset.id, labels={**old.preset.labels, "latest": False})
+    if latest:
+        _outdate(service.desk, who, before)
     return _of(models, who, made.id)
 
 
@@ -60,20 +61,23 @@ def get(models: TheirModels, who: Who, id: ModelId) -> dict[str, Any]:  # noqa: 
 
 @router.patch("/{id}", status_code=201)
 def update(service: Here, models: TheirModels, who: Who, id: ModelId, asked: ModelUpdate) -> dict[str, Any]:  # noqa: A002
-    """What was sent is changed, to null and false, too; what was not sent stays."""
+    """What was sent is changed, to false and empty, too; what was not sent, or sent as null, stays."""
     preset = models.preset_of(who, id)
     said = asked.model_dump(mode="json", exclude_unset=True)
     changes: dict[str, Any] = {}
-    if said.get("display_name"):
+    if "display_name" in said:
         changes["name"] = said["display_name"]
     if "sharable" in said:
         changes["shared"] = _shared(who, said["sharable"])
-    if said.get("model_url"):
+    if "model_url" in said:
         changes["model"] = _card(models, who, said["model_url"])
     labels = {**preset.labels, "fields": {**preset.labels.get("fields", {}), **_own(said)}}
-    if said.get("latest") is not None:
+    if "latest" in said:
         labels["latest"] = said["latest"]
     service.desk.presets.change(who, preset.id, labels=labels, **changes)
+    if said.get("latest"):
+        name = changes.get("name", preset.name)
+        _outdate(service.desk, who, [m for m in _namesakes(models, who, name) if m.preset and m.preset.id != preset.id])
     return _of(models, who, preset.id)
 
 
@@ -120,6 +124,18 @@ def forget(desk: Desk, who: Caller, preset: str) -> None:
         assert found.model is not None
         desk.models.drop(who, found.model)
     desk.presets.drop(who, preset)
+
+
+def _namesakes(models: Models, who: Caller, name: str) -> list[Model]:
+    """Own ones of this name, in whatever version."""
+    return [m for m in models.listed(who) if m.preset and m.preset.owner == who.user.id and m.display_name == name]
+
+
+def _outdate(desk: Desk, who: Caller, old: Sequence[Model]) -> None:
+    """Their name leads to another one from now on."""
+    for one in old:
+        if one.preset is not None and one.latest:
+            desk.presets.change(who, one.preset.id, labels={**one.preset.labels, "latest": False})
 
 
 def _of(models: Models, who: Caller, preset: str) -> dict[str, Any]:

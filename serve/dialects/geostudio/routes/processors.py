@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import UUID
 
 from anyio import to_thread
@@ -37,6 +37,8 @@ class Metadata(Given):
     name: Annotated[str, Field(min_length=1, max_length=100)]
     description: Annotated[str, Field(max_length=1000)] | None = None
     processor_parameters: Annotated[dict[str, Any], Field(default_factory=dict)]
+    call: Literal["positional", "flags"] | None = None
+    """How it is called; null: with flags where its source mentions ``--input``."""
 
 
 @router.post("", status_code=201, max_body_size=_LARGEST + 2**20)
@@ -80,15 +82,20 @@ def shown(card: ProcessorCard, who: Caller) -> dict[str, Any]:
     return {
         "id": id_, "name": card.name, "description": card.description or None,
         "processor_parameters": card.parameters, "status": "FINISHED", "processor_file_path": f"{id_}/{card.file}",
-        "processor_presigned_url": None, "active": card.deleted is None, "created_by": who.user.email,
+        "processor_presigned_url": None, "active": card.deleted is None, "created_by": _maker(card, who),
         "created_at": stamp(card.created), "updated_at": stamp(card.created),
     }  # fmt: skip
+
+
+def _maker(card: ProcessorCard, who: Caller) -> str:
+    """Of one that came by another way its owner is known to themselves alone."""
+    return str(card.labels.get("created_by") or (who.user.email if who.user.id == card.owner else card.owner))
 
 
 def _added(service: Service, who: Caller, file: str, content: bytes, about: Metadata) -> ProcessorCard:
     return service.desk.processors.add(
         who, file, content, name=about.name, description=about.description or "",
-        parameters=about.processor_parameters,
+        parameters=about.processor_parameters, call=about.call or "", labels={"created_by": who.user.email},
     )  # fmt: skip
 
 

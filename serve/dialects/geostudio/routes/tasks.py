@@ -43,7 +43,7 @@ def logs(  # noqa: PLR0913, PLR0917  what a request has
     """What was said while a step ran."""
     found = _task(service, who, task_id, of_log=True)
     outputs = Outputs(service.desk)
-    step = step_named(outputs.steps(who, found), step_id)
+    step = step_named(outputs.steps(found), step_id)
     if running(step) and not allow_incomplete:
         raise msg(409, f"Step {step_id} is {step.status}: its log is not complete")
     text = outputs.log_text(who, found, step_id, tail_lines)

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from anyio import to_thread
 from fastapi import APIRouter, Path, Query
+from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from serve.api.service import Here
 from serve.dialects.geostudio.ids import tune_id
 from serve.dialects.geostudio.models import SANDBOX, TUNE, about
+from serve.dialects.geostudio.problems import invalid
 from serve.dialects.geostudio.records import listing
 from serve.dialects.geostudio.routes.inference import submitted
 from serve.dialects.geostudio.routes.models import forget
@@ -51,18 +53,18 @@ def get(models: TheirModels, who: Who, id: TuneId) -> dict[str, Any]:  # noqa: A
     """One, with what it is used with."""
     tune = models.tune(who, id)
     options = {name: tune.fields.get(name) for name in (*_SPECS, "post_processing")}
-    return {**_shown(tune), "metrics": [], "logs_presigned_url": None,
-            "train_options": {**options, **(tune.fields.get("train_options") or {})}}  # fmt: skip
+    own = {k: v for k, v in (tune.fields.get("train_options") or {}).items() if v is not None}
+    return {**_shown(tune), "metrics": [], "logs_presigned_url": None, "train_options": {**options, **own}}
 
 
 @router.patch("/tunes/{id}")
 def update(service: Here, models: TheirModels, who: Who, id: TuneId, asked: TuneUpdate) -> dict[str, Any]:  # noqa: A002
-    """What was sent is changed."""
+    """What was sent is changed; null, and train_options without entries, leave what there is."""
     tune = models.tune(who, id)
     assert tune.preset is not None
-    said = asked.model_dump(mode="json", exclude_unset=True)
+    said = {k: v for k, v in asked.model_dump(mode="json", exclude_unset=True).items() if v is not None}
     labels = {**tune.preset.labels, "fields": {**tune.fields, **{k: v for k, v in said.items() if k != "name"}}}
-    changes = {"name": said["name"]} if said.get("name") else {}
+    changes = {"name": said["name"]} if "name" in said else {}
     service.desk.presets.change(who, tune.preset.id, labels=labels, **changes)
     return {"message": f"Tune {id} updated"}
 
@@ -85,7 +87,11 @@ async def try_out(request: Request, service: Here, models: TheirModels, who: Who
         given[name] = given.get(name) or _option(tune, name) or []
     if not given.get("post_processing") and _option(tune, "post_processing"):
         given["post_processing"] = _option(tune, "post_processing")
-    return await submitted(request, service, models, who, InferenceCreate.model_validate(given))
+    try:
+        wish = InferenceCreate.model_validate(given)
+    except ValidationError as error:  # of what an older service kept with the tune
+        raise invalid(error) from None
+    return await submitted(request, service, models, who, wish)
 
 
 @router.get("/tunes/{id}/download")

@@ -3,7 +3,10 @@
 import re
 
 import pytest
+from starlette.requests import HTTPConnection
 
+from serve.dialects.geostudio.shared import root_of
+from serve.dialects.geostudio.sockets import over_http
 from tests.serve.dialects.geostudio.conftest import Studio
 
 
@@ -29,6 +32,8 @@ def test_the_sea_is_masked_and_the_layer_shows_it(studio, image):
     assert steps[2]["start_time"] <= steps[2]["end_time"]
     layer = record["geoserver_layers"]["predicted_layers"][0]
     assert layer["layer_id"].endswith("-masked")
+    assert 'color="#2f6fb0" opacity="1" quantity="997" label="ocean"' in layer["sld_body"]
+    assert 'label="water"' in layer["sld_body"]
     href = studio.get(f"tasks/{made['id']}-task_0/output")["url"]
     assert b"_pred_masked.tif" in studio.house.client().get(href).content
 
@@ -74,6 +79,7 @@ def test_a_raster_that_is_there_becomes_a_layer(studio, tmp_path):
     wish = {"model_display_name": "add-layer-sandbox-model", "fine_tuning_id": "sandbox", "temporal_domain": [],
             "demo": {"demo": True}}  # fmt: skip
     assert "geoserver_push" in str(studio.infer(url, 400, **wish)["detail"])
+    push["filepath_key"] = "original_input_image"  # as their payloads have it
     made = studio.infer(url, **wish, geoserver_push=[push])
     studio.work()
     record = studio.get(f"inference/{made['id']}")
@@ -83,6 +89,25 @@ def test_a_raster_that_is_there_becomes_a_layer(studio, tmp_path):
     layer = record["geoserver_layers"]["predicted_layers"][0]
     assert (layer["uri"], layer["display_name"]) == (f"geofm:{made['id']}-heights", "Heights")
     assert 'color="#fde725" opacity="1" quantity="1000" label="high"' in layer["sld_body"]
+
+
+@pytest.mark.slow
+def test_of_several_rasters_each_has_the_layer_of_its_number(studio, tmp_path):
+    from tests.serve.dialects.geostudio.conftest import write_image
+
+    names = ("before", "after")
+    urls = [studio.share(write_image(tmp_path / f"{n}-is.tif", scale=0, names=("",), top=900)) for n in names]
+    pushes = [{"workspace": "geofm", "layer_name": name, "display_name": name.title(), "file_suffix": "",
+               "filepath_key": "original_input_image", "geoserver_style": {"regression": [
+                   {"color": "#440154", "quantity": n, "label": name}]}} for n, name in enumerate(names)]  # fmt: skip
+    made = studio.infer("", model_display_name="add-layer-sandbox-model", fine_tuning_id="sandbox", temporal_domain=[],
+                        spatial_domain={"urls": urls}, geoserver_push=pushes)  # fmt: skip
+    studio.work()
+    layers = studio.get(f"inference/{made['id']}")["geoserver_layers"]["predicted_layers"]
+    assert [(one["uri"], one["display_name"]) for one in layers] == [
+        (f"geofm:{made['id']}-task_0-before", "Before"), (f"geofm:{made['id']}-task_1-after", "After")]  # fmt: skip
+    assert [f'label="{name}"' in one["sld_body"] for name, one in zip(names, layers, strict=True)] == [True, True]
+    assert len({one["layer_id"] for one in layers}) == 2
 
 
 def test_notices_by_websocket_for_whoever_has_a_key(done):
@@ -95,6 +120,30 @@ def test_notices_by_websocket_for_whoever_has_a_key(done):
         assert len(kinds) > 3
     with studio.house.client().websocket_connect(f"/ws/inference/{made['id']}") as socket:
         assert socket.receive()["code"] == 4401
+
+
+def test_by_websocket_nobody_says_whose_address_it_is(done):
+    studio, made = done
+    said = {"X-Forwarded-Host": "evil.example", "X-Forwarded-Port": "8443"}
+    with studio.client.websocket_connect(f"/ws/inference/{made['id']}", headers=said) as socket:
+        layers = socket.receive_json()["data"]["geoserver_layers"]["predicted_layers"]
+    assert layers[0]["wms_url"].startswith("http://testserver/api/layers/wms")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "headers", "root"),
+    [
+        ("ws", {"host": "svc.test"}, "http://svc.test"), ("wss", {"host": "news.example.org"}, "https://news.example.org"),
+        ("ws", {"x-forwarded-proto": "https", "x-forwarded-host": "news.example.org"}, "https://news.example.org"),
+        ("ws", {"x-forwarded-host": "ws.example.org", "x-forwarded-port": "8443"}, "http://ws.example.org:8443"),
+        ("wss", {"host": "svc.test", "x-forwarded-port": "443"}, "https://svc.test"),
+    ],
+)  # fmt: skip
+def test_addresses_of_whoever_came_by_a_websocket(scheme, headers, root):
+    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "websocket", "scheme": scheme, "path": "/ws/inference/x", "root_path": "/ws", "headers": pairs,
+             "query_string": b"", "server": ("127.0.0.1", 8000)}  # fmt: skip
+    assert over_http(root_of(HTTPConnection(scope))) == root
 
 
 def _caller(studio):

@@ -38,7 +38,9 @@ def test_a_stream_tells_all_and_ends(done, path):
     found = streamed(studio, f"{path}/{made['id']}")
     assert all(set(message) == {"detail_type", "status", "data"} for _, message in found)
     kinds = [message["detail_type"] for _, message in found]
-    assert kinds[-1] == "Inf:Task:Complete"
+    assert (kinds[0], kinds[-1]) == ("Inf:Task:Updated", "Inf:Task:Complete")
+    first = found[0][1]["data"]  # the state that it has by now
+    assert (first["id"], first["status"]) == (made["id"], "COMPLETED_WITH_ERRORS")
     assert kinds.count("Inf:Task:Error") == 1
     last = found[-1][1]["data"]
     assert (last["id"], last["status"]) == (made["id"], "COMPLETED_WITH_ERRORS")

@@ -111,6 +111,18 @@ def test_what_cannot_be_reached_fails_its_task_and_says_why(studio, url):
     assert studio.get(f"inference/{only['id']}/tasks")["tasks"][0]["status"] == "FAILED"
 
 
+def test_an_upload_that_cannot_be_used_says_why_at_once_and_in_its_task(studio):
+    links = studio.get("file-share?object_name=scene.tif")
+    answer = studio.house.client().put(links["upload_url"], content=b"no image at all")
+    assert answer.status_code == 422
+    why = answer.json()["detail"]
+    made = studio.infer(links["download_url"])
+    studio.plan()
+    (error,) = studio.get(f"inference/{made['id']}")["inference_output"]["errors"]
+    assert error["message"].startswith("1009")
+    assert why in error["message"]
+
+
 def test_null_is_not_said(studio, url):
     """As the SDK sends it: every field that it knows, and no content type."""
     body = {
@@ -129,6 +141,7 @@ def test_null_is_not_said(studio, url):
     ("change", "says"),
     [
         ({"temporal_domain": ["25.07.2024"]}, "YYYY-MM-DD"), ({"temporal_domain": ["2024-02-30"]}, "no date"),
+        ({"temporal_domain": ["2024-07-25_9999-12-31"]}, "edge of the calendar"),
         ({"temporal_domain": ["2024-07-25_2024-07-01"]}, "ends before"), ({"temporal_domain": "2024-07-25"}, "list"),
         ({"spatial_domain": {}}, "At least one"), ({"spatial_domain": None}, "Field required"),
         ({"spatial_domain": {"bbox": [[1, 2, 3]]}}, "[minlon, minlat, maxlon, maxlat]"),
@@ -137,6 +150,8 @@ def test_null_is_not_said(studio, url):
         ({"spatial_domain": {"bbox": [[10, 49, 190, 50]]}}, "outside"),
         ({"spatial_domain": {"tiles": ["nonsense"]}}, "no area"), ({"spatial_domain": {"tiles": [[1, 2]]}}, "no tile"),
         ({"spatial_domain": {"polygons": [{"type": "Point", "coordinates": [1, 2]}]}}, "polygon"),
+        ({"spatial_domain": {"polygons": [{"type": "FeatureCollection", "features": 5}]}}, "list"),
+        ({"spatial_domain": {"polygons": [{"type": "FeatureCollection", "features": [7]}]}}, "polygons"),
         ({"spatial_domain": {"bbox": [[10, 49, 30, 60]]}}, "km²"),
         ({"maxcc": 120}, "less than or equal to 100"), ({"model_display_name": None}, "model_id"),
         ({"location": "x" * 101}, "100 characters"), ({"fine_tuning_id": "x" * 101}, "100 characters"),
@@ -175,6 +190,23 @@ def test_areas_and_dates_make_tasks(studio):
     assert parts[4].request["aoi"] == "12/2200/1343"
     assert studio.get(f"inference/{made['id']}")["maxcc"] == 20
     studio.client.post(f"/v2/inference/{made['id']}/cancel")
+
+
+def test_a_connector_alone_names_no_source(studio):
+    """The first source here that has the bands is searched, as where nothing is said."""
+    body = {"model_display_name": "water-ndwi", "temporal_domain": ["2024-07-01"],
+            "spatial_domain": {"bbox": [[10, 49, 10.1, 49.1]]}}  # fmt: skip
+
+    def source(**more):
+        made = studio.client.post("/v2/inference", json=body | more)
+        assert made.status_code == 201, made.text
+        _, parts = studio.house.desk.batches.get(_caller(studio), _ours(made.json()))
+        studio.client.post(f"/v2/inference/{made.json()['id']}/cancel")
+        return parts[0].request["search"]["source"]
+
+    assert source(model_input_data_spec=[{"connector": "sentinelhub", "bands": {"0": "B03"}}]) == source()
+    wrong = studio.client.post("/v2/inference", json={**body, "data_connector_config": [{"connector": "nowhere"}]})
+    assert wrong.status_code == 422
 
 
 def test_hundreds_of_tasks_are_all_listed(studio, url):

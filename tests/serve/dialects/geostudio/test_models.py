@@ -3,6 +3,8 @@
 import pytest
 
 from serve.dialects.geostudio import ids
+from serve.dialects.geostudio.schema import Spec
+from serve.dialects.geostudio.translate import band_names
 from serve.store import ids as ours
 
 CONFIG = """
@@ -108,15 +110,38 @@ def test_a_model_of_ones_own(studio, trained):
     assert deployed["internal_name"] not in [m["internal_name"] for m in studio.get("models?limit=1000")["results"]]
 
 
-def test_changes_to_null_and_false_count(studio):
-    made = post(studio, "models", {"display_name": "mine", "description": "first"}, 201)
-    answer = studio.client.patch(f"/v2/models/{made['id']}", json={"description": None, "latest": False})
+def test_what_is_said_in_a_change_counts_and_null_says_nothing(studio):
+    made = post(studio, "models", {"display_name": "mine", "description": "first", "geoserver_push": [PUSH],
+                                   "postprocessing_options": {"cloud_masking": "True"}}, 201)  # fmt: skip
+    answer = studio.client.patch(f"/v2/models/{made['id']}", json={
+        "description": "", "latest": False, "geoserver_push": [], "postprocessing_options": {}, "display_name": None,
+    })  # fmt: skip
     assert answer.status_code == 201
-    assert (answer.json()["description"], answer.json()["latest"], answer.json()["display_name"]) == (
-        None,
-        False,
-        "mine",
-    )
+    changed = {name: answer.json()[name] for name in ("description", "latest", "geoserver_push", "display_name",
+                                                      "postprocessing_options")}  # fmt: skip
+    assert changed == {"description": "", "latest": False, "geoserver_push": [], "display_name": "mine",
+                       "postprocessing_options": {}}  # fmt: skip
+
+
+def test_a_change_as_their_client_sends_it_wipes_nothing(studio):
+    """It names all fields that it knows, null where its user said nothing."""
+    made = post(studio, "models", {
+        "display_name": "kept", "description": "first", "model_url": "https://here/v2/models/water-ndwi",
+        "geoserver_push": [PUSH], "model_input_data_spec": [{"bands": {"0": "B03"}, "collection": "s2_l2a"}],
+        "postprocessing_options": {"cloud_masking": "True"}, "pipeline_steps": [{"process_id": "x"}],
+    }, 201)  # fmt: skip
+    answer = studio.client.patch(f"/v2/models/{made['id']}", json={
+        "display_name": "renamed", "description": "second", "model_url": None, "pipeline_steps": None,
+        "geoserver_push": None, "model_input_data_spec": None, "postprocessing_options": None, "sharable": False,
+        "model_onboarding_config": None, "latest": None,
+    })  # fmt: skip
+    assert answer.status_code == 201
+    moved = ("display_name", "description", "internal_name", "updated_at")
+    assert {k: v for k, v in answer.json().items() if k not in moved} == {
+        k: v for k, v in made.items() if k not in moved
+    }
+    assert (answer.json()["display_name"], answer.json()["description"]) == ("renamed", "second")
+    assert answer.json()["status"] == "COMPLETED"
 
 
 def test_the_same_name_again_is_a_new_version(studio):
@@ -129,19 +154,57 @@ def test_the_same_name_again_is_a_new_version(studio):
     assert by_id["model_id"] == first["id"]
 
 
+def test_one_of_several_versions_is_the_latest(studio):
+    first = post(studio, "models", {"display_name": "one", "model_url": "water-ndwi"}, 201)
+    second = post(studio, "models", {"display_name": "one", "model_url": "water-ndwi", "latest": False}, 201)
+    third = post(studio, "models", {"display_name": "one", "model_url": "water-ndwi", "latest": False}, 201)
+
+    def latest():
+        return [studio.get(f"models/{m['id']}")["latest"] for m in (first, second, third)]
+
+    assert [m["version"] for m in (first, second, third)] == [1.0, 2.0, 3.0]
+    assert latest() == [True, False, False]
+    assert studio.infer("https://a.example/x.tif", model_display_name="one")["model_id"] == first["id"]
+    assert studio.client.patch(f"/v2/models/{third['id']}", json={"latest": True}).status_code == 201
+    assert latest() == [False, False, True]
+
+
+def test_settings_that_an_older_service_kept_are_refused_when_they_are_used(studio, trained):
+    """What cannot be used is refused when it is sent; before, it was kept."""
+    made = post(studio, "models", {"display_name": "older", "model_url": "water-ndwi"}, 201)
+    presets, bad = studio.house.desk.presets, {"cloud_masking": "maybe"}
+    preset = presets.get(_caller(studio), ids.id_of(made["id"], "s"))
+    fields = {**preset.labels["fields"], "postprocessing_options": bad}
+    presets.change(_caller(studio), preset.id, labels={**preset.labels, "fields": fields})
+    refused = studio.infer("https://a.example/x.tif", 422, model_display_name="older")
+    assert "cloud_masking" in str(refused["detail"])
+    body = {"name": "older", "tune_config_url": trained[0], "tune_checkpoint_url": trained[1], "post_processing": bad}
+    assert "cloud_masking" in str(post(studio, "upload-completed-tunes", body, 422)["detail"])
+    tune = post(studio, "upload-completed-tunes", {**body, "post_processing": None}, 201)["tune_id"]
+    for options in ({"post_processing": bad}, {"geoserver_push": [{}]}):
+        assert studio.client.patch(f"/v2/tunes/{tune}", json={"train_options": options}).status_code == 422
+    preset = presets.get(_caller(studio), ids.id_of_tune(tune, "s"))
+    fields = {**preset.labels["fields"], "train_options": {"post_processing": bad}}
+    presets.change(_caller(studio), preset.id, labels={**preset.labels, "fields": fields})
+    tried = {"location": "x", "temporal_domain": [], "spatial_domain": {"urls": ["https://a.example/x.tif"]}}
+    assert "cloud_masking" in str(post(studio, f"tunes/{tune}/try-out", tried, 422)["detail"])
+
+
 @pytest.mark.parametrize(
     ("body", "says"),
     [({"display_name": "no spaces"}, "letters"), ({}, "display_name"), ({"display_name": "x" * 101}, "100"),
      ({"display_name": "x", "model_url": "https://far.example/predict"}, "no model of this service"),
-     ({"display_name": "x", "geoserver_push": [{"workspace": "w"}]}, "layer_name")],
+     ({"display_name": "x", "geoserver_push": [{"workspace": "w"}]}, "layer_name"),
+     ({"display_name": "x", "postprocessing_options": {"cloud_masking": "maybe"}}, "cloud_masking"),
+     ({"display_name": "x", "geoserver_push": [PUSH] * 17}, "16")],
 )  # fmt: skip
 def test_models_that_cannot_be_made(studio, body, says):
     assert says in str(post(studio, "models", body, 422)["detail"])
 
 
 def test_models_that_are_not_there(studio):
-    for id_ in ("11111111-2222-3333-4444-555555555555", "nonsense"):
-        assert isinstance(studio.get(f"models/{id_}", 404)["detail"], str)
+    assert isinstance(studio.get("models/11111111-2222-3333-4444-555555555555", 404)["detail"], str)
+    assert studio.get("models/nonsense", 422)["detail"][0]["loc"] == ["path", "id"]
     assert studio.infer("https://a.example/x.tif", 404, model_display_name="nobody")["detail"]
     other = studio.house.client(studio.house.person())
     made = post(studio, "models", {"display_name": "hidden"}, 201)
@@ -190,11 +253,26 @@ def test_a_tune_from_its_upload_to_its_removal(studio, trained):
     assert studio.get(f"inference?tune_id={made['tune_id']}")["total_records"] == 1
     changed = studio.client.patch(f"/v2/tunes/{made['tune_id']}", json={"name": "other", "description": None})
     assert (changed.status_code, list(changed.json())) == (200, ["message"])
-    assert studio.get(f"tunes/{made['tune_id']}")["name"] == "other"
+    renamed = studio.get(f"tunes/{made['tune_id']}")
+    assert (renamed["name"], renamed["description"]) == ("other", "tiny")
+    for options, kept in (({"post_processing": {"cloud_masking": "True"}}, True), ({}, True),
+                          ({"post_processing": None}, False)):  # fmt: skip
+        body = {"name": None, "description": None, "train_options": options}  # their client sends {} with every change
+        assert studio.client.patch(f"/v2/tunes/{made['tune_id']}", json=body).status_code == 200
+        shown = studio.get(f"tunes/{made['tune_id']}")
+        assert bool(shown["train_options"]["post_processing"]) is kept
+        assert shown["name"] == "other"
+    studio.client.patch(f"/v2/tunes/{made['tune_id']}", json={"description": ""})
+    assert studio.get(f"tunes/{made['tune_id']}")["description"] == ""
     studio.client.post(f"/v2/inference/{tried['id']}/cancel")
     assert studio.client.delete(f"/v2/tunes/{made['tune_id']}").status_code == 204
     studio.get(f"tunes/{made['tune_id']}", 404)
     studio.get("tunes/geotune-nonsense", 404)
+
+
+def test_bands_of_the_older_form_are_in_the_order_of_their_numbers():
+    bands = {str(n): f"B{n:02d}" for n in (10, 2, 1, 0, 11)}
+    assert band_names([Spec(bands=bands)]) == ["B00", "B01", "B02", "B10", "B11"]
 
 
 def test_training_is_not_here_and_says_so(studio):

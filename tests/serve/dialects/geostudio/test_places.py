@@ -63,7 +63,11 @@ def test_advice_on_what_there_is(place, box):
     ]
     assert (nothing["unique_dates"], "2024-07-04" in nothing["message"]) == ([], True)
     assert "available_data" not in nothing
+    for edge in ("2020-01-01_9999-12-30", "0001-01-01"):
+        answer = place.client.post("/v2/data-advice/catalogue", json={**body, "dates": [edge]})
+        assert answer.status_code == 200, answer.text
     for change in ({"collections": ["nothing"]}, {"bbox": [], "area_polygon": None}, {"dates": ["x"]},
+                   {"dates": ["9999-12-31"]},
                    {"bbox": [[1, 2, 3]]}):  # fmt: skip
         assert place.client.post("/v2/data-advice/catalogue", json=body | change).status_code == 422
 

@@ -8,6 +8,7 @@ import pytest
 import rasterio
 
 from pipelines.sandbox.isolation import isolation
+from serve.store import processors
 
 HEAD = "import json, sys\n\n\ndef main(source, target, parameters):\n"
 TAIL = "\n\nif __name__ == '__main__':\n    main(*sys.argv[1:4])\n"
@@ -53,6 +54,21 @@ def test_a_program_from_its_coming_to_its_going(studio):
     assert studio.client.delete(f"/v2/generic-processor/{one['id']}").status_code == 204
     studio.get(f"generic-processor/{one['id']}", 404)
     assert studio.get("generic-processor")["total_records"] == 1
+
+
+def test_how_it_is_called_may_be_said(studio):
+    def call(made):
+        assert made.status_code == 201, made.text
+        from serve.dialects.geostudio.ids import id_of
+
+        with studio.house.desk.store.read() as c:
+            return processors.get(c, id_of(made.json()["id"], "r")).call
+
+    assert call(bring(studio)) == "positional"
+    assert call(bring(studio, call="flags")) == "flags"
+    assert call(bring(studio, TURNED + "# --input")) == "flags"
+    assert call(bring(studio, TURNED + "# --input", call="positional")) == "positional"
+    assert bring(studio, call="shell").status_code == 422
 
 
 def pixels(content):
