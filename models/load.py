@@ -98,8 +98,6 @@ def ensure(
         with _lock(home, f"{card.id}-{where}"):
             found = None if again else find(card, home, where)
             found = found or _register(Request(card, home, card.origin, where, tiles), say or (lambda _: None))
-    if where == "cpu" and card.resources.gpu > 0 and say is not None:
-        say(f"{card.id} asks for a GPU; there is none for it here, so it runs on cores")
     return Ready(_settled(card, found.engine, where), found.engine, where, found.artefact, content_of(card, home))
 
 

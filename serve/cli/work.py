@@ -237,9 +237,13 @@ def _execute(recipe: Recipe, settings: Settings, way: Way, where: tuple[Path, Bl
     # A run that goes on reads the scenes it began with, whatever the archive has gained since.
     kept = kept_scenes(out, store, recipe) if recipe.search and not way.overwrite else None
     imagery = kept or look(recipe, card, settings)
-    ready = ensure(card, settings.home, say=_say(way))
+    wished, ready = card.resources.gpu, ensure(card, settings.home, say=_say(way))
     card = ready.card
     with _runner(card, settings, way) as (runner, facts):
+        if wished and not card.resources.gpu and facts.get("gpus"):
+            _note(
+                f"{card.id} asks for a GPU, and the cluster has some, but this process has none: it runs on cores", way
+            )
         from pipelines.begin import begin
 
         means = Means(facts["kind"], runner.actors, runner.threads)
@@ -413,7 +417,11 @@ def _say(way: Way) -> Any:
 
 def _warn(made: Plan, way: Way) -> None:
     for text in (*made.warnings, *made.work.imagery.notes):
-        if way.as_json:
-            _line({"event": "warning", "text": text})
-        else:
-            sys.stderr.write(f"  note: {text}\n")
+        _note(text, way)
+
+
+def _note(text: str, way: Way) -> None:
+    if way.as_json:
+        _line({"event": "warning", "text": text})
+    else:
+        sys.stderr.write(f"  note: {text}\n")
