@@ -241,9 +241,7 @@ def _execute(recipe: Recipe, settings: Settings, way: Way, where: tuple[Path, Bl
     card = ready.card
     with _runner(card, settings, way) as (runner, facts):
         if wished and not card.resources.gpu and facts.get("gpus"):
-            _note(
-                f"{card.id} asks for a GPU, and the cluster has some, but this process has none: it runs on cores", way
-            )
+            _note(f"{card.id} runs on cores: it asks for a GPU, which the cluster has, but not this process", way)
         from pipelines.begin import begin
 
         means = Means(facts["kind"], runner.actors, runner.threads)
