@@ -175,6 +175,37 @@ def test_a_piece_needs_no_block_but_those_of_its_columns_and_the_one_before():
         assert (window.bottom - 1 + 13) // 32 - (window.row + 13) // 32 <= 1
 
 
+class Slope(Position):
+    """The worst network for seams: it says where in the tile a pixel lies, from 0.2 to 0.8 along an axis."""
+
+    def __init__(self, card_, axis):
+        super().__init__(card_)
+        line = np.linspace(0.2, 0.8, card_.input.chip, dtype=np.float32)
+        one = np.broadcast_to(line if axis == 1 else line[:, None], (card_.input.chip, card_.input.chip))
+        self.answer = np.stack([one, 1 - one, np.zeros_like(one)])
+
+    def one(self, tile):
+        return self.answer
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("overlap", [4, 8, 16])
+def test_no_seam_is_steeper_than_the_ramp_at_tile_and_chunk_borders(axis, overlap):
+    """The steepest step of the map: the ramp's slope times what two tiles disagree by, and the network's own slope."""
+    side, shape = 48, (300, 310)
+    c = card(chip=side, overlap=overlap)
+    data, *_ = run(cut(shape, 100, 100), work_of(c, shape), Image(shape), Slope(c, axis))
+    steps = np.abs(np.diff(data[0], axis=axis))
+    own = 0.6 / (side - 1)
+    disagreement = own * (side - overlap)
+    hard_crop = disagreement - own
+    assert steps.max() <= disagreement * (np.pi / 2) / overlap + own
+    assert steps.max() < hard_crop * 2 / overlap + own
+    # A border of chunks (at 100, 200, 300) is no steeper than any other place: the map repeats with the tiles alone.
+    whole, *_ = run(cut(shape, 400, 400), work_of(c, shape), Image(shape), Slope(c, axis))
+    assert np.array_equal(data, whole)
+
+
 @settings(max_examples=30)
 @given(sides=st.tuples(st.integers(5, 80), st.integers(5, 80)), holes=st.sampled_from([0.0, 0.5, 0.995]))
 def test_cut_does_not_change_a_bit(sides, holes):

@@ -401,6 +401,29 @@ def test_a_killed_program_resumes(large, tmp_path, how):
     assert_same_bytes(whole, out, ("result.tif", "features.parquet", "features.geojson"))
 
 
+@pytest.mark.slow
+def test_ctrl_c_on_ray_leaves_a_run_that_goes_on(large, tmp_path):
+    whole, out = tmp_path / "whole", tmp_path / "stopped"
+    subprocess.run(command(whole, large, "--local"), env=env(tmp_path), check=True, capture_output=True)
+    on_ray = command(out, large, "--json")
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen(
+        on_ray, env=env(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, **heard
+    ) as process:
+        wait_for_receipts(out, 2, patience=120)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert not (out / "result.tif").exists()
+    done = len(receipts_of(out))
+    subprocess.run(on_ray, env=env(tmp_path), check=True, capture_output=True)
+    with Ledger(out).open() as ledger:
+        running = [e.facts["resumed"] for e in ledger.events if e.facts.get("state") == "running"]
+    assert running[0] == 0
+    assert running[1] >= done >= 2
+    assert_same_bytes(whole, out, ("result.tif", "features.parquet", "features.geojson"))
+
+
 def wait_for_receipts(out, count, patience=60):
     end = time.monotonic() + patience
     while time.monotonic() < end:
