@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +24,8 @@ from swathe.window import Window
 
 TEXT = frozenset({".json", ".geojson", ".wkt", ".txt"})
 _MAGIC = {".gpkg": b"SQLite format 3", ".shp": b"\x00\x00\x27\x0a", ".fgb": b"fgb\x03", ".parquet": b"PAR1"}
+_FILE = re.compile(r"\.[A-Za-z]{2,8}$")
+"""How the name of a file ends."""
 _LONLAT = "OGC:CRS84"
 _STEPS = 256
 """Points along the longest side of an area before it is bent into another CRS."""
@@ -51,6 +54,17 @@ class Crop:
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
+def _parsed(text: str) -> AOI:
+    """What names no file of this machine; where it looks like one, that is what is wrong with it."""
+    try:
+        return AOI.parse(text)
+    except AreaError as error:
+        if error.problem.code == "area.unreadable" and _FILE.search(text):
+            raise AreaError(f"there is no file {text[:200]!r}", code="area.missing", field="--aoi",
+                            hint="check the path") from None  # fmt: skip
+        raise
+
+
 def read_area(text: str) -> AOI:
     """From ``minlon,minlat,maxlon,maxlat``, GeoJSON, WKT, or a file: GeoJSON, GeoPackage, FlatGeobuf, GeoParquet, shp.
 
@@ -58,7 +72,7 @@ def read_area(text: str) -> AOI:
     """
     path = Path(text.strip()).expanduser() if len(text) < 4096 else None  # noqa: PLR2004  longer than any path
     if path is None or not path.suffix or text.lstrip().startswith("{") or not _is_file(path):
-        return AOI.parse(text)
+        return _parsed(text)
     if path.suffix.lower() in TEXT:
         try:
             return AOI.parse(path.read_text(encoding="utf-8-sig"))

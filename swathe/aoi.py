@@ -19,8 +19,6 @@ from swathe.errors import AreaError
 
 _GEOD = Geod(ellps="WGS84")
 _WKT = re.compile(r"\s*(?:SRID=(\d+);)?\s*([A-Z]+)(\s+Z|\s+M|\s+ZM)?\s*(\(|EMPTY)", re.IGNORECASE)
-_FILE = re.compile(r"\.[A-Za-z]{2,8}$")
-"""How the name of a file ends."""
 _NUMBER = r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*"
 _BOX = re.compile(rf"{_NUMBER}(?:,{_NUMBER}){{3}}|{_NUMBER}(?:\s{_NUMBER}){{3}}")
 _LONGEST_BOX = 200
@@ -39,8 +37,8 @@ class AOI:
     def parse(cls, text: str) -> Self:
         """From ``minlon,minlat,maxlon,maxlat``, GeoJSON or WKT; minlon > maxlon crosses the antimeridian.
 
-        Raises AreaError (``area.unreadable``, ``.missing``, ``.reversed``, ``.latitude``, ``.longitude``,
-        ``.not_polygon``, ``.empty``, ``.crs``, ``.antimeridian``). Files are read by ``pipelines.area``.
+        Raises AreaError (``area.unreadable``, ``.reversed``, ``.latitude``, ``.longitude``, ``.not_polygon``,
+        ``.empty``, ``.crs``, ``.antimeridian``). Files are read by ``pipelines.area``.
         """
         text = text.strip()
         if len(text) < _LONGEST_BOX and _BOX.fullmatch(text):
@@ -49,8 +47,6 @@ class AOI:
             return cls.of(_geojson(text))
         if _WKT.match(text):
             return cls.of(_wkt(text))
-        if _FILE.search(text):
-            raise _error("missing", f"there is no file {text[:200]!r}", "check the path")
         raise _error(
             "unreadable", f"{text[:60]!r} is no area", "give minlon,minlat,maxlon,maxlat, a file, GeoJSON or WKT"
         )
