@@ -37,6 +37,7 @@ from serve.api.strict import StrictRoute
 from serve.catalogue.links import GEOJSON
 from serve.desk.asking import Asking
 from serve.store.jobs import Filter
+from serve.store.pulse import Pulse
 from serve.tiles.addresses import Addresses
 from swathe.errors import BusyError
 from swathe.job import ENDED, JobState
@@ -261,5 +262,7 @@ async def _stream(
         return Response(status_code=204)
     service.hub.expect_room(of[0].user.id)
     first = JobAnswer.of(job, address(request))
-    source: AsyncIterator[bytes] = streams.messages(first, service.hub.follow(job.id, after, of[0].user.id))
+    known = Pulse(job.last_seq, job.state, job.progress)
+    news = service.hub.follow(job.id, after, of[0].user.id, known)
+    source: AsyncIterator[bytes] = streams.messages(first, news)
     return EventSourceResponse(source, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
