@@ -172,7 +172,8 @@ class Dispatcher:
         with suppress(ConflictError, NotFoundError), self._store.begin() as c:
             job = jobs.get(c, hold.job)
             if job.state not in ENDED:
-                jobs.release(c, hold, clock() + (0.0 if job.attempts <= 1 else waits(job.attempts - 1)))
+                lost = jobs.fruitless(c, hold.job)
+                jobs.release(c, hold, clock() + (0.0 if lost <= 1 else waits(lost - 1)))
                 _log.warning("attempt %s of %s died: taken back", hold.epoch, hold.job)
 
     def _hurry(self) -> None:
@@ -228,8 +229,8 @@ class Dispatcher:
             if job.cancelling:
                 jobs.finish(c, hold, JobState.CANCELLED, {}, 0)
                 return
-            if job.attempts >= self._limits.max_attempts:
-                jobs.finish(c, hold, JobState.FAILED, {}, 0, _given_up(job).problem.as_dict())
+            if (lost := jobs.fruitless(c, job.id) - 1) >= self._limits.max_attempts:
+                jobs.finish(c, hold, JobState.FAILED, {}, 0, _given_up(lost).problem.as_dict())
                 return
         self._hand_over(job, hold, crew)
 
@@ -242,11 +243,11 @@ class Dispatcher:
         except SwatheError as error:
             _log.warning("%s cannot begin: %s", job.id, error.problem.line())
             with self._store.begin() as c:
-                jobs.release(c, hold, clock() + waits(job.attempts + 1))
+                jobs.release(c, hold, clock() + waits(jobs.fruitless(c, job.id)))
         else:
             self._begun[job.id] = _Begun(hold, crew)
 
 
-def _given_up(job: Job) -> ClusterError:
-    return ClusterError(f"the job's worker was lost {job.attempts} times", code="job.given_up",
+def _given_up(lost: int) -> ClusterError:
+    return ClusterError(f"the job's worker was lost {lost} times without progress", code="job.given_up",
                         hint="resume it: it goes on where it stopped")  # fmt: skip

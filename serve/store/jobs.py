@@ -141,9 +141,9 @@ def resume(c: Connection, id_: str) -> Job:
         raise ConflictError(f"the job {id_} is {state}", code=code, hint="only what was not completed is resumed")
     was = Progress(**row.progress)
     _set(
-        c, id_, state=JobState.QUEUED.value, round=row.round + 1, attempts=0, cancelling=False, problem=None,
+        c, id_, state=JobState.QUEUED.value, round=row.round + 1, attempts=0, fruitless=0, cancelling=False,
         progress=asdict(Progress(of_pixels=was.of_pixels, of_chunks=was.of_chunks)), started=None, ended=None,
-        ray_job=None, not_before=0.0,
+        problem=None, ray_job=None, not_before=0.0,
     )  # fmt: skip
     events.append(c, row, "resumed", {"round": row.round + 1})
     return get(c, id_)
@@ -161,14 +161,17 @@ def drop(c: Connection, id_: str) -> None:
 
 
 def take(c: Connection, id_: str, holder: str, seconds: float) -> Hold | None:
-    """Begin an attempt. None: it has ended, somebody is at work on it, or it is not yet time."""
+    """Begin an attempt. None: it has ended, somebody is at work on it, or it is not yet time.
+
+    It counts as fruitless until it has done something new (``progressed``), or gives the job back of its own accord.
+    """
     at = moment(c)
     free = _T.c.holder.is_(None) | (_T.c.held_until <= at)
     query = (
         update(_T)
         .where(_T.c.id == id_, _T.c.state.not_in(_ENDED), free, _T.c.not_before <= at)
-        .values(epoch=_T.c.epoch + 1, attempts=_T.c.attempts + 1, holder=holder, held_until=at + seconds,
-                started=func.coalesce(_T.c.started, now()))
+        .values(epoch=_T.c.epoch + 1, attempts=_T.c.attempts + 1, fruitless=_T.c.fruitless + 1, holder=holder,
+                held_until=at + seconds, started=func.coalesce(_T.c.started, now()))
         .returning(_T)
     )  # fmt: skip
     row = c.execute(query).first()
@@ -205,6 +208,17 @@ def note(c: Connection, hold: Hold, kind: str, key: str | None = None, **facts: 
     return events.append(c, _mine(c, hold), kind, facts, key)
 
 
+def progressed(c: Connection, hold: Hold) -> None:
+    """Something new was done: the attempts that brought nothing are counted from here. Raises Lost."""
+    if _mine(c, hold).fruitless:
+        _set(c, hold.job, fruitless=0)
+
+
+def fruitless(c: Connection, id_: str) -> int:
+    """Attempts in a row that brought nothing, with the one that is under way. Raises NotFoundError."""
+    return _row(c, id_).fruitless
+
+
 def advance(c: Connection, hold: Hold, progress: Progress) -> None:
     """How far it is; no number falls. Raises Lost."""
     row = _mine(c, hold)
@@ -229,10 +243,15 @@ def finish(
     _end(c, row, state, {**kept, **result}, result_bytes, problem)
 
 
-def release(c: Connection, hold: Hold, not_before: float) -> None:
-    """Give it back, to be taken again at that moment (seconds since 1970); its state stays. Raises Lost."""
-    _mine(c, hold)
-    _set(c, hold.job, holder=None, held_until=None, not_before=not_before)
+def release(c: Connection, hold: Hold, not_before: float, *, counts: bool = True) -> None:
+    """Give it back, to be taken again at that moment (seconds since 1970); its state stays. Raises Lost.
+
+    ``counts``: whether this was one more attempt without fruit, if it was without; not where the attempt was told to
+    go, or found that another one has not gone yet.
+    """
+    row = _mine(c, hold)
+    left = row.fruitless if counts else max(0, row.fruitless - 1)
+    _set(c, hold.job, holder=None, held_until=None, not_before=not_before, fruitless=left)
 
 
 # --- pieces ---------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from serve.running import attempt as attempts
 from serve.running.attempt import Hired, attempt
 from serve.running.crews import Threads
 from serve.store import jobs, logs
-from swathe.errors import ClusterError
+from swathe.errors import ClusterError, OutputError
 from swathe.job import JobState
 from tests.serve.running.world import make_world, right_story
 
@@ -211,6 +211,60 @@ def test_a_job_whose_workers_are_lost_again_and_again_is_given_up(tmp_path, scen
     (job,) = world.await_end(id_)
     assert (job.state, job.problem["code"]) == (JobState.FAILED, "job.given_up")
     right_story(world, id_, JobState.FAILED)
+
+
+def test_a_job_that_is_told_to_go_again_and_again_is_not_given_up(tmp_path, scene):
+    """As rollouts tell it; one attempt is all that this service allows a job that does not move."""
+    world = make_world(tmp_path, scene, max_attempts=1)
+    id_ = world.submit()
+
+    def told_to_go():
+        raise KeyboardInterrupt
+
+    for name in "abc":
+        attempt(world.settings, world.store, taken(world, id_, name), hiring(Halting(0, told_to_go)))
+    with world.store.read() as c:
+        assert jobs.fruitless(c, id_) == 0
+    attempt(world.settings, world.store, taken(world, id_, "d"), loop)
+    assert world.job(id_).attempts == 4
+    right_story(world, id_)
+
+
+def test_whoever_makes_progress_is_not_given_up(tmp_path, scene, dispatch, monkeypatch):
+    monkeypatch.setattr("serve.running.ending._FIRST_WAIT_S", 0.01)
+    world = make_world(tmp_path, scene, max_attempts=2)
+    lost = []
+
+    def lose():
+        if len(lost) < 5:
+            lost.append(1)
+            raise ClusterError("no machine", code="cluster.lost")
+
+    crew = Threads(world.settings, world.store)
+    monkeypatch.setattr(crew, "_hiring", hiring(Halting(1, lose)))
+    id_ = world.submit()
+    dispatch(world, crew)
+    world.await_end(id_)
+    assert world.job(id_).attempts == 6
+    right_story(world, id_)
+
+
+def test_a_folder_that_a_dead_attempt_seems_to_hold_is_waited_for(tmp_path, scene, dispatch, monkeypatch):
+    monkeypatch.setattr("serve.running.ending._BUSY_S", 0.01)
+    world = make_world(tmp_path, scene, max_attempts=1)
+    run, refused = attempts._Attempt._run, []
+
+    def busy(self):
+        if len(refused) < 4:
+            refused.append(1)
+            raise OutputError("another run is writing there", code="output.busy")
+        return run(self)
+
+    monkeypatch.setattr(attempts._Attempt, "_run", busy)
+    id_ = world.submit()
+    dispatch(world)
+    (job,) = world.await_end(id_)
+    assert (job.state, job.attempts) == (JobState.DONE, 5)
 
 
 @pytest.mark.slow
