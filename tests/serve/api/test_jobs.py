@@ -162,7 +162,25 @@ def test_an_answer_stands_with_its_job_or_not_at_all(house, ada, client, wish):
     finally:
         replies.keep = keep
     assert (answer.status_code, answer.json()["code"]) == (409, "idempotency.running")
+    assert int(answer.headers["Retry-After"]) > 0
     assert number_of(house, ada) == 0
+
+
+def test_a_request_that_takes_long_is_not_taken_for_dead(house, ada, client, wish, monkeypatch):
+    monkeypatch.setattr("serve.api.replay._SIGN_S", 0.05)
+    monkeypatch.setattr(replies, "_GIVEN_UP_S", 0.5)
+    submit = house.desk.jobs.submit
+
+    def slowly(*given, **more):
+        time.sleep(1.5)
+        return submit(*given, **more)
+
+    monkeypatch.setattr(house.desk.jobs, "submit", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        got = list(pool.map(lambda _: client.post("/api/jobs", json=wish, headers={"Idempotency-Key": "long"}),
+                            range(2)))  # fmt: skip
+    assert {a.status_code for a in got} == {202}
+    assert len({a.json()["id"] for a in got}) == 1
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "x" * 300, "é"])

@@ -110,6 +110,11 @@ def test_a_lost_answer_does_not_make_two_jobs(service, client):
     assert len({headers["idempotency-key"] for _, _, headers in service.asked}) == 1
 
 
+def test_the_same_request_at_work_is_waited_for_however_often_it_says_so(service, client):
+    service.faults = ["drop", *[problem(409, "idempotency.running")] * (QUICK.tries + 2)]
+    assert client.submit("m", inputs=["https://x.example/a.tif"]).id == "j1"
+
+
 def test_two_submits_are_two_jobs(service, client):
     assert [client.submit("m", inputs=["s3://b/a.tif"]).id for _ in range(2)] == ["j1", "j2"]
 
