@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from serve.store import ids, tables
 from serve.store.store import moment
+from serve.store.texts import keepable
 
 _T, _J = tables.hooks, tables.jobs
 
@@ -62,8 +63,9 @@ def sent(c: Connection, id_: str, seq: int) -> None:
 
 def failed(c: Connection, id_: str, problem: str, next_at: float, give_up: bool = False) -> None:
     """It was not delivered: again at that moment (seconds since 1970), or never."""
+    said = keepable(problem)[:500]
     c.execute(update(_T).where(_T.c.id == id_)
-              .values(tries=_T.c.tries + 1, next_at=next_at, given_up=give_up, problem=problem[:500]))  # fmt: skip
+              .values(tries=_T.c.tries + 1, next_at=next_at, given_up=give_up, problem=said))  # fmt: skip
 
 
 def _hook_of(row: Row[Any]) -> Hook:

@@ -7,17 +7,31 @@ nobody knows for certain which processes are alive.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, select, union_all, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Text,
+    cast,
+    delete,
+    func,
+    insert,
+    select,
+    union_all,
+    update,
+)
 
 from serve.store import events, ids, queue, tables
 from serve.store.pages import Cut, Page
 from serve.store.rows import columns_of, job_of
 from serve.store.store import moment, now, text_of
+from serve.store.texts import keepable
 from serve.store.turns import LEAST_S
 from swathe.errors import ConflictError, StoreError
 from swathe.job import ENDED, Job, JobState, Progress, Where, may, may_resume
@@ -129,6 +143,12 @@ def cancel(c: Connection, id_: str) -> Job:
     return get(c, id_)
 
 
+def weigh(c: Connection, job: Job, result_bytes: int) -> None:
+    """What one that has ended left lying; of one that goes on by now, its end will tell."""
+    same = (_T.c.id == job.id) & (_T.c.round == job.round) & (_T.c.state == job.state.value)
+    c.execute(update(_T).where(same).values(result_bytes=result_bytes))
+
+
 def resume(c: Connection, id_: str) -> Job:
     """Into the queue again, as a new round that goes on where the last one stopped.
 
@@ -147,6 +167,17 @@ def resume(c: Connection, id_: str) -> Job:
     )  # fmt: skip
     events.append(c, row, "resumed", {"round": row.round + 1})
     return get(c, id_)
+
+
+def mentioned(c: Connection, id_: str) -> bool:
+    """Whether a job that has not ended names this id anywhere in what was asked of it."""
+    open_ = _T.c.ended.is_(None) & cast(_T.c.request, Text).contains(id_, autoescape=True)
+    return c.execute(select(_T.c.id).where(open_).limit(1)).first() is not None
+
+
+def known(c: Connection, job_ids: Sequence[str]) -> set[str]:
+    """Those that there are."""
+    return set(c.execute(select(_T.c.id).where(_T.c.id.in_(job_ids))).scalars())
 
 
 def drop(c: Connection, id_: str) -> None:
@@ -264,8 +295,8 @@ def _end(
     if state not in ENDED:
         raise StoreError(f"{state} is no end")
     _set(
-        c, row.id, state=state.value, result=result or row.result, problem=problem, ended=now(), holder=None,
-        result_bytes=row.result_bytes if result_bytes is None else result_bytes, held_until=None,
+        c, row.id, state=state.value, result=keepable(result or row.result), problem=keepable(problem), ended=now(),
+        result_bytes=row.result_bytes if result_bytes is None else result_bytes, holder=None, held_until=None,
     )  # fmt: skip
     told = {"problem": problem} if problem else {}
     events.append(c, row, "state", {"state": state.value, **told})
