@@ -207,6 +207,10 @@ class Jobs:
             self._changed(c, caller, id_)
             job = jobs.cancel(c, id_)
             audit.note(c, caller, "job.cancel", id_)
+        if job.state in ENDED and (job.attempts or job.round > 1):  # nobody else is left to count it
+            left = files.lying(id_, self._settings)
+            with self._store.begin() as c:
+                jobs.weigh(c, job, left)
         return job
 
     def resume(self, caller: Caller, id_: str) -> Job:

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from serve.running.ending import waits
 from swathe.errors import ClusterError, ConflictError, StoreError, SwatheError
@@ -73,7 +73,7 @@ class Dispatcher:
         every: tuple[tuple[float, Callable[[], object]], ...] = (),
     ) -> None:  # fmt: skip
         """Nothing happens before ``start``."""
-        self._limits, self._store, self._crews = settings.limits, store, crews
+        self._settings, self._limits, self._store, self._crews = settings, settings.limits, store, crews
         self._name = f"d-{uuid.uuid4().hex[:12]}"
         self._epoch: int | None = None
         self._renewed = 0.0
@@ -226,13 +226,21 @@ class Dispatcher:
             hold = jobs.take(c, job.id, f"{self._name}/{uuid.uuid4().hex[:8]}", crew.lease_s)
             if hold is None:
                 return
-            if job.cancelling:
-                jobs.finish(c, hold, JobState.CANCELLED, {}, 0)
-                return
-            if (lost := jobs.fruitless(c, job.id) - 1) >= self._limits.max_attempts:
-                jobs.finish(c, hold, JobState.FAILED, {}, 0, _given_up(lost).problem.as_dict())
-                return
-        self._hand_over(job, hold, crew)
+            lost = jobs.fruitless(c, job.id) - 1
+        if job.cancelling:
+            self._finish(hold, JobState.CANCELLED)
+        elif lost >= self._limits.max_attempts:
+            self._finish(hold, JobState.FAILED, _given_up(lost).problem.as_dict())
+        else:
+            self._hand_over(job, hold, crew)
+
+    def _finish(self, hold: Hold, state: JobState, problem: dict[str, Any] | None = None) -> None:
+        from serve.desk.files import lying
+        from serve.store import jobs
+
+        left = lying(hold.job, self._settings)
+        with self._store.begin() as c:
+            jobs.finish(c, hold, state, {}, left, problem)
 
     def _hand_over(self, job: Job, hold: Hold, crew: Crew) -> None:
         from serve.store import jobs

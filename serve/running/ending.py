@@ -89,7 +89,8 @@ class Ending:
         state = _STATES[outcome.state]
         problem = next((step["problem"] for step in steps if step["problem"]), None)
         journal.info(f"ends as {state.value}", seconds=round(seconds, 3), resumed=outcome.resumed)
-        self._finish(state, result, sum(files.values()), problem, entry)
+        size = sum(files.values()) if state is JobState.DONE else self._lying()
+        self._finish(state, result, size, problem, entry)
 
     def stopped(self, journal: Journal) -> None:
         """Cancelled by its user: an end. Told to go by the machine: another attempt takes it up at once."""
@@ -97,7 +98,7 @@ class Ending:
             journal.inside("the job is somebody else's by now")
         elif self._held.cancelling:
             journal.info("ends as cancelled")
-            self._finish(JobState.CANCELLED, {}, 0)
+            self._finish(JobState.CANCELLED, {}, self._lying())
         else:
             journal.info("given back: this attempt was told to stop")
             self._release(0.0, counts=False)
@@ -121,7 +122,7 @@ class Ending:
             self._release(wait, problem)
         else:
             journal.error("ends as failed", problem=problem)
-            self._finish(JobState.FAILED, {}, 0, problem)
+            self._finish(JobState.FAILED, {}, self._lying(), problem)
 
     def broke(self, error: Exception, journal: Journal) -> None:
         """A fault of ours, which would only repeat itself."""
@@ -130,7 +131,7 @@ class Ending:
             return
         problem = SwatheError(f"the attempt broke: {type(error).__name__}", code="internal").problem.as_dict()
         journal.error("ends as failed", problem=problem)
-        self._finish(JobState.FAILED, {}, 0, problem)
+        self._finish(JobState.FAILED, {}, self._lying(), problem)
 
     # --- pieces ---
 
@@ -149,6 +150,12 @@ class Ending:
         blobs = self._settings.blobs(f"jobs/{self._job.id}")
         found = ((name, blobs.look(name)) for name in FILES)
         return {name: blob.size for name, blob in found if blob is not None}
+
+    def _lying(self) -> int:
+        """Bytes that an unfinished job keeps for its next round; its user's quota counts them."""
+        from serve.desk.files import lying
+
+        return lying(self._job.id, self._settings)
 
     def _entry(self) -> Entry:
         """What goes into the catalogue. An Item's own id names the plan, which two jobs may share."""
