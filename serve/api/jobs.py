@@ -19,6 +19,8 @@ from serve.api.answers import (
     EventsAnswer,
     FileAnswer,
     FilesAnswer,
+    HookAnswer,
+    HooksAnswer,
     JobAnswer,
     JobsAnswer,
     LineAnswer,
@@ -209,6 +211,13 @@ def publications(request: Request, service: Here, who: Who, id: JobId) -> Respon
     """Where else its result is shown: layers of the map server that the service pushes to."""
     found = [PublicationAnswer.of(one) for one in service.desk.jobs.publications(who, id)]
     return sent(request, PublicationsAnswer(publications=found))
+
+
+@router.get("/jobs/{id}/hooks", operation_id="list_job_hooks", response_model=HooksAnswer)
+def hooks(request: Request, service: Here, who: Who, id: JobId) -> Response:  # noqa: A002
+    """Addresses that are told of its events: how far they were told, and why no further. For its owner alone."""
+    found = [HookAnswer.of(hook) for hook in service.desk.jobs.hooks(who, id)]
+    return sent(request, HooksAnswer(hooks=found))
 
 
 # --- pieces -----------------------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from serve.desk.files import ResultFile
     from serve.desk.models import Models
     from serve.settings import ServiceSettings
+    from serve.store.hooks import Hook
     from serve.store.logs import Line
     from serve.store.pages import Page
     from serve.store.store import Store
@@ -194,6 +195,13 @@ class Jobs:
         self._seen(caller, id_)
         with self._store.read() as c:
             return publications.of_job(c, id_)
+
+    def hooks(self, caller: Caller, id_: str) -> list[Hook]:
+        """Who hears of its events, and how that goes; others than its owner do not see it. Raises NotFoundError."""
+        if not rights.owns(caller, self._seen(caller, id_).owner):
+            return []
+        with self._store.read() as c:
+            return hooks.of_job(c, id_)
 
     def item(self, caller: Caller, id_: str) -> dict[str, Any]:
         """Its STAC Item, with hrefs relative to its files. Raises NotFoundError."""

@@ -33,6 +33,10 @@ class Hook:
     """Number of the last one that was delivered, or passed over."""
     tries: int
     """That failed since then."""
+    given_up: bool = False
+    """Whether nothing more is sent."""
+    problem: str = ""
+    """Why the last try failed."""
 
 
 def add(c: Connection, job_id: str, url: str, secret: str, kinds: Iterable[str] = ()) -> str:
@@ -54,6 +58,11 @@ def due(c: Connection, limit: int) -> list[Hook]:
     return [_hook_of(row) for row in c.execute(query)]
 
 
+def of_job(c: Connection, job_id: str) -> list[Hook]:
+    """All of a job, in the order in which they were added."""
+    return [_hook_of(row) for row in c.execute(select(_T).where(_T.c.job_id == job_id).order_by(_T.c.id))]
+
+
 def sent(c: Connection, id_: str, seq: int) -> None:
     """All up to this number was delivered, or was not wanted."""
     at = moment(c)
@@ -69,4 +78,5 @@ def failed(c: Connection, id_: str, problem: str, next_at: float, give_up: bool 
 
 
 def _hook_of(row: Row[Any]) -> Hook:
-    return Hook(row.id, row.job_id, row.url, row.secret, tuple(row.kinds), row.sent_seq, row.tries)
+    return Hook(row.id, row.job_id, row.url, row.secret, tuple(row.kinds), row.sent_seq, row.tries,
+                row.given_up, row.problem or "")  # fmt: skip
