@@ -211,9 +211,8 @@ class Dispatcher:
         from serve.store.queue import QueueLimits
 
         limits = self._limits
-        return QueueLimits(limits.running_per_user, {
-            Where.ONLINE: limits.running_pool, Where.POOL: limits.running_pool, Where.CLUSTER: limits.running_cluster,
-        })  # fmt: skip
+        running = {Where.POOL: limits.running_pool, Where.CLUSTER: limits.running_cluster}
+        return QueueLimits(limits.running_per_user, running)
 
     def _begin(self, job: Job) -> None:
         """Take it and give it to its crew; one that was tried too often, or is not wanted any more, ends here."""
