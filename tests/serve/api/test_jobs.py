@@ -217,6 +217,7 @@ def test_who_sees_a_shared_job_does_not_see_its_hooks(house, ada, client, wish):
     eve = house.client(house.person())
     assert "hooks" not in eve.get(f"/api/jobs/{job['id']}").json()["links"]
     assert eve.get(f"/api/jobs/{job['id']}/hooks").json() == {"hooks": []}
+    client.delete(f"/api/projects/{project}")  # others of this module see what is shared
 
 
 # --- steering -------------------------------------------------------------------------------------------------------
