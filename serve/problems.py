@@ -27,6 +27,8 @@ _TITLES = {
     413: "The request is too large.",
 }
 _UNAUTHORISED, _UNAVAILABLE, _LATER_S = 401, 503, 5
+_SOON, _SOON_S = "idempotency.running", 2
+"""The same request is at work: it will have answered soon."""
 _SHOWN = 20
 """Mistakes of one request that are listed."""
 
@@ -75,6 +77,8 @@ def problem_of(error: SwatheError) -> Problem:
 def _told(problem: Problem) -> dict[str, str]:
     if problem.status == _UNAUTHORISED:
         return {"WWW-Authenticate": 'Bearer realm="swathe"'}
+    if problem.code == _SOON:
+        return {"Retry-After": str(_SOON_S)}
     return {"Retry-After": str(_LATER_S)} if problem.status == _UNAVAILABLE else {}
 
 

@@ -95,6 +95,12 @@ def is_remote(href: str) -> bool:
     return href.lower().startswith(REMOTE)
 
 
+def with_plain_scheme(href: str) -> str:
+    """The same address with its scheme in small letters: schemes know no case, comparisons do."""
+    scheme, mark, rest = href.partition("://")
+    return f"{scheme.lower()}{mark}{rest}" if mark and scheme.isascii() and scheme.isalnum() else href
+
+
 def shown(href: str) -> str:
     """The name as people may see it: without the query and the user of a URL, which hold secrets."""
     if not is_remote(href):

@@ -72,7 +72,7 @@ class Where(StrEnum):
     """Where a job is carried out; decided by its estimated seconds."""
 
     ONLINE = "online"
-    """At once, on the standing pool, while the client waits."""
+    """On the standing pool, as small jobs, for which a client may well wait: they have a queue of their own."""
     POOL = "pool"
     """On the standing pool of warm workers."""
     CLUSTER = "cluster"

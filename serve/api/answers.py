@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve.api import openapi
+from swathe.imagery import shown as without_query
 from swathe.job import ENDED, JobState, Where, may_resume
 from swathe.project import UploadState
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from serve.desk.jobs import Estimate
     from serve.desk.links import Signed
     from serve.desk.models import ModelState
+    from serve.store.hooks import Hook
     from serve.store.logs import Line
     from swathe.job import Job
     from swathe.processor import ProcessorCard
@@ -98,6 +100,8 @@ def _job_links(job: Job, root: str) -> dict[str, str]:
     if "item.json" in job.result.get("files", {}):
         links["item"] = f"{here}/item"
         links["layers"] = f"{root}/api/layers?job={job.id}"
+    if job.request.get("hook"):
+        links["hooks"] = f"{here}/hooks"
     if job.request.get("publish"):
         links["publications"] = f"{here}/publications"
     if job.state not in ENDED:
@@ -105,6 +109,34 @@ def _job_links(job: Job, root: str) -> dict[str, str]:
     if may_resume(job.state):
         links["resume"] = f"{here}/resume"
     return links
+
+
+class HookAnswer(Answered):
+    """An address that is told of a job's events, and how far that has come."""
+
+    model_config = shown("hook")
+
+    id: str
+    url: str = Field(description="Without its query.")
+    kinds: list[str] = Field(description="Of the events that it is told; empty: all.")
+    sent_seq: int = Field(description="Number of the last event that was delivered, or was not wanted.")
+    tries: int = Field(description="That failed since then.")
+    given_up: bool = Field(description="Whether nothing more is sent.")
+    problem: str = Field(description="Why the last try failed; empty: it did not.")
+
+    @classmethod
+    def of(cls, hook: Hook) -> Self:
+        """Without what is secret in it."""
+        known = {name: getattr(hook, name) for name in cls.model_fields}
+        return cls(**known | {"url": without_query(hook.url), "kinds": list(hook.kinds)})
+
+
+class HooksAnswer(Answered):
+    """Those of a job."""
+
+    model_config = shown("hooks")
+
+    hooks: list[HookAnswer]
 
 
 class JobsAnswer(Answered):

@@ -10,8 +10,8 @@ from fastapi.security import APIKeyHeader, APIKeyQuery, HTTPBearer
 from starlette.requests import Request
 
 from serve.api.service import Here, Service
-from serve.api.tokens import is_token
-from swathe.errors import AccessError
+from serve.api.tokens import SILENT, is_token
+from swathe.errors import AccessError, StoreError
 from swathe.user import Caller
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="Bearer", description="An API key (swk-…), or a token of the "
@@ -38,7 +38,9 @@ async def recognised(request: Request, service: Service, text: str | None, kind:
     """Whom a key or token speaks of; counts the request as one of its kind. Raises as ``known``."""
     try:
         caller = await to_thread.run_sync(_opened, service, text)
-    except AccessError:
+    except (AccessError, StoreError) as error:
+        if isinstance(error, StoreError) and error.problem.code != SILENT:
+            raise
         await service.rates.take("stranger", request.client.host if request.client else "")
         raise
     request.state.rate = await service.rates.take(kind, caller.key or caller.user.id)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 _ROOT = "http://127.0.0.1:8000"
-_JOB_ID, _USER, _KEY, _PROJECT, _UPLOAD, _PROCESSOR = (
-    f"{letter}01kb3x8y2q7rz5t6v9whn4m0cd" for letter in ("j", "u", "k", "p", "f", "r")
+_JOB_ID, _USER, _KEY, _PROJECT, _UPLOAD, _PROCESSOR, _HOOK = (
+    f"{letter}01kb3x8y2q7rz5t6v9whn4m0cd" for letter in ("j", "u", "k", "p", "f", "r", "h")
 )
 _AT, _LATER = "2026-11-21T10:42:07.120Z", "2026-11-21T10:42:09.480Z"
 _URL = "https://example.org/scene.tif"
@@ -120,7 +120,13 @@ _PUBLISHED: dict[str, Any] = {
     "workspace": "lagoon", "name": "water-2026-07", "state": "published", "tries": 0, "problem": None,
     "url": "https://maps.example.org/geoserver/lagoon/wms?layers=lagoon:water-2026-07",
 }  # fmt: skip
+_HOOKED: dict[str, Any] = {
+    "id": _HOOK, "url": "https://you.example.org/swathe", "kinds": ["state"], "sent_seq": 3, "tries": 2,
+    "given_up": False, "problem": "it answered 502",
+}  # fmt: skip
 ANSWERS: dict[str, dict[str, Any]] = {
+    "hook": _HOOKED,
+    "hooks": {"hooks": [_HOOKED]},
     "publication": _PUBLISHED,
     "publications": {"publications": [_PUBLISHED]},
     "layer": _LAYER,

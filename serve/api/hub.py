@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -97,24 +97,29 @@ class Hub:
             self._of[user] -= 1
             self._of += Counter()
 
-    async def follow(self, job: str, after: int, user: str = "") -> AsyncIterator[Event | Pulse | None]:
+    async def follow(
+        self, job: str, after: int, user: str = "", known: Pulse | None = None
+    ) -> AsyncIterator[Event | Pulse | None]:  # fmt: skip
         """Events after this number as they come, a pulse where progress has changed, None as a sign of life.
 
+        ``known``: what the listener has been told already. Nothing is told that is older, and a pulse comes right
+        before the event that it goes with, so that no state is told twice in the wrong order.
         Ends when the job has ended and its last event was given, or when it is gone.
         """
-        seq, progress = after, None
+        seq, told = after, known
         with self._joined(job, user) as topic:
             while True:
                 news, seen = topic.news, topic.pulse
                 if topic.gone:
                     return
                 if seen is not None:
-                    if seen.progress != progress:
-                        progress = seen.progress
-                        yield seen
                     async for event in self._between(job, topic, seq, seen.seq):
+                        if event.seq == seen.seq and _tells(seen, told):
+                            yield (told := seen)
                         yield event
                         seq = event.seq
+                    if _tells(seen, told):
+                        yield (told := seen)
                     if seen.state in ENDED:
                         return
                 if not await _came(news, self._front.keep_alive_s):
@@ -132,10 +137,9 @@ class Hub:
     async def _between(self, job: str, topic: _Topic, after: int, last: int) -> AsyncIterator[Event]:
         """Events ``after+1 .. last``, from memory where they are there."""
         while after < last:
-            held = [e for e in topic.recent if after < e.seq <= last]
-            if not held or held[0].seq != after + 1:
-                held = await to_thread.run_sync(self._read, job, after)
-                held = [e for e in held if e.seq <= last]
+            held = _unbroken(topic.recent, after, last)
+            if not held:
+                held = _unbroken(await to_thread.run_sync(self._read, job, after), after, last)
             if not held:  # it was removed meanwhile
                 return
             for event in held:
@@ -185,15 +189,36 @@ class Hub:
                 self._topics[job].tell(pulses.get(job), fresh.get(job, []))
 
     def _seen(self, asked: Mapping[str, int | None]) -> tuple[dict[str, Pulse], dict[str, list[Event]]]:
-        """How far all are, and new events of those that had some; what was before the first look is not asked for."""
+        """How far all are, and new events of those that had some; what was before the first look is not asked for.
+
+        Events that came between the two questions belong to the next look.
+        """
         with self._store.read() as c:
             pulses = pulse.of(c, asked)
             fresh = {
-                job: events.of(c, job, before, _PAGE)
+                job: [event for event in events.of(c, job, before, _PAGE) if event.seq <= pulses[job].seq]
                 for job, before in asked.items()
                 if before is not None and job in pulses and pulses[job].seq > before
             }
         return pulses, fresh
+
+
+def _unbroken(found: Iterable[Event], after: int, last: int) -> list[Event]:
+    """Those of ``after+1 .. last`` that follow each other from the first one on; what comes after a gap is left."""
+    run: list[Event] = []
+    for event in found:
+        if event.seq == after + len(run) + 1 and event.seq <= last:
+            run.append(event)
+    return run
+
+
+def _tells(seen: Pulse, told: Pulse | None) -> bool:
+    """Whether a pulse tells of progress that the listener has not heard of; an older one does not."""
+    if told is None:
+        return True
+    if seen.seq != told.seq:
+        return seen.seq > told.seq and seen.progress != told.progress
+    return told.progress != seen.progress == told.progress.onwards(seen.progress)
 
 
 async def _came(news: asyncio.Event, seconds: float) -> bool:

@@ -19,6 +19,8 @@ from serve.api.answers import (
     EventsAnswer,
     FileAnswer,
     FilesAnswer,
+    HookAnswer,
+    HooksAnswer,
     JobAnswer,
     JobsAnswer,
     LineAnswer,
@@ -37,6 +39,7 @@ from serve.api.strict import StrictRoute
 from serve.catalogue.links import GEOJSON
 from serve.desk.asking import Asking
 from serve.store.jobs import Filter
+from serve.store.pulse import Pulse
 from serve.tiles.addresses import Addresses
 from swathe.errors import BusyError
 from swathe.job import ENDED, JobState
@@ -210,6 +213,13 @@ def publications(request: Request, service: Here, who: Who, id: JobId) -> Respon
     return sent(request, PublicationsAnswer(publications=found))
 
 
+@router.get("/jobs/{id}/hooks", operation_id="list_job_hooks", response_model=HooksAnswer)
+def hooks(request: Request, service: Here, who: Who, id: JobId) -> Response:  # noqa: A002
+    """Addresses that are told of its events: how far they were told, and why no further. For its owner alone."""
+    found = [HookAnswer.of(hook) for hook in service.desk.jobs.hooks(who, id)]
+    return sent(request, HooksAnswer(hooks=found))
+
+
 # --- pieces -----------------------------------------------------------------------------------------------------------
 
 
@@ -261,5 +271,7 @@ async def _stream(
         return Response(status_code=204)
     service.hub.expect_room(of[0].user.id)
     first = JobAnswer.of(job, address(request))
-    source: AsyncIterator[bytes] = streams.messages(first, service.hub.follow(job.id, after, of[0].user.id))
+    known = Pulse(job.last_seq, job.state, job.progress)
+    news = service.hub.follow(job.id, after, of[0].user.id, known)
+    source: AsyncIterator[bytes] = streams.messages(first, news)
     return EventSourceResponse(source, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serve.store import replies
-from swathe.errors import ConflictError
+from swathe.errors import ConflictError, StoreError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 
 _LONGEST = 255
 _WAIT_S, _TURN_S = 10.0, 0.1
+_SIGN_S = 5.0
+"""Between two signs of life of a request that takes long."""
+_log = logging.getLogger(__name__)
 _SENT = ("content-type", "location", "etag")
 """Headers that belong to the answer; the others belong to the moment."""
 _OK = range(200, 300)
@@ -61,6 +66,11 @@ class Once:
         """The answer that stands; None: go on. Raises ConflictError (``idempotency.*``)."""
         with self.service.desk.store.begin() as c:
             return replies.begin(c, self.caller.user.id, self.operation, self.key, self.body_hash)
+
+    def renew(self) -> None:
+        """It is still at work."""
+        with self.service.desk.store.begin() as c:
+            replies.renew(c, self.caller.user.id, self.operation, self.key)
 
     def forget(self) -> None:
         """It came to nothing: the same key may try again."""
@@ -104,7 +114,8 @@ async def _done(turn: Once, work: Work) -> Response:
         kept = True
 
     try:
-        answer = await work(keep)
+        async with _alive(turn):
+            answer = await work(keep)
     except BaseException:
         if not kept:
             await asyncio.shield(to_thread.run_sync(turn.forget))
@@ -112,6 +123,25 @@ async def _done(turn: Once, work: Work) -> Response:
     if not kept:
         await to_thread.run_sync(turn.settle if answer.status_code in _OK else _forgetting(turn), answer)
     return answer
+
+
+@asynccontextmanager
+async def _alive(turn: Once) -> AsyncIterator[None]:
+    """However long it takes, nobody else begins the same; when this process dies, somebody soon may."""
+
+    async def sign() -> None:
+        while True:
+            await asyncio.sleep(_SIGN_S)
+            try:
+                await to_thread.run_sync(turn.renew)
+            except StoreError as error:
+                _log.warning("%s", error.problem.line())
+
+    signing = asyncio.create_task(sign())
+    try:
+        yield
+    finally:
+        signing.cancel()
 
 
 def _forgetting(turn: Once) -> Callable[[Response], None]:

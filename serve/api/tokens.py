@@ -7,6 +7,7 @@ here and not by the token. Rights come from our own store.
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +19,14 @@ from swathe.errors import AccessError, StoreError
 
 ALGORITHMS = ("RS256", "ES256")
 """Signatures by a private key that only the issuer has; never ``none``, never a shared secret."""
+SILENT = "access.provider"
+"""Code of the error where the issuer cannot be asked."""
 _LEEWAY_S = 30
 """By which clocks may differ."""
+_ANSWER_S = 5.0
+"""That the issuer is waited for."""
+_SILENT_S = 15.0
+"""That nobody asks it again after it did not answer: who comes meanwhile is told so at once."""
 _LONGEST = 16_384
 _PARTS = 3
 
@@ -27,6 +34,37 @@ _PARTS = 3
 def is_token(text: str) -> bool:
     """Whether this looks like a JWT; our own keys have no dots."""
     return text.count(".") == _PARTS - 1
+
+
+@dataclass(slots=True)
+class _Silence:
+    """That an issuer did not answer a moment ago. Threads that would all wait for it do not."""
+
+    until: float = 0.0
+
+    @property
+    def holds(self) -> bool:
+        return time.monotonic() < self.until
+
+    def begin(self) -> None:
+        self.until = time.monotonic() + _SILENT_S
+
+
+class _Keys(jwt.PyJWKClient):
+    """Asks an issuer that did not answer no more for a while; keys that are at hand go on to count."""
+
+    def __init__(self, silence: _Silence, address: str, **more: Any) -> None:
+        super().__init__(address, **more)
+        self._silence = silence
+
+    def fetch_data(self) -> Any:
+        if self._silence.holds:
+            raise PyJWKClientConnectionError("it did not answer a moment ago")
+        try:
+            return super().fetch_data()
+        except PyJWKClientConnectionError:
+            self._silence.begin()
+            raise
 
 
 @dataclass(slots=True)
@@ -42,6 +80,7 @@ class Tokens:
     cooldown_s: float = 30.0
     """Between two questions because of keys that are not known: a flood of forged tokens is no flood of requests."""
     _keys: jwt.PyJWKClient | None = field(default=None, repr=False)
+    _silence: _Silence = field(default_factory=_Silence, repr=False)
     _turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def claims(self, text: str) -> dict[str, Any]:
@@ -62,16 +101,19 @@ class Tokens:
     def _client(self) -> jwt.PyJWKClient:
         with self._turn:
             if self._keys is None:
-                self._keys = jwt.PyJWKClient(self._address(), lifespan=self.kept_s, timeout=5,
-                                             cooldown_duration=self.cooldown_s)  # fmt: skip
+                self._keys = _Keys(self._silence, self._address(), lifespan=self.kept_s, timeout=_ANSWER_S,
+                                   cooldown_duration=self.cooldown_s)  # fmt: skip
             return self._keys
 
     def _address(self) -> str:
         """Where the issuer says that its keys are."""
+        if self._silence.holds:
+            raise _silent()
         try:
-            answer = httpx2.get(f"{self.issuer.rstrip('/')}/.well-known/openid-configuration", timeout=5)
+            answer = httpx2.get(f"{self.issuer.rstrip('/')}/.well-known/openid-configuration", timeout=_ANSWER_S)
             return str(answer.raise_for_status().json()["jwks_uri"])
         except (httpx2.HTTPError, ValueError, KeyError, TypeError) as error:
+            self._silence.begin()
             raise _silent() from error
 
 
@@ -92,5 +134,5 @@ def _refused(why: str) -> AccessError:
 
 
 def _silent() -> StoreError:
-    return StoreError("the identity provider cannot be asked for its keys", code="access.provider",
+    return StoreError("the identity provider cannot be asked for its keys", code=SILENT,
                       hint="come again in a moment, or use an API key")  # fmt: skip

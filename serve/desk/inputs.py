@@ -15,7 +15,7 @@ from serve.desk.processors import settled_wish
 from serve.desk.wording import told
 from serve.store import catalogue, uploads
 from swathe.errors import ConflictError, ForbiddenError, ImageryError, InputError
-from swathe.imagery import is_remote, shown
+from swathe.imagery import is_remote, shown, with_plain_scheme
 from swathe.project import UploadState
 
 if TYPE_CHECKING:
@@ -119,7 +119,8 @@ class _Door:
     caller: Caller | None
 
     def opened(self, href: str) -> tuple[str, ...]:
-        """What one input stands for."""
+        """What one input stands for; a scheme may be written in capitals, and is read the same by all rules."""
+        href = with_plain_scheme(href)
         if href.startswith(UPLOAD):
             return self._upload(href.removeprefix(UPLOAD))
         if href.startswith(ITEM):
@@ -156,8 +157,7 @@ class _Door:
 
     def _elsewhere(self, href: str) -> str:
         """The service's credentials open its own bucket; nobody else reads there by address."""
-        place = self.settings.place
-        if href.startswith("s3://") and (href == place or href.startswith(f"{place}/")):
+        if _same_bucket(f"{href}/").startswith(f"{_same_bucket(self.settings.place)}/"):
             raise ImageryError("this address belongs to the service", code="url.private", field="inputs",
                                hint=f"name what lies there as {UPLOAD}ID or {ITEM}COLLECTION/ITEM")  # fmt: skip
         return href
@@ -174,6 +174,13 @@ class _Door:
 
     def _viewer(self) -> Caller | None:
         return self.caller
+
+
+def _same_bucket(address: str) -> str:
+    """With what servers read alike written alike: the scheme and the bucket, which may be part of a host's name."""
+    scheme, mark, rest = address.partition("://")
+    bucket, slash, key = rest.partition("/")
+    return f"{scheme.lower()}{mark}{bucket.lower()}{slash}{key}" if mark else address
 
 
 def files_of(upload: Upload, settings: ServiceSettings) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from serve.desk.files import ResultFile
     from serve.desk.models import Models
     from serve.settings import ServiceSettings
+    from serve.store.hooks import Hook
     from serve.store.logs import Line
     from serve.store.pages import Page
     from serve.store.store import Store
@@ -195,6 +196,13 @@ class Jobs:
         with self._store.read() as c:
             return publications.of_job(c, id_)
 
+    def hooks(self, caller: Caller, id_: str) -> list[Hook]:
+        """Who hears of its events, and how that goes; others than its owner do not see it. Raises NotFoundError."""
+        if not rights.owns(caller, self._seen(caller, id_).owner):
+            return []
+        with self._store.read() as c:
+            return hooks.of_job(c, id_)
+
     def item(self, caller: Caller, id_: str) -> dict[str, Any]:
         """Its STAC Item, with hrefs relative to its files. Raises NotFoundError."""
         return files.item(self._seen(caller, id_), self._settings)
@@ -207,6 +215,10 @@ class Jobs:
             self._changed(c, caller, id_)
             job = jobs.cancel(c, id_)
             audit.note(c, caller, "job.cancel", id_)
+        if job.state in ENDED and (job.attempts or job.round > 1):  # nobody else is left to count it
+            left = files.lying(id_, self._settings)
+            with self._store.begin() as c:
+                jobs.weigh(c, job, left)
         return job
 
     def resume(self, caller: Caller, id_: str) -> Job:

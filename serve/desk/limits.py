@@ -27,7 +27,7 @@ class Limits(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     online_s: Annotated[float, Field(ge=0)] = 10
-    """Seconds that a job may take to be done while its client waits."""
+    """Seconds up to which a job is small: on the standing pool, in a lane of its own."""
     pool_s: Annotated[float, Field(ge=0)] = 600
     """The same on the standing pool."""
     pool_workers: Count | None = None
@@ -67,7 +67,7 @@ class Limits(BaseModel):
     tile_rate_per_minute: Count = 6000
     """Tiles and maps with one key: a browser asks for dozens at every movement."""
     running_pool: Count = 8
-    """Jobs on the standing pool."""
+    """Jobs on the standing pool, small ones included."""
     running_cluster: Count = 4
     """Jobs of their own on Ray."""
     lease_s: Positive = 15

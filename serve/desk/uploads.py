@@ -22,13 +22,11 @@ from serve.desk import rights, usage
 from serve.desk.archives import bundled
 from serve.desk.catalogue import IMAGERY, item_id
 from serve.desk.content import Content, of_path
-from serve.desk.inputs import UPLOAD, not_ready, room_of
+from serve.desk.inputs import not_ready, room_of
 from serve.desk.projects import check_into, is_shared
 from serve.desk.wording import told
 from serve.store import audit, catalogue, jobs, uploads, users
-from serve.store.jobs import Filter
 from swathe.errors import ConflictError, ImageryError, LimitError, SwatheError
-from swathe.job import ACTIVE, JobState
 from swathe.project import Upload, UploadState
 from swathe.user import Scope
 
@@ -126,8 +124,7 @@ class Uploads:
         with self._store.begin() as c:
             found = uploads.get(c, id_)
             rights.change(caller, found.owner, f"upload {id_}", shared=is_shared(c, found.project))
-            alive = jobs.listed(c, Filter(state=(JobState.QUEUED, *sorted(ACTIVE))), 1000, None).items
-            if any(_names(job.request, id_) for job in alive):
+            if jobs.mentioned(c, id_):  # as upload://ID, as item://imagery/ID, among its masks: whichever way
                 raise ConflictError(f"a job works on the upload {id_}", code="upload.used",
                                     hint="cancel it, or wait for its end")  # fmt: skip
             for n in range(len(found.facts.get("files", ()))):
@@ -244,10 +241,6 @@ class Uploads:
             blobs.delete([blob.name for blob in blobs.list()])
         for folder in (Path(f"{self._settings.place}/uploads"), self._settings.service_dir / "fetched"):
             shutil.rmtree(folder / id_, ignore_errors=True)
-
-
-def _names(request: dict[str, Any], id_: str) -> bool:
-    return any(text.endswith(f"{UPLOAD}{id_}") for text in request.get("inputs", ()))
 
 
 def _expect_open(found: Upload) -> None:

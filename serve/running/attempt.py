@@ -158,7 +158,7 @@ class _Attempt:
 
     def _take_up(self, out: Path, blobs: Blobs | None) -> None:
         """An attempt before this one may have died before it could tell what was done."""
-        if self.job.attempts <= 1 and self.job.round == 1:
+        if self.held.hold.epoch <= 1:
             return
         from pipelines.store.place import place_of
 

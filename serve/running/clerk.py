@@ -10,6 +10,8 @@ from swathe.job import JobState, Progress
 from swathe.state import Event, State
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from pipelines.receipt import Receipt
     from serve.running.journal import Journal
     from serve.running.pen import Pen
@@ -112,7 +114,21 @@ class Clerk:
     def _tell(self, chunk: str, status: str, **facts: Any) -> None:
         """A chunk that failed may be tried in the next round, and told again; one that is settled is not."""
         again = f"{self._round}:" if status == "failed" else ""
-        self._note("chunk", f"{again}chunk:{chunk}:{status}", {"chunk": chunk, "status": status, **facts})
+        key, facts = f"{again}chunk:{chunk}:{status}", {"chunk": chunk, "status": status, **facts}
+        if status == "failed":
+            self._note("chunk", key, facts)
+        else:
+            self._settle(key, facts)
+
+    def _settle(self, key: str, facts: dict[str, Any]) -> None:
+        """A chunk that is settled for the first time is progress: whoever makes some is not given up."""
+        from serve.store import jobs
+
+        def write(c: Connection) -> None:
+            if jobs.note(c, self._hold, "chunk", key=key, **facts) is not None:
+                jobs.progressed(c, self._hold)
+
+        self._pen.keep(write)
 
     def _note(self, kind: str, key: str, facts: dict[str, Any]) -> None:
         from serve.store import jobs

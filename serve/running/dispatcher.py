@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from serve.running.ending import waits
 from swathe.errors import ClusterError, ConflictError, StoreError, SwatheError
@@ -73,7 +73,7 @@ class Dispatcher:
         every: tuple[tuple[float, Callable[[], object]], ...] = (),
     ) -> None:  # fmt: skip
         """Nothing happens before ``start``."""
-        self._limits, self._store, self._crews = settings.limits, store, crews
+        self._settings, self._limits, self._store, self._crews = settings, settings.limits, store, crews
         self._name = f"d-{uuid.uuid4().hex[:12]}"
         self._epoch: int | None = None
         self._renewed = 0.0
@@ -172,7 +172,8 @@ class Dispatcher:
         with suppress(ConflictError, NotFoundError), self._store.begin() as c:
             job = jobs.get(c, hold.job)
             if job.state not in ENDED:
-                jobs.release(c, hold, clock() + (0.0 if job.attempts <= 1 else waits(job.attempts - 1)))
+                lost = jobs.fruitless(c, hold.job)
+                jobs.release(c, hold, clock() + (0.0 if lost <= 1 else waits(lost - 1)))
                 _log.warning("attempt %s of %s died: taken back", hold.epoch, hold.job)
 
     def _hurry(self) -> None:
@@ -210,9 +211,8 @@ class Dispatcher:
         from serve.store.queue import QueueLimits
 
         limits = self._limits
-        return QueueLimits(limits.running_per_user, {
-            Where.ONLINE: limits.running_pool, Where.POOL: limits.running_pool, Where.CLUSTER: limits.running_cluster,
-        })  # fmt: skip
+        running = {Where.POOL: limits.running_pool, Where.CLUSTER: limits.running_cluster}
+        return QueueLimits(limits.running_per_user, running)
 
     def _begin(self, job: Job) -> None:
         """Take it and give it to its crew; one that was tried too often, or is not wanted any more, ends here."""
@@ -225,13 +225,21 @@ class Dispatcher:
             hold = jobs.take(c, job.id, f"{self._name}/{uuid.uuid4().hex[:8]}", crew.lease_s)
             if hold is None:
                 return
-            if job.cancelling:
-                jobs.finish(c, hold, JobState.CANCELLED, {}, 0)
-                return
-            if job.attempts >= self._limits.max_attempts:
-                jobs.finish(c, hold, JobState.FAILED, {}, 0, _given_up(job).problem.as_dict())
-                return
-        self._hand_over(job, hold, crew)
+            lost = jobs.fruitless(c, job.id) - 1
+        if job.cancelling:
+            self._finish(hold, JobState.CANCELLED)
+        elif lost >= self._limits.max_attempts:
+            self._finish(hold, JobState.FAILED, _given_up(lost).problem.as_dict())
+        else:
+            self._hand_over(job, hold, crew)
+
+    def _finish(self, hold: Hold, state: JobState, problem: dict[str, Any] | None = None) -> None:
+        from serve.desk.files import lying
+        from serve.store import jobs
+
+        left = lying(hold.job, self._settings)
+        with self._store.begin() as c:
+            jobs.finish(c, hold, state, {}, left, problem)
 
     def _hand_over(self, job: Job, hold: Hold, crew: Crew) -> None:
         from serve.store import jobs
@@ -242,11 +250,11 @@ class Dispatcher:
         except SwatheError as error:
             _log.warning("%s cannot begin: %s", job.id, error.problem.line())
             with self._store.begin() as c:
-                jobs.release(c, hold, clock() + waits(job.attempts + 1))
+                jobs.release(c, hold, clock() + waits(jobs.fruitless(c, job.id)))
         else:
             self._begun[job.id] = _Begun(hold, crew)
 
 
-def _given_up(job: Job) -> ClusterError:
-    return ClusterError(f"the job's worker was lost {job.attempts} times", code="job.given_up",
+def _given_up(lost: int) -> ClusterError:
+    return ClusterError(f"the job's worker was lost {lost} times without progress", code="job.given_up",
                         hint="resume it: it goes on where it stopped")  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,10 @@ FILES = (*(asset.name for asset in ASSETS), "item.json")
 _STATES = {State.DONE: JobState.DONE, State.INCOMPLETE: JobState.INCOMPLETE}
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 60.0
 _AGAIN_S = 0.5
-_PASSING = ("output.busy", "output.unreachable", "output.full", "output.failed")
+_BUSY_S = 10.0
+"""Between two looks whether another attempt's hold on the folder has run out; it lasts a minute beyond its holder."""
+_BUSY = "output.busy"
+_PASSING = (_BUSY, "output.unreachable", "output.full", "output.failed")
 """Troubles of storage that may be gone at the next attempt."""
 
 
@@ -85,7 +89,8 @@ class Ending:
         state = _STATES[outcome.state]
         problem = next((step["problem"] for step in steps if step["problem"]), None)
         journal.info(f"ends as {state.value}", seconds=round(seconds, 3), resumed=outcome.resumed)
-        self._finish(state, result, sum(files.values()), problem, entry)
+        size = sum(files.values()) if state is JobState.DONE else self._lying()
+        self._finish(state, result, size, problem, entry)
 
     def stopped(self, journal: Journal) -> None:
         """Cancelled by its user: an end. Told to go by the machine: another attempt takes it up at once."""
@@ -93,25 +98,31 @@ class Ending:
             journal.inside("the job is somebody else's by now")
         elif self._held.cancelling:
             journal.info("ends as cancelled")
-            self._finish(JobState.CANCELLED, {}, 0)
+            self._finish(JobState.CANCELLED, {}, self._lying())
         else:
             journal.info("given back: this attempt was told to stop")
-            self._release(0.0)
+            self._release(0.0, counts=False)
 
     def failed(self, error: SwatheError, words: Callable[[str], str], journal: Journal) -> None:
-        """Tried again where that may help, and an end where it cannot."""
+        """Tried again where that may help, and an end where it cannot.
+
+        A folder that a dead attempt still seems to hold is waited for, however often that has to be.
+        """
         problem = self._problem(error, words)
         if self._held.lost:
             return
         if self._held.cancelling:
             self.stopped(journal)
-        elif passing(error) and self._job.attempts < self._settings.limits.max_attempts:
-            wait = waits(self._job.attempts)
+        elif error.problem.code == _BUSY:
+            journal.warning("waits for the attempt before it", problem=problem, seconds=_BUSY_S)
+            self._release(_BUSY_S, problem, counts=False)
+        elif passing(error) and (tried := self._fruitless()) < self._settings.limits.max_attempts:
+            wait = waits(tried)
             journal.warning("tried again", problem=problem, seconds=wait)
             self._release(wait, problem)
         else:
             journal.error("ends as failed", problem=problem)
-            self._finish(JobState.FAILED, {}, 0, problem)
+            self._finish(JobState.FAILED, {}, self._lying(), problem)
 
     def broke(self, error: Exception, journal: Journal) -> None:
         """A fault of ours, which would only repeat itself."""
@@ -120,7 +131,7 @@ class Ending:
             return
         problem = SwatheError(f"the attempt broke: {type(error).__name__}", code="internal").problem.as_dict()
         journal.error("ends as failed", problem=problem)
-        self._finish(JobState.FAILED, {}, 0, problem)
+        self._finish(JobState.FAILED, {}, self._lying(), problem)
 
     # --- pieces ---
 
@@ -139,6 +150,12 @@ class Ending:
         blobs = self._settings.blobs(f"jobs/{self._job.id}")
         found = ((name, blobs.look(name)) for name in FILES)
         return {name: blob.size for name, blob in found if blob is not None}
+
+    def _lying(self) -> int:
+        """Bytes that an unfinished job keeps for its next round; its user's quota counts them."""
+        from serve.desk.files import lying
+
+        return lying(self._job.id, self._settings)
 
     def _entry(self) -> Entry:
         """What goes into the catalogue. An Item's own id names the plan, which two jobs may share."""
@@ -180,7 +197,17 @@ class Ending:
 
         self._write(write)
 
-    def _release(self, wait: float, problem: dict[str, Any] | None = None) -> None:
+    def _fruitless(self) -> int:
+        """As it stands when all is written that this attempt has done."""
+        from serve.store import jobs
+
+        for _ in self._tries():
+            if self._pen.flush():
+                with suppress(StoreError), self._store.read() as c:
+                    return jobs.fruitless(c, self._job.id)
+        return 0
+
+    def _release(self, wait: float, problem: dict[str, Any] | None = None, *, counts: bool = True) -> None:
         from serve.store import jobs
         from serve.store.store import clock
 
@@ -189,7 +216,7 @@ class Ending:
         def write(c: Connection) -> None:
             if problem is not None:
                 jobs.note(c, hold, "retry", key=f"{self._job.round}:{hold.epoch}:retry", problem=problem, seconds=wait)
-            jobs.release(c, hold, clock() + wait)
+            jobs.release(c, hold, clock() + wait, counts=counts)
 
         self._write(write)
 

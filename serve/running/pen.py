@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from swathe.errors import ConflictError, StoreError
+from swathe.errors import ConflictError, InputError, StoreError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -19,6 +20,7 @@ LOST = "job.lost"
 """Code of the error that a former holder's write meets."""
 _AT_ONCE = 200
 """Steps of one transaction."""
+_log = logging.getLogger("swathe.pen")
 
 
 class Pen:
@@ -36,14 +38,23 @@ class Pen:
             self._waiting.append(step)
 
     def flush(self) -> bool:
-        """Write what waits; whether nothing does any more."""
+        """Write what waits; whether nothing does any more.
+
+        What the database refuses for its value would be refused again: it is left out, and the rest is written.
+        """
+        at_once = _AT_ONCE
         with self._lock:
             while self._waiting:
-                some = [self._waiting[n] for n in range(min(_AT_ONCE, len(self._waiting)))]
+                some = [self._waiting[n] for n in range(min(at_once, len(self._waiting)))]
                 try:
                     self._together(some)
                 except StoreError:
                     return False
+                except InputError as error:
+                    if len(some) > 1:
+                        at_once = 1
+                        continue
+                    _log.error("left out: %s", error.problem.line(), exc_info=error)
                 for _ in some:
                     self._waiting.popleft()
             return True

@@ -108,8 +108,8 @@ def shape_of(settings: ServiceSettings) -> PoolShape:
     hands = settings.limits.hands
     gpus = ray.cluster_resources().get("GPU", 0)
     leads = 1 if hands <= _FEW else LEADS
-    jobs = 2 * settings.limits.running_pool
-    return PoolShape(hands, max(1, int(cores()) // hands), leads, jobs, gpu=gpus > 0)
+    running = settings.limits.running_pool
+    return PoolShape(hands, max(1, int(cores()) // hands), leads, running, gpu=gpus > 0)
 
 
 def found(settings: ServiceSettings) -> Dashboard:

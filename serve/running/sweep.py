@@ -1,4 +1,7 @@
-"""What is swept: answers to repeated requests after a day, results of ended jobs when their time has come."""
+"""What is swept: answers to repeated requests after a day, results of ended jobs when their time has come.
+
+Once a day also what nobody knows any more (``orphans``).
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ _log = logging.getLogger("swathe.sweep")
 
 def sweep(settings: ServiceSettings, store: Store) -> None:
     """Once, all of it; trouble with one job's files is told, and tried again the next time. Raises StoreError."""
+    from serve.running.orphans import sweep_orphans
     from serve.store import replies
     from serve.store.store import clock
 
@@ -31,6 +35,7 @@ def sweep(settings: ServiceSettings, store: Store) -> None:
         before = datetime.now(UTC) - timedelta(days=settings.limits.keep_days)
         for job in expired(store, before):
             _drop(job, settings, store)
+    sweep_orphans(settings, store)
 
 
 def expired(store: Store, before: datetime) -> list[Job]:

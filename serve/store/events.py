@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from serve.store import tables
 from serve.store.store import now
+from serve.store.texts import keepable
 from swathe.state import Event
 
 _AT_ONCE = 400
@@ -42,12 +43,12 @@ def append(c: Connection, job: Row[Any], kind: str, facts: dict[str, Any], key: 
 
     ``job``: its row, as it was when it was locked; a transaction appends to it as often as it likes.
     """
-    t, moment = tables.events, now()
+    t, moment, key = tables.events, now(), keepable(key)
     if key is not None and c.execute(select(t.c.seq).where(t.c.job_id == job.id, t.c.key == key)).first():
         return None
     seq = c.execute(
         update(tables.jobs).where(tables.jobs.c.id == job.id)
         .values(last_seq=tables.jobs.c.last_seq + 1, updated=moment).returning(tables.jobs.c.last_seq)
     ).scalar_one()  # fmt: skip
-    c.execute(insert(t).values(job_id=job.id, seq=seq, at=moment, kind=kind, facts=facts, key=key))
+    c.execute(insert(t).values(job_id=job.id, seq=seq, at=moment, kind=kind, facts=keepable(facts), key=key))
     return Event(seq, moment, kind, facts)

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from serve.store import ids, tables
 from serve.store.store import moment
+from serve.store.texts import keepable
 
 _T, _J = tables.hooks, tables.jobs
 
@@ -32,6 +33,10 @@ class Hook:
     """Number of the last one that was delivered, or passed over."""
     tries: int
     """That failed since then."""
+    given_up: bool = False
+    """Whether nothing more is sent."""
+    problem: str = ""
+    """Why the last try failed."""
 
 
 def add(c: Connection, job_id: str, url: str, secret: str, kinds: Iterable[str] = ()) -> str:
@@ -53,6 +58,11 @@ def due(c: Connection, limit: int) -> list[Hook]:
     return [_hook_of(row) for row in c.execute(query)]
 
 
+def of_job(c: Connection, job_id: str) -> list[Hook]:
+    """All of a job, in the order in which they were added."""
+    return [_hook_of(row) for row in c.execute(select(_T).where(_T.c.job_id == job_id).order_by(_T.c.id))]
+
+
 def sent(c: Connection, id_: str, seq: int) -> None:
     """All up to this number was delivered, or was not wanted."""
     at = moment(c)
@@ -62,9 +72,11 @@ def sent(c: Connection, id_: str, seq: int) -> None:
 
 def failed(c: Connection, id_: str, problem: str, next_at: float, give_up: bool = False) -> None:
     """It was not delivered: again at that moment (seconds since 1970), or never."""
+    said = keepable(problem)[:500]
     c.execute(update(_T).where(_T.c.id == id_)
-              .values(tries=_T.c.tries + 1, next_at=next_at, given_up=give_up, problem=problem[:500]))  # fmt: skip
+              .values(tries=_T.c.tries + 1, next_at=next_at, given_up=give_up, problem=said))  # fmt: skip
 
 
 def _hook_of(row: Row[Any]) -> Hook:
-    return Hook(row.id, row.job_id, row.url, row.secret, tuple(row.kinds), row.sent_seq, row.tries)
+    return Hook(row.id, row.job_id, row.url, row.secret, tuple(row.kinds), row.sent_seq, row.tries,
+                row.given_up, row.problem or "")  # fmt: skip

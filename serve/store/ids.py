@@ -33,9 +33,14 @@ def new(letter: str) -> str:
 
 def check(id_: str, letter: str) -> str:
     """The same id, where it can be one. Raises NotFoundError, as for an id that is not taken."""
-    if id_[:1] != letter or not _FORM.fullmatch(id_[1:]):
+    if not fits(id_, letter):
         raise missing(id_, letter)
     return id_
+
+
+def fits(id_: str, letter: str) -> bool:
+    """Whether it can be one."""
+    return id_[:1] == letter and _FORM.fullmatch(id_[1:]) is not None
 
 
 def missing(id_: str, letter: str) -> NotFoundError:

@@ -7,17 +7,31 @@ nobody knows for certain which processes are alive.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, select, union_all, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Text,
+    cast,
+    delete,
+    func,
+    insert,
+    select,
+    union_all,
+    update,
+)
 
 from serve.store import events, ids, queue, tables
 from serve.store.pages import Cut, Page
 from serve.store.rows import columns_of, job_of
 from serve.store.store import moment, now, text_of
+from serve.store.texts import keepable
 from serve.store.turns import LEAST_S
 from swathe.errors import ConflictError, StoreError
 from swathe.job import ENDED, Job, JobState, Progress, Where, may, may_resume
@@ -129,6 +143,12 @@ def cancel(c: Connection, id_: str) -> Job:
     return get(c, id_)
 
 
+def weigh(c: Connection, job: Job, result_bytes: int) -> None:
+    """What one that has ended left lying; of one that goes on by now, its end will tell."""
+    same = (_T.c.id == job.id) & (_T.c.round == job.round) & (_T.c.state == job.state.value)
+    c.execute(update(_T).where(same).values(result_bytes=result_bytes))
+
+
 def resume(c: Connection, id_: str) -> Job:
     """Into the queue again, as a new round that goes on where the last one stopped.
 
@@ -141,12 +161,23 @@ def resume(c: Connection, id_: str) -> Job:
         raise ConflictError(f"the job {id_} is {state}", code=code, hint="only what was not completed is resumed")
     was = Progress(**row.progress)
     _set(
-        c, id_, state=JobState.QUEUED.value, round=row.round + 1, attempts=0, cancelling=False, problem=None,
+        c, id_, state=JobState.QUEUED.value, round=row.round + 1, attempts=0, fruitless=0, cancelling=False,
         progress=asdict(Progress(of_pixels=was.of_pixels, of_chunks=was.of_chunks)), started=None, ended=None,
-        ray_job=None, not_before=0.0,
+        problem=None, ray_job=None, not_before=0.0,
     )  # fmt: skip
     events.append(c, row, "resumed", {"round": row.round + 1})
     return get(c, id_)
+
+
+def mentioned(c: Connection, id_: str) -> bool:
+    """Whether a job that has not ended names this id anywhere in what was asked of it."""
+    open_ = _T.c.ended.is_(None) & cast(_T.c.request, Text).contains(id_, autoescape=True)
+    return c.execute(select(_T.c.id).where(open_).limit(1)).first() is not None
+
+
+def known(c: Connection, job_ids: Sequence[str]) -> set[str]:
+    """Those that there are."""
+    return set(c.execute(select(_T.c.id).where(_T.c.id.in_(job_ids))).scalars())
 
 
 def drop(c: Connection, id_: str) -> None:
@@ -161,14 +192,17 @@ def drop(c: Connection, id_: str) -> None:
 
 
 def take(c: Connection, id_: str, holder: str, seconds: float) -> Hold | None:
-    """Begin an attempt. None: it has ended, somebody is at work on it, or it is not yet time."""
+    """Begin an attempt. None: it has ended, somebody is at work on it, or it is not yet time.
+
+    It counts as fruitless until it has done something new (``progressed``), or gives the job back of its own accord.
+    """
     at = moment(c)
     free = _T.c.holder.is_(None) | (_T.c.held_until <= at)
     query = (
         update(_T)
         .where(_T.c.id == id_, _T.c.state.not_in(_ENDED), free, _T.c.not_before <= at)
-        .values(epoch=_T.c.epoch + 1, attempts=_T.c.attempts + 1, holder=holder, held_until=at + seconds,
-                started=func.coalesce(_T.c.started, now()))
+        .values(epoch=_T.c.epoch + 1, attempts=_T.c.attempts + 1, fruitless=_T.c.fruitless + 1, holder=holder,
+                held_until=at + seconds, started=func.coalesce(_T.c.started, now()))
         .returning(_T)
     )  # fmt: skip
     row = c.execute(query).first()
@@ -205,6 +239,17 @@ def note(c: Connection, hold: Hold, kind: str, key: str | None = None, **facts: 
     return events.append(c, _mine(c, hold), kind, facts, key)
 
 
+def progressed(c: Connection, hold: Hold) -> None:
+    """Something new was done: the attempts that brought nothing are counted from here. Raises Lost."""
+    if _mine(c, hold).fruitless:
+        _set(c, hold.job, fruitless=0)
+
+
+def fruitless(c: Connection, id_: str) -> int:
+    """Attempts in a row that brought nothing, with the one that is under way. Raises NotFoundError."""
+    return _row(c, id_).fruitless
+
+
 def advance(c: Connection, hold: Hold, progress: Progress) -> None:
     """How far it is; no number falls. Raises Lost."""
     row = _mine(c, hold)
@@ -229,10 +274,15 @@ def finish(
     _end(c, row, state, {**kept, **result}, result_bytes, problem)
 
 
-def release(c: Connection, hold: Hold, not_before: float) -> None:
-    """Give it back, to be taken again at that moment (seconds since 1970); its state stays. Raises Lost."""
-    _mine(c, hold)
-    _set(c, hold.job, holder=None, held_until=None, not_before=not_before)
+def release(c: Connection, hold: Hold, not_before: float, *, counts: bool = True) -> None:
+    """Give it back, to be taken again at that moment (seconds since 1970); its state stays. Raises Lost.
+
+    ``counts``: whether this was one more attempt without fruit, if it was without; not where the attempt was told to
+    go, or found that another one has not gone yet.
+    """
+    row = _mine(c, hold)
+    left = row.fruitless if counts else max(0, row.fruitless - 1)
+    _set(c, hold.job, holder=None, held_until=None, not_before=not_before, fruitless=left)
 
 
 # --- pieces ---------------------------------------------------------------------------------------------------------
@@ -245,8 +295,8 @@ def _end(
     if state not in ENDED:
         raise StoreError(f"{state} is no end")
     _set(
-        c, row.id, state=state.value, result=result or row.result, problem=problem, ended=now(), holder=None,
-        result_bytes=row.result_bytes if result_bytes is None else result_bytes, held_until=None,
+        c, row.id, state=state.value, result=keepable(result or row.result), problem=keepable(problem), ended=now(),
+        result_bytes=row.result_bytes if result_bytes is None else result_bytes, holder=None, held_until=None,
     )  # fmt: skip
     told = {"problem": problem} if problem else {}
     events.append(c, row, "state", {"state": state.value, **told})

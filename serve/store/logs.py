@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select
 
 from serve.store import tables
+from serve.store.texts import keepable
 
 _T = tables.logs
 _LONGEST = 4000
@@ -38,8 +39,8 @@ def add(c: Connection, job_id: str, lines: Iterable[Line]) -> None:
     if not fresh or not c.execute(select(t.id).where(t.id == job_id).with_for_update()).first():
         return
     rows = [
-        {"job_id": job_id, "seq": seq, "at": line.at, "level": line.level, "message": line.message[:_LONGEST],
-         "facts": line.facts}
+        {"job_id": job_id, "seq": seq, "at": line.at, "level": line.level, "message": keepable(line.message)[:_LONGEST],
+         "facts": keepable(line.facts)}
         for seq, line in enumerate(fresh, start=last(c, job_id) + 1)
     ]  # fmt: skip
     c.execute(insert(_T), rows)

@@ -13,8 +13,8 @@ from serve.store.store import moment, upsert
 from swathe.errors import ConflictError
 
 _T = tables.replies
-_GIVEN_UP_S = 120.0
-"""After which a request that never answered is taken for dead, and its key may begin again."""
+_GIVEN_UP_S = 20.0
+"""Without a sign of life, after which a request is taken for dead, and its key may begin again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,12 @@ def keep(  # noqa: PLR0913, PLR0917  three to name it, three to answer
     open_ = _of(user_id, operation, key) & _T.c.status.is_(None)
     if not c.execute(update(_T).where(open_).values(status=status, headers=dict(headers), body=body)).rowcount:
         raise _running()
+
+
+def renew(c: Connection, user_id: str, operation: str, key: str) -> None:
+    """The request is still at work; whoever says so often enough is not taken for dead."""
+    open_ = _of(user_id, operation, key) & _T.c.status.is_(None)
+    c.execute(update(_T).where(open_).values(created=moment(c)))
 
 
 def forget(c: Connection, user_id: str, operation: str, key: str) -> None:

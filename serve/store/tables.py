@@ -116,6 +116,8 @@ jobs = Table(
     Column("progress", JSON, nullable=False, default=dict),
     Column("round", Integer, nullable=False, default=1),
     Column("attempts", Integer, nullable=False, default=0),
+    # Of those, how many in a row have died or failed without a new chunk: so a job is given up, however long it is.
+    Column("fruitless", Integer, nullable=False, default=0, server_default="0"),
     Column("cancelling", Boolean, nullable=False, default=False),
     Column("problem", JSON),
     Column("result", JSON, nullable=False, default=dict),

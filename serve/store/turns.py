@@ -24,7 +24,7 @@ class QueueLimits:
     running_per_user: int
     """Jobs; a user's own quota goes first."""
     running: Mapping[Where, int] = field(default_factory=dict)
-    """Jobs by place; a place that is missing has no bound."""
+    """Jobs by place; a place that is missing has no bound. Small jobs (online) count as jobs of the pool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +60,18 @@ class Busy:
     of_user: Counter[str] = field(default_factory=Counter)
     """Jobs at work."""
     at_place: Counter[Where] = field(default_factory=Counter)
-    """Jobs at work."""
+    """Jobs at work; small ones are at work on the pool."""
 
     def start(self, job: Waiting) -> None:
         """One more."""
         self.given[job.lane] = self.given.get(job.lane, 0.0) + job.weight
         self.of_user[job.owner] += 1
-        self.at_place[job.place] += 1
+        self.at_place[_workers(job.place)] += 1
+
+
+def _workers(place: Where) -> Where:
+    """Small jobs have a lane of their own, and no workers of their own."""
+    return Where.POOL if place is Where.ONLINE else place
 
 
 def faded(seconds: float, age_s: float) -> float:
@@ -100,6 +105,6 @@ def turns(
 def _room(lane: Lane, busy: Busy, limits: QueueLimits | None, own: Mapping[str, int]) -> bool:
     if limits is None:
         return True
-    user, place = lane
+    user, place = lane[0], _workers(lane[1])
     most = limits.running.get(place)
     return busy.of_user[user] < own.get(user, limits.running_per_user) and (most is None or busy.at_place[place] < most)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
@@ -49,6 +50,11 @@ def settle(  # noqa: PLR0913, PLR0917  one for each column
     values = {"state": state.value, "size": size, "sha256": sha256, "facts": facts, "problem": problem}
     c.execute(update(_T).where(_T.c.id == ids.check(id_, "f")).values(**values))
     return get(c, id_)
+
+
+def known(c: Connection, upload_ids: Sequence[str]) -> set[str]:
+    """Those that there are."""
+    return set(c.execute(select(_T.c.id).where(_T.c.id.in_(upload_ids))).scalars())
 
 
 def drop(c: Connection, id_: str) -> None:

@@ -72,6 +72,7 @@ class Following:
             except (httpx2.TransportError, ServiceError) as error:
                 self._endure(error)
             else:
+                self._job = job = _later(self._job, job)
                 yield News(job=job)
                 if job.state in ENDED and self.after >= job.last_seq:
                     return
@@ -118,9 +119,9 @@ class Following:
         try:
             document = json.loads(message.data)
             if message.event == "job":
-                self._job = job_of(document["job"])
+                self._job = _later(self._job, job_of(document["job"]))
             elif message.event == "progress":
-                self._job = self._job and _further(self._job, document["facts"])
+                self._job = self._job and _later(self._job, _further(self._job, document))
             else:
                 return self._news(document) if message.id == str(document["seq"]) else None
         except (ValueError, KeyError, TypeError):
@@ -135,9 +136,18 @@ class Following:
         return News(event)
 
 
-def _further(job: Job, facts: dict[str, Any]) -> Job:
+def _further(job: Job, document: dict[str, Any]) -> Job:
+    facts = document["facts"]
     numbers = {entry.name: facts[entry.name] for entry in fields(Progress) if entry.name in facts}
-    return replace(job, state=JobState(facts["state"]), progress=Progress(**numbers))
+    return replace(job, state=JobState(facts["state"]), progress=Progress(**numbers), last_seq=int(document["seq"]))
+
+
+def _later(before: Job | None, now: Job) -> Job:
+    """Whichever was looked at later: streams of several processes may lag, a job never seems to go back."""
+    if before is None or now.last_seq > before.last_seq:
+        return now
+    onwards = before.progress.onwards(now.progress) == now.progress
+    return now if onwards and now.last_seq == before.last_seq else before
 
 
 def _passing_or_not(answer: httpx2.Response) -> SwatheError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -97,9 +98,13 @@ class Link:
         await self._http.aclose()
 
     async def ask(self, call: Call) -> httpx2.Response:
-        """The answer, read. Raises what the service's problem says, ServiceError where there is none."""
-        for tried in range(self.patience.tries):
-            last = tried == self.patience.tries - 1
+        """The answer, read. Raises what the service's problem says, ServiceError where there is none.
+
+        That the same request is still at work is no answer: it is waited for, as long as an outage is borne.
+        """
+        tried, until = 0, time.monotonic() + self.patience.outage_s
+        while True:
+            last = tried >= self.patience.tries - 1
             pause = self.patience.pause(tried)
             try:
                 answer = await self._http.send(self._request(call))
@@ -110,11 +115,14 @@ class Link:
                 if not answer.is_error:
                     return answer
                 wait = retry_after(answer)
+                if call.repeatable and _at_work(answer) and time.monotonic() < until:
+                    await asyncio.sleep(max(wait or 0.0, self.patience.first_s))
+                    continue
                 if last or not _again(call, answer) or (wait or 0.0) > self.patience.longest_s:
                     raise error_of(answer)
                 pause = pause if wait is None else max(wait, self.patience.first_s)
             await asyncio.sleep(pause)
-        raise AssertionError  # the last try returns or raises
+            tried += 1
 
     async def told(self, call: Call) -> Any:
         """The answer's JSON; None where it has no body. Raises as ``ask`` does."""
@@ -168,8 +176,11 @@ def _starting(answer: httpx2.Response) -> bool:
 def _again(call: Call, answer: httpx2.Response) -> bool:
     if answer.status_code in _REFUSED or _starting(answer):
         return True
-    running = answer.status_code == httpx2.codes.CONFLICT and error_of(answer).problem.code == _AT_WORK
-    return call.repeatable and (running or answer.status_code in PASSING)
+    return call.repeatable and answer.status_code in PASSING
+
+
+def _at_work(answer: httpx2.Response) -> bool:
+    return answer.status_code == httpx2.codes.CONFLICT and error_of(answer).problem.code == _AT_WORK
 
 
 def _unsent(error: httpx2.TransportError) -> bool:

@@ -18,7 +18,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = ROOT / "cluster"
-KUBERAY = sorted((HERE / "kuberay").glob("*.yaml"))
+CLAIM = HERE / "kuberay" / "claim.yaml"
+KUBERAY = sorted(set((HERE / "kuberay").glob("*.yaml")) - {CLAIM})
 LAUNCHER = [HERE / "aws.yaml", HERE / "onprem.yaml"]
 SCHEMA = json.loads((Path(__file__).parent / "kuberay.schema.json").read_text())
 
@@ -116,6 +117,19 @@ def test_pods_are_consistent(spec):
         assert mounts["/data"]["persistentVolumeClaim"]["claimName"] == "swathe-data"
         assert container["envFrom"][0]["secretRef"]["name"] == "swathe-env"
         assert pod["securityContext"]["runAsUser"] == 1000
+
+
+@pytest.mark.parametrize("file", KUBERAY, ids=lambda f: f.stem)
+def test_the_commands_make_every_claim_that_pods_mount(file):
+    """As they are typed from the first lines of the file; a pod whose claim is missing stays pending for ever."""
+    applied = re.findall(r"^#\s+kubectl apply (.*)$", file.read_text(), re.MULTILINE)
+    files = [ROOT / name for line in applied for name in re.findall(r"-f (\S+)", line)]
+    assert files[-1] == file
+    documents = [d for name in files for d in yaml.safe_load_all(name.read_text())]
+    made = {d["metadata"]["name"]: d["spec"] for d in documents if d["kind"] == "PersistentVolumeClaim"}
+    mounted = set(re.findall(r"claimName: ([\w-]+)", file.read_text()))
+    assert mounted == set(made)
+    assert all(spec["accessModes"] == ["ReadWriteMany"] for spec in made.values())
 
 
 @pytest.mark.parametrize("spec", list(cluster_specs()))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import jwt
@@ -256,3 +258,27 @@ def test_an_issuer_that_is_away_is_no_refusal(house_of):
     answer = me(house, "a.b.c")
     problem(answer, 503, "access.provider")
     assert answer.headers["retry-after"]
+
+
+def test_an_issuer_that_says_nothing_is_waited_for_once(house_of, monkeypatch):
+    """However many come with whatever they call a token: the others are told at once, and counted."""
+    monkeypatch.setattr("serve.api.tokens._ANSWER_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        house = house_of(oidc_issuer=f"http://127.0.0.1:{mute.getsockname()[1]}", oidc_audience="swathe")
+        began = time.monotonic()
+        with ThreadPoolExecutor(8) as pool:
+            first = list(pool.map(lambda _: me(house, "a.b.c").status_code, range(8)))
+        assert set(first) == {503}
+        assert time.monotonic() - began < 3
+        assert [me(house, "a.b.c").status_code for _ in range(60)][-1] == 429
+
+
+def test_keys_at_hand_count_while_the_issuer_is_away(trusting, issuer):
+    known = issuer.token()
+    assert me(trusting, known).status_code == 200
+    issuer.server.shutdown()
+    issuer.server.server_close()
+    other = jwt.encode({"sub": "42"}, issuer.keys["one"][1], "RS256", headers={"kid": "other"})
+    for _ in range(2):
+        problem(me(trusting, other), 503, "access.provider")
+        assert me(trusting, known).status_code == 200

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from serve.store import jobs, replies
+from serve.store import hooks, jobs, replies
 from swathe.job import JobState
 from swathe.user import Role, Scope
 
@@ -162,13 +162,62 @@ def test_an_answer_stands_with_its_job_or_not_at_all(house, ada, client, wish):
     finally:
         replies.keep = keep
     assert (answer.status_code, answer.json()["code"]) == (409, "idempotency.running")
+    assert int(answer.headers["Retry-After"]) > 0
     assert number_of(house, ada) == 0
+
+
+def test_a_request_that_takes_long_is_not_taken_for_dead(house, ada, client, wish, monkeypatch):
+    monkeypatch.setattr("serve.api.replay._SIGN_S", 0.05)
+    monkeypatch.setattr(replies, "_GIVEN_UP_S", 0.5)
+    submit = house.desk.jobs.submit
+
+    def slowly(*given, **more):
+        time.sleep(1.5)
+        return submit(*given, **more)
+
+    monkeypatch.setattr(house.desk.jobs, "submit", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        got = list(pool.map(lambda _: client.post("/api/jobs", json=wish, headers={"Idempotency-Key": "long"}),
+                            range(2)))  # fmt: skip
+    assert {a.status_code for a in got} == {202}
+    assert len({a.json()["id"] for a in got}) == 1
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "x" * 300, "é"])
 def test_keys_that_are_none(client, wish, key):
     answer = client.post("/api/jobs", json=wish, headers={"Idempotency-Key": key.encode()})
     assert answer.status_code == 422
+
+
+# --- hooks ----------------------------------------------------------------------------------------------------------
+
+
+def test_its_owner_sees_how_far_a_hook_was_told(house, ada, client, wish):
+    hook = {"url": "https://you.example.org/swathe?token=abc", "secret": "a long word"}
+    job = client.post("/api/jobs", json={**wish, "hook": hook}).json()
+    (told,) = client.get(job["links"]["hooks"]).json()["hooks"]
+    assert told.pop("id")
+    assert told == {"url": "https://you.example.org/swathe", "kinds": ["state"], "sent_seq": 0, "tries": 0,
+                    "given_up": False, "problem": ""}  # fmt: skip
+    with house.desk.store.begin() as c:
+        hooks.failed(c, hooks.of_job(c, job["id"])[0].id, "it answered 502", 0.0, give_up=True)
+    answer = client.get(job["links"]["hooks"])
+    (told,) = answer.json()["hooks"]
+    assert (told["tries"], told["given_up"], told["problem"]) == (1, True, "it answered 502")
+    assert "a long word" not in answer.text
+    assert "abc" not in answer.text
+    assert house.client(house.person()).get(job["links"]["hooks"]).status_code == 404
+    assert client.get(f"/api/jobs/{house.job(ada).id}/hooks").json() == {"hooks": []}
+
+
+def test_who_sees_a_shared_job_does_not_see_its_hooks(house, ada, client, wish):
+    project = client.post("/api/projects", json={"name": "maps", "shared": True}).json()["id"]
+    hook = {"url": "https://you.example.org/swathe"}
+    job = client.post("/api/jobs", json={**wish, "hook": hook, "project": project}).json()
+    eve = house.client(house.person())
+    assert "hooks" not in eve.get(f"/api/jobs/{job['id']}").json()["links"]
+    assert eve.get(f"/api/jobs/{job['id']}/hooks").json() == {"hooks": []}
+    client.delete(f"/api/projects/{project}")  # others of this module see what is shared
 
 
 # --- steering -------------------------------------------------------------------------------------------------------

@@ -36,9 +36,11 @@ def test_an_upload_is_kept_there_and_read_by_a_job(front, image):
     assert front.desk.uploads.path(owner, begun.id).read_bytes() == content
     job = front.desk.jobs.submit(owner, Asking(model="water-ndwi", inputs=(f"upload://{begun.id}",)))
     assert (job.state, job.cost["pixels"]) == (JobState.QUEUED, 64 * 96)
-    with pytest.raises(ImageryError, match="belongs to the service"):
-        front.desk.jobs.submit(owner, Asking(model="water-ndwi", inputs=(
-            f"{front.desk.settings.place}/uploads/{begun.id}/{found.facts['room']}/scene.tif",)))  # fmt: skip
+    plain = f"{front.desk.settings.place}/uploads/{begun.id}/{found.facts['room']}/scene.tif"
+    bucket = plain.removeprefix("s3://").partition("/")[0]
+    for address in (plain, plain.replace("s3://", "S3://"), plain.replace(bucket, bucket.upper(), 1)):
+        with pytest.raises(ImageryError, match="belongs to the service"):
+            front.desk.jobs.submit(owner, Asking(model="water-ndwi", inputs=(address,)))
     front.desk.jobs.cancel(owner, job.id)
     front.desk.uploads.drop(owner, begun.id)
     assert names(front, f"uploads/{begun.id}") == []

@@ -205,6 +205,20 @@ def test_an_upload_goes_with_its_bytes_but_not_from_under_a_job(front, image):
         front.desk.uploads.get(owner, found.id)
 
 
+@pytest.mark.parametrize("request_of", [
+    lambda id_: {"inputs": [f"item://imagery/{id_}"]},
+    lambda id_: {"inputs": [f"UPLOAD://{id_}"]},
+    lambda id_: {"inputs": ["https://a.example/x.tif"], "postprocess": {"mask_files": [f"land=upload://{id_}"]}},
+])  # fmt: skip
+def test_however_a_job_names_an_upload_it_stays(front, image, request_of):
+    """And whoever's job it is, among however many."""
+    owner, other = front.person(), front.person()
+    found = brought(front, owner, "scene.tif", image().read_bytes())
+    front.job(other, request={"model": "water-ndwi", **request_of(found.id)})
+    with pytest.raises(ConflictError, match="a job works on"):
+        front.desk.uploads.drop(owner, found.id)
+
+
 def test_a_shared_project_shows_uploads_but_its_owner_alone_fills_it(front, image):
     owner, other = front.person(), front.person()
     project = front.desk.projects.add(owner, "maps", shared=True)

@@ -2,17 +2,19 @@
 
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
 from pipelines.runner import Loop
+from serve.desk.desk import Desk
 from serve.running import attempt as attempts
 from serve.running.attempt import Hired, attempt
 from serve.running.crews import Threads
-from serve.store import jobs, logs
-from swathe.errors import ClusterError
+from serve.store import jobs, logs, uploads, users
+from swathe.errors import CardError, ClusterError, OutputError
 from swathe.job import JobState
+from swathe.user import SCOPES_OF, Caller, Role
 from tests.serve.running.world import make_world, right_story
 
 
@@ -211,6 +213,92 @@ def test_a_job_whose_workers_are_lost_again_and_again_is_given_up(tmp_path, scen
     (job,) = world.await_end(id_)
     assert (job.state, job.problem["code"]) == (JobState.FAILED, "job.given_up")
     right_story(world, id_, JobState.FAILED)
+
+
+def test_a_job_that_is_told_to_go_again_and_again_is_not_given_up(tmp_path, scene):
+    """As rollouts tell it; one attempt is all that this service allows a job that does not move."""
+    world = make_world(tmp_path, scene, max_attempts=1)
+    id_ = world.submit()
+
+    def told_to_go():
+        raise KeyboardInterrupt
+
+    for name in "abc":
+        attempt(world.settings, world.store, taken(world, id_, name), hiring(Halting(0, told_to_go)))
+    with world.store.read() as c:
+        assert jobs.fruitless(c, id_) == 0
+    attempt(world.settings, world.store, taken(world, id_, "d"), loop)
+    assert world.job(id_).attempts == 4
+    right_story(world, id_)
+
+
+def test_whoever_makes_progress_is_not_given_up(tmp_path, scene, dispatch, monkeypatch):
+    monkeypatch.setattr("serve.running.ending._FIRST_WAIT_S", 0.01)
+    world = make_world(tmp_path, scene, max_attempts=2)
+    lost = []
+
+    def lose():
+        if len(lost) < 5:
+            lost.append(1)
+            raise ClusterError("no machine", code="cluster.lost")
+
+    crew = Threads(world.settings, world.store)
+    monkeypatch.setattr(crew, "_hiring", hiring(Halting(1, lose)))
+    id_ = world.submit()
+    dispatch(world, crew)
+    world.await_end(id_)
+    assert world.job(id_).attempts == 6
+    right_story(world, id_)
+
+
+def test_a_folder_that_a_dead_attempt_seems_to_hold_is_waited_for(tmp_path, scene, dispatch, monkeypatch):
+    monkeypatch.setattr("serve.running.ending._BUSY_S", 0.01)
+    world = make_world(tmp_path, scene, max_attempts=1)
+    run, refused = attempts._Attempt._run, []
+
+    def busy(self):
+        if len(refused) < 4:
+            refused.append(1)
+            raise OutputError("another run is writing there", code="output.busy")
+        return run(self)
+
+    monkeypatch.setattr(attempts._Attempt, "_run", busy)
+    id_ = world.submit()
+    dispatch(world)
+    (job,) = world.await_end(id_)
+    assert (job.state, job.attempts) == (JobState.DONE, 5)
+
+
+def weighed(world, id_):
+    with world.store.read() as c:
+        return uploads.stored_bytes(c, world.job(id_).owner)
+
+
+@pytest.mark.parametrize("way", ["failed", "cancelled", "nobody is at work"])
+def test_what_an_unfinished_job_keeps_counts(world, way, monkeypatch):
+    id_ = world.submit()
+
+    def ends():
+        if way == "failed":
+            raise CardError("no such model", code="card.invalid")
+        with world.store.begin() as c:
+            if way == "cancelled":
+                jobs.cancel(c, id_)
+        time.sleep(0.3)
+        raise KeyboardInterrupt if way == "cancelled" else SystemExit
+
+    monkeypatch.setattr("serve.running.held.LOOK_S", 0.05)
+    hold = taken(world, id_)
+    with suppress(SystemExit):
+        attempt(world.settings, world.store, hold, hiring(Halting(4, ends)))
+    if way == "nobody is at work":
+        with world.store.begin() as c:
+            jobs.release(c, hold, 0.0)
+            who = Caller(users.get(c, world.user), SCOPES_OF[Role.MEMBER])
+        Desk(world.settings, world.store).jobs.cancel(who, id_)
+    assert world.job(id_).state in {JobState.FAILED, JobState.CANCELLED}
+    lies = sum(path.stat().st_size for path in world.folder(id_).rglob("*") if path.is_file())
+    assert weighed(world, id_) == lies > 1000
 
 
 @pytest.mark.slow

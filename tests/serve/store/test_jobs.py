@@ -172,6 +172,31 @@ def test_what_was_given_back_waits_until_its_time(store, submit):
         assert jobs.get(c, id_).state is JobState.RUNNING
 
 
+def test_attempts_without_fruit_are_counted_until_there_is_some(store, submit):
+    id_ = submit()
+
+    def count():
+        with store.read() as c:
+            return jobs.fruitless(c, id_)
+
+    def attempt(**ends):
+        hold = begun(store, id_)
+        with store.begin() as c:
+            if ends.pop("fruit", False):
+                jobs.progressed(c, hold)
+            jobs.release(c, hold, 0, **ends)
+        return count()
+
+    assert [attempt(), attempt(), attempt(counts=False), attempt()] == [1, 2, 2, 3]
+    assert [attempt(fruit=True), attempt(fruit=True, counts=False), attempt()] == [0, 0, 1]
+    assert look(store, id_).attempts == 7
+    hold = begun(store, id_)
+    with store.begin() as c:
+        jobs.finish(c, hold, JobState.FAILED, {}, 0)
+        jobs.resume(c, id_)
+    assert count() == 0
+
+
 def test_resumed_jobs_begin_a_round(store, submit):
     id_ = submit(progress=Progress(of_pixels=100, of_chunks=4))
     hold = begun(store, id_)

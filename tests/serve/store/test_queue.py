@@ -17,9 +17,13 @@ WAITING = st.lists(st.tuples(st.sampled_from(USERS), st.sampled_from(Where), st.
     lambda found: [Waiting(f"j{n:03}", user, place, s) for n, (user, place, s) in enumerate(found)]
 )
 LIMITS = st.builds(
-    QueueLimits, st.integers(1, 4), st.dictionaries(st.sampled_from(Where), st.integers(0, 5), max_size=3)
+    QueueLimits, st.integers(1, 4), st.dictionaries(st.sampled_from([Where.POOL, Where.CLUSTER]), st.integers(0, 5))
 )
 GIVEN = st.dictionaries(st.tuples(st.sampled_from(USERS), st.sampled_from(Where)), st.floats(0, 1e5), max_size=9)
+
+
+def workers(job):
+    return Where.POOL if job.place is Where.ONLINE else job.place
 
 
 @given(WAITING, LIMITS, GIVEN, st.dictionaries(st.sampled_from(USERS), st.integers(0, 3)))
@@ -27,12 +31,12 @@ def test_what_is_started_is_within_the_limits_and_no_more_would_be(waiting, limi
     busy = Busy(defaultdict(float, given_before))
     started = list(turns(waiting, busy, limits, own))
     assert len({job.id for job in started}) == len(started)
-    of_user, at_place = (Counter(getattr(job, name) for job in started) for name in ("owner", "place"))
+    of_user, at_place = Counter(job.owner for job in started), Counter(workers(job) for job in started)
     assert all(count <= own.get(user, limits.running_per_user) for user, count in of_user.items())
     assert all(count <= limits.running.get(place, 99) for place, count in at_place.items())
     for job in set(waiting) - set(started):
         full = of_user[job.owner] >= own.get(job.owner, limits.running_per_user)
-        assert full or at_place[job.place] >= limits.running.get(job.place, 99)
+        assert full or at_place[workers(job)] >= limits.running.get(workers(job), 99)
 
 
 @given(WAITING, GIVEN)
@@ -134,6 +138,20 @@ def test_limits_of_users_and_places(store, submit):
     with store.begin() as c:
         owner = jobs.get(c, pool[0]).owner
         users.change(c, owner, quota=Quota(running_jobs=1))
+    assert wait_for(store, limits) == []
+
+
+def test_small_jobs_and_others_share_the_pool(store, submit):
+    small = [submit(seconds=1, place=Where.ONLINE) for _ in range(3)]
+    others = [submit(seconds=60) for _ in range(3)]
+    limits = QueueLimits(99, {Where.POOL: 4})
+    first = wait_for(store, limits)
+    assert len(first) == 4
+    assert set(first) >= set(small)
+    for id_ in (small[0], others[0], others[1]):
+        begin(store, id_)
+    assert wait_for(store, limits) == [small[1]]
+    begin(store, small[1])
     assert wait_for(store, limits) == []
 
 

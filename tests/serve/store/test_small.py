@@ -1,8 +1,11 @@
 """Leases, replies, hooks, logs."""
 
-import pytest
+import time
 
-from serve.store import hooks, jobs, leases, logs, replies
+import pytest
+from sqlalchemy import select
+
+from serve.store import hooks, jobs, leases, logs, replies, tables
 from serve.store.logs import Line
 from serve.store.store import clock, now
 from swathe.errors import ConflictError
@@ -52,6 +55,27 @@ def test_a_request_that_never_answered_may_be_sent_again(store, ada, monkeypatch
         assert replies.begin(c, *about) is None
         monkeypatch.setattr(replies, "_GIVEN_UP_S", -1.0)
         assert replies.begin(c, *about) is None
+
+
+def test_a_request_that_says_that_it_lives_keeps_its_key(store, ada, monkeypatch):
+    about = (ada.id, "POST /api/jobs", "k")
+    monkeypatch.setattr(replies, "_GIVEN_UP_S", 0.3)
+    with store.begin() as c:
+        assert replies.begin(c, *about, "hash") is None
+    for _ in range(3):
+        time.sleep(0.15)
+        with store.begin() as c:
+            replies.renew(c, *about)
+    with pytest.raises(ConflictError) as refused, store.begin() as c:
+        replies.begin(c, *about, "hash")
+    assert refused.value.problem.code == "idempotency.running"
+    time.sleep(0.35)
+    with store.begin() as c:
+        assert replies.begin(c, *about, "hash") is None
+        replies.keep(c, *about, 202, {}, b"{}")
+        before = c.execute(select(tables.replies.c.created)).scalar_one()
+        replies.renew(c, *about)
+        assert c.execute(select(tables.replies.c.created)).scalar_one() == before
 
 
 def test_hooks_are_told_until_they_heard(store, submit):

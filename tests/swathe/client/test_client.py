@@ -3,17 +3,22 @@
 import asyncio
 import hashlib
 import io
+import json
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import httpx2
 import pytest
 from fastapi.responses import Response
 
 from swathe import AsyncClient, Client, errors
 from swathe.client import problems
+from swathe.client.following import Following
+from swathe.client.link import Patience
 from swathe.client.telling import Line
 from swathe.client.wish import asking
 from swathe.job import JobState, Where
@@ -103,6 +108,11 @@ def test_a_lost_answer_does_not_make_two_jobs(service, client):
     assert client.submit("m", inputs=["https://x.example/a.tif"]).id == "j1"
     assert len(service.jobs) == 1
     assert len({headers["idempotency-key"] for _, _, headers in service.asked}) == 1
+
+
+def test_the_same_request_at_work_is_waited_for_however_often_it_says_so(service, client):
+    service.faults = ["drop", *[problem(409, "idempotency.running")] * (QUICK.tries + 2)]
+    assert client.submit("m", inputs=["https://x.example/a.tif"]).id == "j1"
 
 
 def test_two_submits_are_two_jobs(service, client):
@@ -250,6 +260,22 @@ def test_progress_between_events_moves_the_job_and_is_no_event(service, client):
     seen = [(news.event.seq if news.event else None, news.job.progress.pixels if news.job else None)
             for news in client.job("j1").news()]  # fmt: skip
     assert seen == [(None, 7), (1, None), (None, 7), (2, None), (None, 7), (None, 7)]
+
+
+def test_a_job_never_seems_to_go_back_where_a_stream_lags():
+    def message(kind, **document):
+        return httpx2.ServerSentEvent(event=kind, data=json.dumps(document))
+
+    def far(seq, state, pixels):
+        return message("progress", seq=seq, facts={"state": state, "pixels": pixels, "of_pixels": 10})
+
+    following = Following(SimpleNamespace(patience=Patience()), "j1")
+    first = job(state="running", last_seq=5, progress={"pixels": 6, "of_pixels": 10})
+    told = [message("job", job=first), far(4, "preparing", 9), far(5, "running", 4), far(5, "running", 7),
+            far(8, "finishing", 10), message("job", job=first)]  # fmt: skip
+    seen = [following._read(one).job for one in told]
+    assert [one.progress.pixels for one in seen] == [6, 6, 6, 7, 10, 10]
+    assert [one.state for one in seen] == ["running"] * 4 + ["finishing"] * 2
 
 
 def test_events_go_on_after_one_that_is_known(service, client):

@@ -1,0 +1,127 @@
+"""Bytes that nobody knows any more: folders of jobs and uploads whose row is gone.
+
+Whoever removes a job removes its row first and its files then; who is killed in between leaves files that no quota
+counts and nobody can remove.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.store.blobs import is_stored
+from serve.store import ids, jobs, leases, uploads
+
+if TYPE_CHECKING:
+    from serve.settings import ServiceSettings
+    from serve.store.store import Store
+
+AGE = timedelta(days=1)
+"""Without a change, after which such a folder goes: nobody can be at work in it any more."""
+EVERY_S = 24 * 3600.0
+"""Between two looks of all services that share a store: everything that lies there has to be listed."""
+_LETTERS = {"jobs": "j", "uploads": "f"}
+"""Kinds of folders, and how ids of theirs begin."""
+_AT_ONCE = 400
+_log = logging.getLogger("swathe.orphans")
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """One whose row is gone."""
+
+    kind: str
+    id: str
+    changed: datetime
+    names: tuple[str, ...] = ()
+    """Of its objects, where it lies in object storage."""
+
+
+def sweep_orphans(settings: ServiceSettings, store: Store) -> int:
+    """Once a day, whoever of several comes first: how many were removed. Raises StoreError, OutputError."""
+    with store.begin() as c:
+        if leases.take(c, "orphans", uuid.uuid4().hex, EVERY_S) is None:
+            return 0
+    return remove_orphans(settings, store)
+
+
+def remove_orphans(settings: ServiceSettings, store: Store) -> int:
+    """What no row knows and has not changed for a day; how many. Raises StoreError, OutputError."""
+    before, count = datetime.now(UTC) - AGE, 0
+    for kind in _LETTERS:
+        for folder in _unknown(kind, settings, store):
+            if folder.changed < before:
+                _log.info("%s/%s is known to nobody: removed", folder.kind, folder.id)
+                _remove(folder, settings)
+                count += 1
+    return count
+
+
+def _unknown(kind: str, settings: ServiceSettings, store: Store) -> list[_Folder]:
+    """A database that knows nothing of what lies there is another one: then nothing is taken for left over."""
+    lying = _stored(kind, settings) if is_stored(settings.place) else _local(kind, settings)
+    known = _known(kind, list(lying), store)
+    if lying and not known:
+        _log.warning("the database knows none of the %s %s that lie in %s: left as they are", len(lying), kind,
+                     settings.place)  # fmt: skip
+        return []
+    return [
+        folder or _Folder(kind, id_, _last_change(Path(settings.place) / kind / id_))
+        for id_, folder in lying.items()
+        if id_ not in known
+    ]
+
+
+def _known(kind: str, found: list[str], store: Store) -> set[str]:
+    ask = jobs.known if kind == "jobs" else uploads.known
+    known: set[str] = set()
+    for first in range(0, len(found), _AT_ONCE):
+        with store.read() as c:
+            known |= ask(c, found[first : first + _AT_ONCE])
+    return known
+
+
+def _local(kind: str, settings: ServiceSettings) -> dict[str, _Folder | None]:
+    """When they changed is looked at where it matters."""
+    top = Path(settings.place) / kind
+    return {path.name: None for path in _inside(top) if path.is_dir() and ids.fits(path.name, _LETTERS[kind])}
+
+
+def _stored(kind: str, settings: ServiceSettings) -> dict[str, _Folder | None]:
+    found: dict[str, _Folder | None] = {}
+    blobs = sorted(settings.blobs(kind).list(), key=lambda blob: blob.name)
+    for id_, some in itertools.groupby(blobs, lambda blob: blob.name.partition("/")[0]):
+        if ids.fits(id_, _LETTERS[kind]):
+            inside = list(some)
+            changed = max(blob.modified for blob in inside)
+            found[id_] = _Folder(kind, id_, changed, tuple(blob.name for blob in inside))
+    return found
+
+
+def _inside(top: Path) -> Iterator[Path]:
+    return top.iterdir() if top.is_dir() else iter(())
+
+
+def _last_change(folder: Path) -> datetime:
+    """Now, where somebody else removes it at this moment."""
+    try:
+        newest = max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
+    except OSError:
+        return datetime.now(UTC)
+    return datetime.fromtimestamp(newest, UTC)
+
+
+def _remove(folder: _Folder, settings: ServiceSettings) -> None:
+    if folder.names:
+        settings.blobs(folder.kind).delete(folder.names)
+    else:
+        shutil.rmtree(Path(settings.place) / folder.kind / folder.id, ignore_errors=True)
+    if folder.kind == "uploads":
+        shutil.rmtree(settings.service_dir / "fetched" / folder.id, ignore_errors=True)
