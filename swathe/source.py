@@ -81,8 +81,8 @@ class Auth(Frozen):
     name: str = ""
     """Of the header or query parameter."""
     hosts: tuple[str, ...] = ()
-    """Hosts that the secret may be sent to, and those below them: an item may name any host, and a secret is not for
-    all of them. Empty: any, by https."""
+    """Hosts that the secret may be sent to, and those below them, by https: an item may name any host, and a secret is
+    not for all of them. The host of the card's own address is always one of them, and need not be named."""
     endpoint: str = ""
     """S3: of a provider that is not Amazon, and not the one of ``AWS_ENDPOINT_URL``."""
     sas_url: str = ""

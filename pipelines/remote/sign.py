@@ -84,5 +84,5 @@ class Signer:
 
 
 def _meant_for(host: str, hosts: tuple[str, ...]) -> bool:
-    """Whether a host, or one that it lies below, is named; all are, where none is."""
-    return not hosts or any(host == name or host.endswith(f".{name}") for name in hosts)
+    """Whether a host, or one that it lies below, is named."""
+    return any(host == name or host.endswith(f".{name}") for name in hosts)

@@ -161,7 +161,7 @@ def test_jpeg_and_webp_tiles(opened):
 def test_credentials_come_from_the_secrets_and_never_show(opened):
     with TileServer(key="open-sesame") as server:
         href = server.url("xyz/{z}/{x}/{y}")
-        source = opened(href, auth=Auth(kind="bearer", secret="TILES_KEY"))
+        source = opened(href, auth=Auth(kind="bearer", secret="TILES_KEY", hosts=("127.0.0.1", "localhost")))
         np.testing.assert_array_equal(source.read((2,), WINDOW)[0], truth(WINDOW)[1])
         with pytest.raises(ReadError) as caught:
             opened(href + "?token=abc").read((1,), WINDOW)

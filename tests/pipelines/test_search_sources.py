@@ -91,6 +91,27 @@ def test_local_addresses_count_from_the_card(tmp_path):
     assert load_sources([write(home, text)])["mine"].url == str(tmp_path / "files")
 
 
+@pytest.mark.parametrize(
+    ("url", "hosts", "sent"),
+    [
+        ("https://stac.example.com", "", ("stac.example.com",)),
+        ("https://stac.example.com", ", hosts: [files.example.org]", ("files.example.org", "stac.example.com")),
+        ("https://stac.example.com", ", hosts: [stac.example.com]", ("stac.example.com",)),
+    ],
+)
+def test_a_secret_is_for_the_card_s_own_host_and_those_it_names(tmp_path, url, hosts, sent):
+    auth = "{kind: bearer, secret: KEY" + hosts + "}"
+    card = load_sources([write(tmp_path, f"{CARD}auth: {auth}\nsearch_auth: {auth}\n")])["mine"]
+    assert card.url == url
+    assert card.auth.hosts == card.search_auth.hosts == sent
+
+
+def test_tile_servers_that_take_turns_are_one_host(tmp_path):
+    text = CARD.replace("kind: stac", "kind: tiles\ntiles: {scheme: xyz, zoom: 3}\nauth: {kind: bearer, secret: KEY}")
+    text = text.replace("https://stac.example.com", "'https://{s}.tiles.example.com/{z}/{x}/{y}'")
+    assert load_sources([write(tmp_path, text)])["mine"].auth.hosts == ("tiles.example.com",)
+
+
 def test_a_name_that_is_nearly_right_is_guessed_in_the_hint():
     with pytest.raises(InputError) as caught:
         named(recorded.shipped_cards(), "earth-search-s2-l2")
