@@ -83,6 +83,9 @@ class Auth(Frozen):
     hosts: tuple[str, ...] = ()
     """Hosts that the secret may be sent to, and those below them, by https: an item may name any host, and a secret is
     not for all of them. The host of the card's own address is always one of them, and need not be named."""
+    buckets: tuple[str, ...] = ()
+    """S3: buckets that the source's files lie in. A service reads no others with its credentials, except those of
+    ``SWATHE_S3_BUCKETS``; on the command line they are one's own, and open what they open."""
     endpoint: str = ""
     """S3: of a provider that is not Amazon, and not the one of ``AWS_ENDPOINT_URL``."""
     sas_url: str = ""

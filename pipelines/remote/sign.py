@@ -41,8 +41,9 @@ class Signer:
         self._buckets = Bucketeer(network)
 
     async def sign(self, place: Web | Stored, auth: Auth) -> Signed:
-        """Raises InputError (``secret.missing``), ImageryError (``url.insecure``, ``url.credentials``), ReadError."""
+        """Raises InputError (``secret.missing``), ReadError, ImageryError (``url.insecure``, ``.credentials``, ``.bucket``)."""
         if isinstance(place, Stored):
+            _check_bucket(place, auth, self._network)
             url, headers = await self._buckets.sign(place, auth)
             # The endpoint of a card is anybody's; that of the environment is one's own.
             trusted = bool(self._network.s3_endpoint) and not auth.endpoint
@@ -81,6 +82,20 @@ class Signer:
         if auth.kind is AuthKind.PLANETARY_COMPUTER:
             return self._tokens.drop(place, auth, used.target)
         return False
+
+
+def _check_bucket(place: Stored, auth: Auth, network: Network) -> None:
+    """Whoever names an object reads it with credentials that may not be theirs."""
+    if network.buckets is None:
+        return
+    path = f"{place.bucket}/{place.key}"
+    if any(path == open_ or path.startswith(f"{open_}/") for open_ in (*network.buckets, *auth.buckets)):
+        return
+    raise ImageryError(
+        f"the bucket {place.bucket} is not read with the credentials of this service",
+        code="url.bucket",
+        hint="give an https address or an upload; whoever runs the service opens buckets with SWATHE_S3_BUCKETS",
+    )
 
 
 def _meant_for(host: str, hosts: tuple[str, ...]) -> bool:

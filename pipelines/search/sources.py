@@ -68,8 +68,10 @@ def read_source(file: Path) -> SourceCard:
 
 
 def _homed(auth: Auth, url: str) -> Auth:
-    """With the host of the card's own address among those that the secret is for."""
-    host = _host(url)
+    """With the host of the card's own address among those that the secret is for, or its bucket."""
+    host, bucket = _host(url), _bucket(url)
+    if bucket and bucket not in auth.buckets:
+        return auth.model_copy(update={"buckets": (*auth.buckets, bucket)})
     if auth.kind not in _SECRET or not host or host in auth.hosts:
         return auth
     return auth.model_copy(update={"hosts": (*auth.hosts, host)})
@@ -82,6 +84,10 @@ def _host(url: str) -> str:
         return (parts.hostname or "").removeprefix("{s}.") if parts.scheme.lower() in ("http", "https") else ""
     except ValueError:
         return ""
+
+
+def _bucket(url: str) -> str:
+    return url[len("s3://") :].partition("/")[0] if url.lower().startswith("s3://") else ""
 
 
 def _beside(mask: SourceMask | None, file: Path) -> SourceMask | None:

@@ -255,6 +255,19 @@ def test_a_real_store_takes_the_signature(s3_server):
     assert caught.value.problem.code == "read.forbidden"
 
 
+def test_credentials_that_are_lent_open_named_buckets_alone():
+    with Server(lambda asked: part(DATA, asked)) as server:
+        network = Network(secrets=aws(), s3_endpoint=server.url(""), buckets=("open",))
+        with Fetcher(network) as fetcher:
+            for bucket, auth in (("open", Auth()), ("card", Auth(kind="s3", buckets=("card",)))):
+                assert fetcher.ranges(f"s3://{bucket}/a.tif", [(0, 9)], auth) == [DATA[:9]]
+            for auth in (Auth(), Auth(kind="s3", requester_pays=True), Auth(kind="s3", anonymous=True)):
+                with pytest.raises(ImageryError) as caught:
+                    fetcher.ranges("s3://card/a.tif", [(0, 9)], auth)
+                assert caught.value.problem.code == "url.bucket"
+        assert len(server.asked) == 2
+
+
 def test_requester_pays_is_said_and_signed():
     with Server(lambda asked: part(DATA, asked)) as server:
         network = Network(secrets=aws(AWS_SESSION_TOKEN="session"), s3_endpoint=server.url(""))

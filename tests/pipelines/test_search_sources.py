@@ -13,6 +13,7 @@ from pipelines.search.query import Query
 from pipelines.search.sources import load_sources, mistake, named
 from swathe.aoi import AOI
 from swathe.errors import InputError, SwatheError
+from swathe.source import Auth
 from swathe.when import parse_dates
 from tests.pipelines import recorded
 from tests.pipelines.stac_server import StacServer
@@ -140,6 +141,31 @@ def test_an_api_with_a_known_collection_takes_its_card(service, collection, card
     with StacServer(recorded.of_collection(real_data, service, collection)) as api:
         found = source_of(api.url, recorded.shipped_cards(), fetcher, collection)
     assert (found.id, found.url, found.collection) == (card, api.url, collection)
+
+
+def test_a_stranger_s_archive_gets_no_signature_and_no_consent_to_pay(real_data, fetcher):
+    items = recorded.of_collection(real_data, "usgs", "landsat-c2l2-sr")
+    with StacServer(items) as api:
+        found = source_of(api.url, recorded.shipped_cards(), fetcher, "landsat-c2l2-sr")
+    assert (found.id, found.auth) == ("usgs-landsat-c2-l2", Auth())
+
+
+def test_an_item_of_a_card_s_own_provider_keeps_its_credentials(real_data):
+    (item,) = recorded.of_collection(real_data, "usgs", "landsat-c2l2-sr")
+    own = recorded.shipped_cards()["usgs-landsat-c2-l2"]
+
+    class Documents:
+        def json(self, href, auth=None, **_):
+            return item
+
+    found = source_of(f"{own.url}/collections/c/items/i", recorded.shipped_cards(), Documents())
+    assert (found.id, found.auth) == (own.id, own.auth)
+
+
+def test_a_card_s_own_bucket_is_its_own(tmp_path):
+    text = CARD.replace("kind: stac", "kind: static").replace("https://stac.example.com", "s3://mine/catalog.json")
+    card = load_sources([write(tmp_path, text)])["mine"]
+    assert (card.auth.buckets, card.search_auth.buckets) == (("mine",), ("mine",))
 
 
 def test_a_collection_and_an_item_of_an_api(real_data, fetcher):
