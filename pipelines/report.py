@@ -86,7 +86,7 @@ def _imagery(plan: Plan) -> dict[str, Any]:
 
 def _searched(mosaic: Mosaic) -> dict[str, Any]:
     """Scenes are numbered as in observations.tif."""
-    number = {scene.id: i for i, scene in enumerate(mosaic.scenes, 1)}
+    number = {scene.key: i for i, scene in enumerate(mosaic.scenes, 1)}
     return {
         "source": mosaic.sensor,
         "unit": mosaic.unit,
@@ -98,7 +98,7 @@ def _searched(mosaic: Mosaic) -> dict[str, Any]:
             {
                 "when": slot.when,
                 "scenes": [
-                    {"number": number[s.id], "id": s.id, "collection": s.collection, "when": s.when,
+                    {"number": number[s.key], "id": s.id, "collection": s.collection, "when": s.when,
                      "platform": s.platform, "cloud": s.cloud, "clear": s.clear, "rule": s.rule, "href": shown(s.href),
                      "files": sorted({shown(band.href) for band in s.bands})}
                     for s in slot.scenes

@@ -105,7 +105,8 @@ def _groups(scenes: Sequence[Scene], asked: Asked) -> list[tuple[str, list[Scene
 
 
 def _in(scene: Scene, interval: Interval) -> bool:
-    return interval.holds(read_moment(scene.when))
+    """As the search decides it: an observation of eight days belongs to each of them."""
+    return interval.holds(*map(read_moment, scene.lasted or (scene.when, scene.when)))
 
 
 def _slot(when: str, scenes: list[Scene], composite: Composite, lon: float, cover: Cover) -> tuple[Slot, str]:

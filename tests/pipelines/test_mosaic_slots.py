@@ -9,13 +9,15 @@ import shapely
 
 from pipelines.mosaic.grid import output_grid
 from pipelines.mosaic.measure import measure
+from pipelines.mosaic.reader import MosaicReader
 from pipelines.mosaic.slots import Asked, choose, solar_day
 from swathe.aoi import AOI
 from swathe.errors import InputError
 from swathe.mosaic import Composite
 from swathe.scene import Scene
 from swathe.when import parse_dates
-from tests.pipelines.scenes import CLOUD, NO_DATA, SCL, VEGETATION, LocalOpener, Place, make_scene
+from swathe.window import Window
+from tests.pipelines.scenes import CLOUD, NO_DATA, SCL, VEGETATION, LocalOpener, Place, make_scene, mosaic_of
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 
@@ -130,11 +132,24 @@ def test_clear_is_measured_over_the_area_in_a_coarse_mask(two, across, level):
     found = measure(two, grid, SCL, opener, across)
     share = 0.9 * 300 / 600, 0.9 * 400 / 600
     assert [s.clear for s in found.scenes] == [pytest.approx(v, abs=0.01) for v in share]
-    assert [found.seen[s.id].valid for s in two] == [pytest.approx(0.9, abs=0.01)] * 2
+    assert [found.seen[s.key].valid for s in two] == [pytest.approx(0.9, abs=0.01)] * 2
     assert found.together(two) == pytest.approx(0.9 * 500 / 600, abs=0.01)
     assert found.together([]) == 0
     assert {r[-1] for r in opener.reads} == {level}
     assert all(band == "scl" for _, band, *_ in opener.reads)
+
+
+def test_one_id_in_two_collections_is_two_scenes(two):
+    alike = [replace(two[0], id="same", collection="a"), replace(two[1], id="same", collection="b")]
+    found = measure(alike, output_grid(alike, box()), SCL, LocalOpener(), 2000)
+    share = 0.9 * 300 / 600, 0.9 * 400 / 600
+    assert [s.clear for s in found.scenes] == [pytest.approx(v, abs=0.01) for v in share]
+    assert found.together(alike) == pytest.approx(0.9 * 500 / 600, abs=0.01)
+    mosaic = mosaic_of(list(found.scenes), PLACE)
+    assert mosaic.scenes == found.scenes
+    with MosaicReader(mosaic, LocalOpener(), threads=1) as reader:
+        index, _ = reader.label(Window(100, 0, 1, 700))
+    assert set(np.unique(index)) >= {1, 2}
 
 
 def test_without_a_mask_the_footprint_counts(two):
@@ -150,3 +165,13 @@ def test_a_lost_mask_is_told_and_not_measured(two):
     found = measure(two, output_grid(two, box()), SCL, LocalOpener(broken={two[0].mask.href}))
     assert [s.clear is None for s in found.scenes] == [True, False]
     assert [name for name, _ in found.lost] == ["west"]
+
+
+def test_an_observation_of_eight_days_is_of_each_date_that_it_touches():
+    """As the search sees it: what it lists, a run may use."""
+    week = replace(seen("w", "2024-07-05T00:00:00Z", 0.5), lasted=("2024-07-01T00:00:00Z", "2024-07-09T00:00:00Z"))
+    assert [ids(s) for s in choose((week,), asked("2024-07-02"), cover).slots] == [["w"]]
+    both = choose((week,), asked("2024-07-01,2024-07-08", times=2), cover)
+    assert [ids(s) for s in both.slots] == [["w"], ["w"]]
+    with pytest.raises(InputError, match="no scene of"):
+        choose((week,), asked("2024-07-10"), cover)

@@ -110,7 +110,7 @@ def test_credentials_come_from_the_environment_and_stand_nowhere(swathe, real_da
         ({"--dates": "soon"}, "when.unreadable"),
         ({"--aoi": "10,46,11,45"}, "area.reversed"),
         ({"--aoi": "45,100,46,101"}, "area.latitude"),
-        ({"--aoi": "nowhere.geojson"}, "area.unreadable"),
+        ({"--aoi": "nowhere.geojson"}, "area.missing"),
         ({"--aoi": "0,0,1,1"}, "search.nothing"),
         ({"--source": "erth-search"}, "source.unknown"),
         ({"--source": "/nothing/here.json"}, "source.unknown"),
