@@ -54,7 +54,7 @@ def report(
         },
         "estimate": asdict(plan.cost),
         "estimate_and_truth": _truth(plan, receipts, seconds),
-        "warnings": [*plan.warnings, *plan.work.imagery.notes, *_doubts(plan, fitted)],
+        "warnings": [*plan.warnings, *plan.work.imagery.notes, *_doubts(plan, fitted), *_barren(plan, receipts)],
         "failed": _failures(receipts),
         "versions": versions(),
         "machine": {"system": platform.platform(), "cores": psutil.cpu_count(), "python": platform.python_version()},
@@ -206,6 +206,14 @@ def _doubts(plan: Plan, fitted: dict[str, float] | None) -> list[str]:
     from models.formula import explain
 
     return [explain(plan.work.card, fitted)]
+
+
+def _barren(plan: Plan, receipts: Sequence[Receipt]) -> list[str]:
+    """A map without a single pixel looks like success, unless it says so; what was lost is told elsewhere."""
+    if not receipts or any(r.valid or r.lost or r.error for r in receipts):
+        return []
+    why = "is clear in the scenes used" if isinstance(plan.work.imagery, Mosaic) else "has valid imagery"
+    return [f"no pixel of the result has a value: nothing of the area {why}"]
 
 
 def _failures(receipts: Sequence[Receipt]) -> list[dict[str, Any]]:

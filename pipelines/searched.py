@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import shapely
 
+from pipelines.mosaic.clear import checked
 from pipelines.mosaic.frame import Frame
 from pipelines.mosaic.grid import Wish, onto, output_grid
 from pipelines.mosaic.measure import Measured, measure
@@ -17,9 +18,9 @@ from pipelines.mosaic.omnicloudmask import settled
 from pipelines.mosaic.slots import Asked, choose
 from pipelines.planning import Place
 from pipelines.search.discover import source_of
-from pipelines.search.find import find
+from pipelines.search.find import around, find
 from pipelines.search.places import read_place
-from pipelines.search.query import Found, Query
+from pipelines.search.query import Found, Near, Query
 from swathe.aoi import AOI
 from swathe.card import ModelCard
 from swathe.errors import InputError, ReadError
@@ -65,7 +66,8 @@ def look(recipe: Recipe, card: ModelCard, archive: Archive) -> Mosaic:
         settle(card.input, source.radiometry.unit)  # here, as what cannot be used need not be searched
         found = find(source, query, fetcher, now)
         with opening(fetcher, source.auth, source.tiles, HEADERS_MB) as opener:
-            return _mosaic(found, query, _Wanted(card, source, search), opener)
+            wanted = _Wanted(card, source, search, lambda: around(source, query, fetcher, now))
+            return _mosaic(found, query, wanted, opener)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,8 @@ class _Wanted:
     card: ModelCard
     source: SourceCard
     search: Search
+    others: Callable[[], Sequence[Near]]
+    """Scenes of the days before and after, asked for where those of the dates show nothing."""
 
 
 def _mosaic(found: Found, query: Query, wanted: _Wanted, opener: Opener) -> Mosaic:
@@ -87,6 +91,7 @@ def _mosaic(found: Found, query: Query, wanted: _Wanted, opener: Opener) -> Mosa
     middle = query.aoi.geometry.representative_point().x
     asked = Asked(query.intervals, search.composite, card.input.times, middle)
     chosen = choose(measured.scenes, asked, measured.together)
+    hardly = checked(chosen.slots, measured, wanted.others)
     window = _padded(grid.window, card)
     conversion = settle(card.input, source.radiometry.unit)
     return Mosaic(
@@ -108,6 +113,7 @@ def _mosaic(found: Found, query: Query, wanted: _Wanted, opener: Opener) -> Mosa
             *_said(found),
             *_converted(source, conversion),
             *chosen.notes,
+            *hardly,
             *_unmeasured(measured),
             *_uncovered(chosen.slots, query.aoi),
         ),

@@ -72,6 +72,8 @@ def conclusion(outcome: Outcome, out: str, *, as_json: bool) -> None:
     word = "[green]done[/]" if outcome.state == "done" else "[red]incomplete[/]"
     again = " (it was there already)" if outcome.already else ""
     console.print(f"{word}{again}: {valid:.1%} of the pixels have a result; {chunks['failed']} chunks failed")
+    if valid == 0:
+        console.print(f"  [red]{facts['warnings'][-1] if facts['warnings'] else 'no pixel has a value'}[/]")
     for step in facts.get("steps", ()):
         console.print(f"  {told(Step.of(step))}", markup=False)
     for name in PRODUCTS:

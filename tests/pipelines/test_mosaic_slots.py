@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import shapely
 
+from pipelines.mosaic.clear import checked
 from pipelines.mosaic.grid import output_grid
-from pipelines.mosaic.measure import measure
+from pipelines.mosaic.measure import Measured, Seen, measure
 from pipelines.mosaic.reader import MosaicReader
 from pipelines.mosaic.slots import Asked, choose, solar_day
+from pipelines.search.query import Near
 from swathe.aoi import AOI
 from swathe.errors import InputError
-from swathe.mosaic import Composite
+from swathe.mosaic import Composite, Slot
 from swathe.scene import Scene
 from swathe.when import parse_dates
 from swathe.window import Window
@@ -175,3 +177,34 @@ def test_an_observation_of_eight_days_is_of_each_date_that_it_touches():
     assert [ids(s) for s in both.slots] == [["w"], ["w"]]
     with pytest.raises(InputError, match="no scene of"):
         choose((week,), asked("2024-07-10"), cover)
+
+
+def overcast(name, clear, where):
+    return replace(seen(name, "2024-07-01T10:00:00Z", clear), bands=()), Seen(clear, 1.0, np.packbits(where))
+
+
+def judged(share, others=lambda: ()):
+    where = np.zeros(1000, bool)
+    where[: round(share * 1000)] = True
+    scene, sight = overcast("a", share, where)
+    return checked((Slot("2024-07-01", (scene,)),), Measured((scene,), {scene.key: sight}, 1000), others)
+
+
+def test_an_area_under_cloud_is_refused_with_other_dates():
+    near = (Near("2024-06-26T10:00:00Z", 12.0, "x"), Near("2024-07-06T10:00:00Z", 100.0, "y"))
+    with pytest.raises(InputError) as caught:
+        judged(0.0, lambda: near)
+    assert caught.value.problem.code == "scenes.cloudy"
+    assert "2024-07-01: 0%" in caught.value.detail
+    assert "2024-06-26" in caught.value.hint
+    assert "2024-07-06" not in caught.value.hint
+
+
+def test_an_area_that_is_hardly_clear_is_told():
+    assert judged(0.5) == ()
+    assert "2024-07-01: 2.0% of the area is clear" in judged(0.02)[0]
+
+
+def test_a_date_whose_masks_could_not_be_read_is_not_judged():
+    scene = seen("a", "2024-07-01T10:00:00Z")
+    assert checked((Slot("2024-07-01", (scene,)),), Measured((scene,), {}, 1000, (("a", "lost"),)), tuple) == ()
