@@ -8,9 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pyproj import Transformer
-
 from pipelines.mosaic.omnicloudmask import CORE
+from pipelines.mosaic.under import under
 from pipelines.pace import PRODUCTS_S_PER_MPX, START_S, Pace
 from pipelines.readers import kept_mb
 from swathe.errors import SwatheError
@@ -125,15 +124,9 @@ def _bytes(asset: Asset, opener: Opener, work: Work) -> int | None:
 
 
 def _window(work: Work, grid: AssetGrid) -> Window | None:
-    """Pixels of a file under the area. Straight from one CRS to the other: degrees would break at 180."""
+    """Pixels of a file under the area."""
     box = work.area.bounds if work.area is not None else tuple(work.grid.boundingbox)
-    to_file = Transformer.from_crs(work.imagery.crs, grid.crs, always_xy=True)
-    west, south, east, north = to_file.transform_bounds(*box, densify_pts=21)
-    a, _, c, _, e, f = grid.transform
-    cols, rows = ((west - c) / a, (east - c) / a), ((north - f) / e, (south - f) / e)
-    top, left = math.floor(min(rows)), math.floor(min(cols))
-    asked = Window(top, left, math.ceil(max(rows)) - top, math.ceil(max(cols)) - left)
-    return asked.intersection(Window(0, 0, *grid.shape))
+    return under(box, work.imagery.crs, grid)
 
 
 def seen(cost: Cost, took: dict[str, float | None]) -> dict[str, dict[str, float | None]]:

@@ -16,6 +16,7 @@ from pipelines.mosaic.grid import Wish, onto, output_grid
 from pipelines.mosaic.measure import Measured, measure
 from pipelines.mosaic.omnicloudmask import settled
 from pipelines.mosaic.slots import Asked, choose
+from pipelines.mosaic.under import refuse_missing
 from pipelines.planning import Place
 from pipelines.search.discover import source_of
 from pipelines.search.find import around, find
@@ -86,6 +87,8 @@ def _mosaic(found: Found, query: Query, wanted: _Wanted, opener: Opener) -> Mosa
         return opener.open(asset).grid
 
     grid = output_grid(found.scenes, query.aoi, Wish(search.crs, search.res, card.output.stride), grid_of)
+    if source.tiles:
+        refuse_missing(opener, found.scenes[0].bands[0], grid)
     measured = measure(found.scenes, grid, source.mask, opener)
     _refuse_unreadable(measured, search)
     middle = query.aoi.geometry.representative_point().x

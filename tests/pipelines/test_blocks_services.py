@@ -5,10 +5,14 @@ import zlib
 
 import numpy as np
 import pytest
+import shapely
 
 from pipelines.blocks.matrix import matrix_of
 from pipelines.blocks.open import Opener
 from pipelines.gdal import Retry
+from pipelines.mosaic.frame import Frame
+from pipelines.mosaic.grid import OutputGrid
+from pipelines.mosaic.under import refuse_missing
 from pipelines.remote.fetch import Fetcher
 from pipelines.remote.network import Network
 from pipelines.remote.secrets import Secrets
@@ -202,6 +206,32 @@ def test_windows_beyond_the_antimeridian_are_refused_clearly(opened):
         ("https://h/wms/{x}", {"scheme": "wms", "layers": "a", "res_m": 1}, "tiles.template"),
     ],
 )
+class Everywhere(set):
+    """All cells but some."""
+
+    def __contains__(self, cell):
+        return not super().__contains__(cell)
+
+
+@pytest.mark.parametrize(("there", "code"), [((), "tiles.none"), (((2, 3),), ""), (((3, 5),), "")])
+def test_a_service_without_a_tile_in_the_area_is_refused(there, code, fetcher):
+    """A wrong zoom or template answers 404 everywhere, which would be a map of nothing that looks like success."""
+    side = 2 * 20037508.342789244 / 2**4
+    x, y = -20037508.342789244, 20037508.342789244
+    area = shapely.box(x + 2.5 * side, y - 5.5 * side, x + 6.5 * side, y - 1.5 * side)
+    with TileServer() as server, Opener(fetcher, OPEN, XYZ, cache_mb=64) as opener:
+        server.missing = Everywhere(there)
+        asset = Asset("red", server.url("xyz/{z}/{x}/{y}"))
+        grid = OutputGrid(Frame("EPSG:3857", side / 256), Window(0, 0, 1024, 1024), area)
+        if code:
+            with pytest.raises(ImageryError) as caught:
+                refuse_missing(opener, asset, grid)
+            assert (caught.value.problem.code, len(server.paths)) == (code, 25)
+        else:
+            refuse_missing(opener, asset, grid)
+            assert len(server.paths) < 25
+
+
 def test_templates_are_checked_before_anything_is_asked(href, service, code, opened):
     with pytest.raises(ImageryError) as caught:
         opened(href, TileService(**service))
