@@ -192,20 +192,6 @@ def test_windows_beyond_the_antimeridian_are_refused_clearly(opened):
         assert "±180°" in caught.value.problem.hint
 
 
-@pytest.mark.parametrize(
-    ("href", "service", "code"),
-    [
-        ("https://h/{z}/{x}", {"scheme": "xyz", "zoom": 3}, "tiles.template"),
-        ("https://h/{z}/{x}/{y}/{apikey}", {"scheme": "xyz", "zoom": 3}, "tiles.template"),
-        ("https://h/{z}/{x}/{y}", {"scheme": "quadkey", "zoom": 3}, "tiles.template"),
-        ("https://h/{q}", {"scheme": "quadkey", "zoom": 0}, "tiles.zoom"),
-        ("https://h/{z}/{x}/{y}", {"scheme": "xyz"}, "tiles.zoom"),
-        ("https://h/{z}/{x}/{y}", {"scheme": "xyz", "zoom": 3, "crs": "EPSG:32632"}, "tiles.crs"),
-        ("https://h/wms", {"scheme": "wms", "layers": "a"}, "tiles.resolution"),
-        ("https://h/wms", {"scheme": "wms", "layers": "a", "res_m": 1, "crs": "EPSG:0"}, "tiles.crs"),
-        ("https://h/wms/{x}", {"scheme": "wms", "layers": "a", "res_m": 1}, "tiles.template"),
-    ],
-)
 class Everywhere(set):
     """All cells but some."""
 
@@ -232,6 +218,20 @@ def test_a_service_without_a_tile_in_the_area_is_refused(there, code, fetcher):
             assert len(server.paths) < 25
 
 
+@pytest.mark.parametrize(
+    ("href", "service", "code"),
+    [
+        ("https://h/{z}/{x}", {"scheme": "xyz", "zoom": 3}, "tiles.template"),
+        ("https://h/{z}/{x}/{y}/{apikey}", {"scheme": "xyz", "zoom": 3}, "tiles.template"),
+        ("https://h/{z}/{x}/{y}", {"scheme": "quadkey", "zoom": 3}, "tiles.template"),
+        ("https://h/{q}", {"scheme": "quadkey", "zoom": 0}, "tiles.zoom"),
+        ("https://h/{z}/{x}/{y}", {"scheme": "xyz"}, "tiles.zoom"),
+        ("https://h/{z}/{x}/{y}", {"scheme": "xyz", "zoom": 3, "crs": "EPSG:32632"}, "tiles.crs"),
+        ("https://h/wms", {"scheme": "wms", "layers": "a"}, "tiles.resolution"),
+        ("https://h/wms", {"scheme": "wms", "layers": "a", "res_m": 1, "crs": "EPSG:0"}, "tiles.crs"),
+        ("https://h/wms/{x}", {"scheme": "wms", "layers": "a", "res_m": 1}, "tiles.template"),
+    ],
+)
 def test_templates_are_checked_before_anything_is_asked(href, service, code, opened):
     with pytest.raises(ImageryError) as caught:
         opened(href, TileService(**service))
