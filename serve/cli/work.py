@@ -56,7 +56,8 @@ Collection = Annotated[
 ]
 Dates = Annotated[
     str | None,
-    typer.Option(help="2024-07-25, 2024-07-25_2024-07-27, RFC 3339 intervals; with commas, one per date of the model.",
+    typer.Option(help="2024-07-25, 2024-07-25_2024-07-27, RFC 3339 intervals; with commas, one per date of the model; "
+                 "a model of one date makes one map of them all.",
                  rich_help_panel=SEARCHED),
 ]  # fmt: skip
 MaxCloud = Annotated[

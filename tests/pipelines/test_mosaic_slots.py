@@ -147,10 +147,10 @@ def test_one_id_in_two_collections_is_two_scenes(two):
     share = 0.9 * 300 / 600, 0.9 * 400 / 600
     assert [s.clear for s in found.scenes] == [pytest.approx(v, abs=0.01) for v in share]
     assert found.together(alike) == pytest.approx(0.9 * 500 / 600, abs=0.01)
-    mosaic = mosaic_of(list(found.scenes), PLACE)
+    mosaic = mosaic_of(list(found.scenes), PLACE, mask=SCL)
     assert mosaic.scenes == found.scenes
     with MosaicReader(mosaic, LocalOpener(), threads=1) as reader:
-        index, _ = reader.label(Window(100, 0, 1, 700))
+        index, _ = reader.label(Window(100, 0, 1, 800))
     assert set(np.unique(index)) >= {1, 2}
 
 
@@ -167,6 +167,12 @@ def test_a_lost_mask_is_told_and_not_measured(two):
     found = measure(two, output_grid(two, box()), SCL, LocalOpener(broken={two[0].mask.href}))
     assert [s.clear is None for s in found.scenes] == [True, False]
     assert [name for name, _ in found.lost] == ["west"]
+
+
+def test_several_dates_of_a_model_of_one_are_one_map_and_it_says_so():
+    chosen = choose(JULY, asked("2024-07-01,2024-07-11", Composite.BEST), cover)
+    assert [ids(s) for s in chosen.slots] == [["e", "d", "b", "a"]]
+    assert "2024-07-01, 2024-07-11 become one map" in chosen.notes[0]
 
 
 def test_an_observation_of_eight_days_is_of_each_date_that_it_touches():
