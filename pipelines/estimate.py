@@ -8,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pipelines.mosaic.frame import Frame
 from pipelines.mosaic.omnicloudmask import CORE
 from pipelines.mosaic.under import under
+from pipelines.mosaic.warp import level_for
 from pipelines.pace import PRODUCTS_S_PER_MPX, START_S, Pace
 from pipelines.readers import kept_mb
 from swathe.errors import SwatheError
@@ -45,7 +47,7 @@ class Means:
     threads: int
     """Of one worker's forward."""
     mbit_s: float | None = None
-    """Bandwidth to the imagery, where it is known."""
+    """Bandwidth to the imagery, as it was set; None: it is taken for no hindrance."""
 
 
 def estimated(plan: Plan, pace: Pace, means: Means, opener: Opener | None = None) -> Plan:
@@ -82,7 +84,8 @@ def _timed(cost: Cost, chunks: int, pace: Pace, means: Means, masking: float) ->
     forward = cost.tiles / chunks * rounds * pace.tile_s + masking
     network = 0.0 if means.mbit_s is None or cost.fetch_mb is None else cost.fetch_mb * 8 / means.mbit_s
     seconds = START_S[means.kind] + max(forward, network) + cost.pixels / 1e6 * PRODUCTS_S_PER_MPX
-    return replace(cost, seconds=round(seconds, 1), seconds_from="measured" if pace.measured else "guess")
+    measured = pace.measured and network <= forward  # the link is what somebody set, not what was seen
+    return replace(cost, seconds=round(seconds, 1), seconds_from="measured" if measured else "guess")
 
 
 def _fetch_mb(work: Work, opener: Opener | None) -> float | None:
@@ -93,10 +96,18 @@ def _fetch_mb(work: Work, opener: Opener | None) -> float | None:
     assets = [asset for scene in work.imagery.scenes for asset in _assets(scene) if is_remote(asset.href)]
     if not assets:
         return 0.0
-    looked_at = assets[:: math.ceil(len(assets) / SAMPLED)]
+    looked_at = assets[:: _step(len(assets), len(_assets(work.imagery.scenes[0])))]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         sizes = [s for s in pool.map(lambda a: _bytes(a, opener, work), looked_at) if s is not None]
     return round(sum(sizes) / len(sizes) * len(assets) / 1e6, 1) if sizes else None
+
+
+def _step(files: int, of_a_scene: int) -> int:
+    """Every so many files are looked at: a number that meets all bands in turn, as they differ in size."""
+    step = math.ceil(files / SAMPLED)
+    while math.gcd(step, of_a_scene) > 1:
+        step += 1
+    return step
 
 
 def _assets(scene: Scene) -> Sequence[Asset]:
@@ -114,11 +125,16 @@ def _of_files(imagery: Imagery, work: Work) -> float | None:
 
 
 def _bytes(asset: Asset, opener: Opener, work: Work) -> int | None:
-    """Of the blocks of one file under the area; None where its header cannot be had (the run will tell)."""
+    """Of the blocks of one file under the area, at the level that will be read.
+
+    None where its header cannot be had: the run will tell.
+    """
+    assert isinstance(work.imagery, Mosaic)
     try:
         source = opener.open(asset)
-        window = _window(work, source.grid)
-        return 0 if window is None else source.bytes_of(window)
+        level = level_for(source, Frame.of(work.imagery))
+        window = _window(work, source.overviews[level - 1] if level else source.grid)
+        return 0 if window is None else source.bytes_of(window, level)
     except SwatheError:
         return None
 

@@ -107,6 +107,7 @@ def estimated(made: Plan, settings: Settings, means: Means) -> Plan:
     from pipelines.pace import known
     from swathe.mosaic import Mosaic
 
+    means = replace(means, mbit_s=settings.link_mbit_s)
     pace, imagery = known(made.work.card, settings.data_dir), made.work.imagery
     if not isinstance(imagery, Mosaic):
         return with_estimate(made, pace, means)

@@ -52,6 +52,8 @@ class Settings(BaseSettings):
     """Whether results are put into the catalogue of this machine (``swathe catalog``)."""
     cache_mb: int = 512
     """Of imagery fetched over a network, kept on each node; 0: none."""
+    link_mbit_s: float = Field(default=100.0, gt=0)
+    """Megabits a second that imagery comes with: what an estimate of seconds reckons with."""
     mirror_dir: Path | None = None
     """Weights carried here by hand."""
     offline: bool = False

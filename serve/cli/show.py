@@ -27,7 +27,8 @@ def _fetched(cost: Cost) -> str:
 
 
 def _time(cost: Cost) -> str:
-    how = "as earlier runs here took" if cost.seconds_from == "measured" else "a guess: this model has not run here yet"
+    guess = "a guess: this model has not run here yet, or waits for SWATHE_LINK_MBIT_S"
+    how = "as earlier runs here took" if cost.seconds_from == "measured" else guess
     return f"{cost.seconds:,.0f} s ({how})"
 
 
