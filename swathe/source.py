@@ -47,6 +47,8 @@ class MaskRule(StrEnum):
     """HLS Fmask, bits."""
     QA_PIXEL = "qa_pixel"
     """Landsat Collection 2 QA_PIXEL, bits."""
+    MODIS_STATE = "modis_state"
+    """State flags of MODIS surface reflectance (``sur_refl_state_500m``), fields of bits."""
     VALID = "valid"
     """0 is masked, anything else is clear (UDM2 band 1, data masks)."""
     OMNICLOUDMASK = "omnicloudmask"

@@ -124,6 +124,11 @@ def test_shipped_cards_hold_no_mistake():
     assert [mistake(card) for card in recorded.shipped_cards().values() if mistake(card)] == []
 
 
+def test_clouds_of_modis_are_masked_by_its_state_flags():
+    mask = recorded.shipped_cards()["pc-modis-09a1"].mask
+    assert (mask.rule.value, mask.asset) == ("modis_state", "sur_refl_state_500m")
+
+
 # --- addresses --------------------------------------------------------------------------------------------------------
 
 
