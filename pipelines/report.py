@@ -23,6 +23,8 @@ from swathe.state import State
 LIBRARIES = ("swathe", "ray", "rasterio", "numpy", "shapely", "pyproj", "pyarrow", "openvino", "onnxruntime", "torch",
              "terratorch", "torchgeo", "spyndex")  # fmt: skip
 STATUSES = ("done", "empty", "nodata", "failed")
+BARREN = "no pixel of the result has a value"
+"""How the warning begins that such a result carries."""
 LISTED = 1000
 """Failed tiles listed in the report; the receipts hold all."""
 
@@ -213,7 +215,7 @@ def _barren(plan: Plan, receipts: Sequence[Receipt]) -> list[str]:
     if not receipts or any(r.valid or r.lost or r.error for r in receipts):
         return []
     why = "is clear in the scenes used" if isinstance(plan.work.imagery, Mosaic) else "has valid imagery"
-    return [f"no pixel of the result has a value: nothing of the area {why}"]
+    return [f"{BARREN}: nothing of the area {why}"]
 
 
 def _failures(receipts: Sequence[Receipt]) -> list[dict[str, Any]]:

@@ -129,7 +129,7 @@ class Settings(BaseSettings):
             s3_anonymous=self.s3_anonymous,
         )  # fmt: skip
 
-    @property
+    @cached_property
     def network_of_searches(self) -> Network:
         """How imagery is fetched that a search found."""
         return self.network

@@ -17,6 +17,7 @@ from swathe.source import Auth, AuthKind
 
 Ask = Callable[[str, Mapping[str, str]], Awaitable[Any]]
 """Get a JSON document from an address with these headers."""
+_PLAIN = Auth()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,12 @@ class Signer:
         self._buckets = Bucketeer(network)
 
     async def sign(self, place: Web | Stored, auth: Auth) -> Signed:
-        """Raises InputError (``secret.missing``), ReadError, ImageryError (``url.insecure``, ``.credentials``, ``.bucket``)."""
+        """What to send. Raises InputError (``secret.missing``), ReadError.
+
+        Also ImageryError: ``url.insecure``, ``url.credentials``, ``url.bucket``.
+        """
         if isinstance(place, Stored):
-            _check_bucket(place, auth, self._network)
+            check_bucket(place, self._network, auth)
             url, headers = await self._buckets.sign(place, auth)
             # The endpoint of a card is anybody's; that of the environment is one's own.
             trusted = bool(self._network.s3_endpoint) and not auth.endpoint
@@ -84,8 +88,11 @@ class Signer:
         return False
 
 
-def _check_bucket(place: Stored, auth: Auth, network: Network) -> None:
-    """Whoever names an object reads it with credentials that may not be theirs."""
+def check_bucket(place: Stored, network: Network, auth: Auth = _PLAIN) -> None:
+    """Whoever names an object reads it with credentials that may not be theirs.
+
+    Raises ImageryError (``url.bucket``).
+    """
     if network.buckets is None:
         return
     path = f"{place.bucket}/{place.key}"

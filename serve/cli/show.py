@@ -65,6 +65,7 @@ def conclusion(outcome: Outcome, out: str, *, as_json: bool) -> None:
         return
     from rich.console import Console
 
+    from pipelines.report import BARREN
     from serve.cli.watch import told
     from swathe.step import Step
 
@@ -73,8 +74,8 @@ def conclusion(outcome: Outcome, out: str, *, as_json: bool) -> None:
     word = "[green]done[/]" if outcome.state == "done" else "[red]incomplete[/]"
     again = " (it was there already)" if outcome.already else ""
     console.print(f"{word}{again}: {valid:.1%} of the pixels have a result; {chunks['failed']} chunks failed")
-    if valid == 0:
-        console.print(f"  [red]{facts['warnings'][-1] if facts['warnings'] else 'no pixel has a value'}[/]")
+    for text in (t for t in facts.get("warnings", ()) if t.startswith(BARREN)):
+        console.print(f"  [red]{text}[/]")
     for step in facts.get("steps", ()):
         console.print(f"  {told(Step.of(step))}", markup=False)
     for name in PRODUCTS:

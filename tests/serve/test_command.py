@@ -260,6 +260,14 @@ def test_plan_refuses_what_a_run_would_and_tells_the_same_key(swathe, image, tmp
         assert swathe("plan", *NDWI[1:], *more, *wrong)[0] == 2
 
 
+def test_a_result_without_a_pixel_is_told_at_the_end(swathe, tmp_path):
+    image = write(tmp_path / "nothing.tif", np.zeros((2, 20, 20), "uint16"))
+    arguments = ("--nodata", "0", "--input", image, "--out", tmp_path / "out")
+    status, out, err = swathe(*NDWI, *arguments)
+    assert status == 0, err
+    assert "no pixel of the result has a value" in " ".join(out.split())
+
+
 def test_real_flood_reaches_its_figure(swathe, real_data, tmp_path):
     folder = real_data / "flood_sen1floods11"
     status, _, err = swathe("run", "-m", "water-mndwi-otsu", "--local", "-i", folder / "Spain_7370579_S2Hand.tif",
