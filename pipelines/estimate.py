@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pyproj import Transformer
-
+from pipelines.mosaic.frame import Frame
 from pipelines.mosaic.omnicloudmask import CORE
+from pipelines.mosaic.under import under
+from pipelines.mosaic.warp import level_for
 from pipelines.pace import PRODUCTS_S_PER_MPX, START_S, Pace
 from pipelines.readers import kept_mb
 from swathe.errors import SwatheError
@@ -46,7 +47,7 @@ class Means:
     threads: int
     """Of one worker's forward."""
     mbit_s: float | None = None
-    """Bandwidth to the imagery, where it is known."""
+    """Bandwidth to the imagery, as it was set; None: it is taken for no hindrance."""
 
 
 def estimated(plan: Plan, pace: Pace, means: Means, opener: Opener | None = None) -> Plan:
@@ -83,7 +84,8 @@ def _timed(cost: Cost, chunks: int, pace: Pace, means: Means, masking: float) ->
     forward = cost.tiles / chunks * rounds * pace.tile_s + masking
     network = 0.0 if means.mbit_s is None or cost.fetch_mb is None else cost.fetch_mb * 8 / means.mbit_s
     seconds = START_S[means.kind] + max(forward, network) + cost.pixels / 1e6 * PRODUCTS_S_PER_MPX
-    return replace(cost, seconds=round(seconds, 1), seconds_from="measured" if pace.measured else "guess")
+    measured = pace.measured and network <= forward  # the link is what somebody set, not what was seen
+    return replace(cost, seconds=round(seconds, 1), seconds_from="measured" if measured else "guess")
 
 
 def _fetch_mb(work: Work, opener: Opener | None) -> float | None:
@@ -94,10 +96,18 @@ def _fetch_mb(work: Work, opener: Opener | None) -> float | None:
     assets = [asset for scene in work.imagery.scenes for asset in _assets(scene) if is_remote(asset.href)]
     if not assets:
         return 0.0
-    looked_at = assets[:: math.ceil(len(assets) / SAMPLED)]
+    looked_at = assets[:: _step(len(assets), len(_assets(work.imagery.scenes[0])))]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         sizes = [s for s in pool.map(lambda a: _bytes(a, opener, work), looked_at) if s is not None]
     return round(sum(sizes) / len(sizes) * len(assets) / 1e6, 1) if sizes else None
+
+
+def _step(files: int, of_a_scene: int) -> int:
+    """Every so many files are looked at: a number that meets all bands in turn, as they differ in size."""
+    step = math.ceil(files / SAMPLED)
+    while math.gcd(step, of_a_scene) > 1:
+        step += 1
+    return step
 
 
 def _assets(scene: Scene) -> Sequence[Asset]:
@@ -115,25 +125,24 @@ def _of_files(imagery: Imagery, work: Work) -> float | None:
 
 
 def _bytes(asset: Asset, opener: Opener, work: Work) -> int | None:
-    """Of the blocks of one file under the area; None where its header cannot be had (the run will tell)."""
+    """Of the blocks of one file under the area, at the level that will be read.
+
+    None where its header cannot be had: the run will tell.
+    """
+    assert isinstance(work.imagery, Mosaic)
     try:
         source = opener.open(asset)
-        window = _window(work, source.grid)
-        return 0 if window is None else source.bytes_of(window)
+        level = level_for(source, Frame.of(work.imagery))
+        window = _window(work, source.overviews[level - 1] if level else source.grid)
+        return 0 if window is None else source.bytes_of(window, level)
     except SwatheError:
         return None
 
 
 def _window(work: Work, grid: AssetGrid) -> Window | None:
-    """Pixels of a file under the area. Straight from one CRS to the other: degrees would break at 180."""
+    """Pixels of a file under the area."""
     box = work.area.bounds if work.area is not None else tuple(work.grid.boundingbox)
-    to_file = Transformer.from_crs(work.imagery.crs, grid.crs, always_xy=True)
-    west, south, east, north = to_file.transform_bounds(*box, densify_pts=21)
-    a, _, c, _, e, f = grid.transform
-    cols, rows = ((west - c) / a, (east - c) / a), ((north - f) / e, (south - f) / e)
-    top, left = math.floor(min(rows)), math.floor(min(cols))
-    asked = Window(top, left, math.ceil(max(rows)) - top, math.ceil(max(cols)) - left)
-    return asked.intersection(Window(0, 0, *grid.shape))
+    return under(box, work.imagery.crs, grid)
 
 
 def seen(cost: Cost, took: dict[str, float | None]) -> dict[str, dict[str, float | None]]:

@@ -23,6 +23,8 @@ from swathe.state import State
 LIBRARIES = ("swathe", "ray", "rasterio", "numpy", "shapely", "pyproj", "pyarrow", "openvino", "onnxruntime", "torch",
              "terratorch", "torchgeo", "spyndex")  # fmt: skip
 STATUSES = ("done", "empty", "nodata", "failed")
+BARREN = "no pixel of the result has a value"
+"""How the warning begins that such a result carries."""
 LISTED = 1000
 """Failed tiles listed in the report; the receipts hold all."""
 
@@ -54,7 +56,7 @@ def report(
         },
         "estimate": asdict(plan.cost),
         "estimate_and_truth": _truth(plan, receipts, seconds),
-        "warnings": [*plan.warnings, *plan.work.imagery.notes, *_doubts(plan, fitted)],
+        "warnings": [*plan.warnings, *plan.work.imagery.notes, *_doubts(plan, fitted), *_barren(plan, receipts)],
         "failed": _failures(receipts),
         "versions": versions(),
         "machine": {"system": platform.platform(), "cores": psutil.cpu_count(), "python": platform.python_version()},
@@ -86,7 +88,7 @@ def _imagery(plan: Plan) -> dict[str, Any]:
 
 def _searched(mosaic: Mosaic) -> dict[str, Any]:
     """Scenes are numbered as in observations.tif."""
-    number = {scene.id: i for i, scene in enumerate(mosaic.scenes, 1)}
+    number = {scene.key: i for i, scene in enumerate(mosaic.scenes, 1)}
     return {
         "source": mosaic.sensor,
         "unit": mosaic.unit,
@@ -98,7 +100,7 @@ def _searched(mosaic: Mosaic) -> dict[str, Any]:
             {
                 "when": slot.when,
                 "scenes": [
-                    {"number": number[s.id], "id": s.id, "collection": s.collection, "when": s.when,
+                    {"number": number[s.key], "id": s.id, "collection": s.collection, "when": s.when,
                      "platform": s.platform, "cloud": s.cloud, "clear": s.clear, "rule": s.rule, "href": shown(s.href),
                      "files": sorted({shown(band.href) for band in s.bands})}
                     for s in slot.scenes
@@ -206,6 +208,14 @@ def _doubts(plan: Plan, fitted: dict[str, float] | None) -> list[str]:
     from models.formula import explain
 
     return [explain(plan.work.card, fitted)]
+
+
+def _barren(plan: Plan, receipts: Sequence[Receipt]) -> list[str]:
+    """A map without a single pixel looks like success, unless it says so; what was lost is told elsewhere."""
+    if not receipts or any(r.valid or r.lost or r.error for r in receipts):
+        return []
+    why = "is clear in the scenes used" if isinstance(plan.work.imagery, Mosaic) else "has valid imagery"
+    return [f"{BARREN}: nothing of the area {why}"]
 
 
 def _failures(receipts: Sequence[Receipt]) -> list[dict[str, Any]]:

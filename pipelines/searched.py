@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING
 
 import shapely
 
+from pipelines.mosaic.clear import checked
 from pipelines.mosaic.frame import Frame
 from pipelines.mosaic.grid import Wish, onto, output_grid
 from pipelines.mosaic.measure import Measured, measure
 from pipelines.mosaic.omnicloudmask import settled
 from pipelines.mosaic.slots import Asked, choose
+from pipelines.mosaic.under import refuse_missing
 from pipelines.planning import Place
 from pipelines.search.discover import source_of
-from pipelines.search.find import find
+from pipelines.search.find import around, find
 from pipelines.search.places import read_place
-from pipelines.search.query import Found, Query
+from pipelines.search.query import Found, Near, Query
 from swathe.aoi import AOI
 from swathe.card import ModelCard
 from swathe.errors import InputError, ReadError
@@ -65,7 +67,8 @@ def look(recipe: Recipe, card: ModelCard, archive: Archive) -> Mosaic:
         settle(card.input, source.radiometry.unit)  # here, as what cannot be used need not be searched
         found = find(source, query, fetcher, now)
         with opening(fetcher, source.auth, source.tiles, HEADERS_MB) as opener:
-            return _mosaic(found, query, _Wanted(card, source, search), opener)
+            wanted = _Wanted(card, source, search, lambda: around(source, query, fetcher, now))
+            return _mosaic(found, query, wanted, opener)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,8 @@ class _Wanted:
     card: ModelCard
     source: SourceCard
     search: Search
+    others: Callable[[], Sequence[Near]]
+    """Scenes of the days before and after, asked for where those of the dates show nothing."""
 
 
 def _mosaic(found: Found, query: Query, wanted: _Wanted, opener: Opener) -> Mosaic:
@@ -82,11 +87,14 @@ def _mosaic(found: Found, query: Query, wanted: _Wanted, opener: Opener) -> Mosa
         return opener.open(asset).grid
 
     grid = output_grid(found.scenes, query.aoi, Wish(search.crs, search.res, card.output.stride), grid_of)
+    if source.tiles:
+        refuse_missing(opener, found.scenes[0].bands[0], grid)
     measured = measure(found.scenes, grid, source.mask, opener)
     _refuse_unreadable(measured, search)
     middle = query.aoi.geometry.representative_point().x
     asked = Asked(query.intervals, search.composite, card.input.times, middle)
     chosen = choose(measured.scenes, asked, measured.together)
+    hardly = checked(chosen.slots, measured, wanted.others)
     window = _padded(grid.window, card)
     conversion = settle(card.input, source.radiometry.unit)
     return Mosaic(
@@ -108,6 +116,7 @@ def _mosaic(found: Found, query: Query, wanted: _Wanted, opener: Opener) -> Mosa
             *_said(found),
             *_converted(source, conversion),
             *chosen.notes,
+            *hardly,
             *_unmeasured(measured),
             *_uncovered(chosen.slots, query.aoi),
         ),

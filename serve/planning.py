@@ -88,8 +88,7 @@ def look(recipe: Recipe, card: ModelCard, settings: Settings) -> Imagery | Mosai
     if recipe.search is not None:
         from pipelines import searched
 
-        network = settings.network_for(recipe) or settings.network
-        return searched.look(recipe, card, searched.Archive(settings.sources, network))
+        return searched.look(recipe, card, searched.Archive(settings.sources, settings.network_of_searches))
     from pipelines.begin import look as look_at_files
 
     return look_at_files(recipe, card, settings.sensors, network=settings.network_for(recipe))
@@ -108,12 +107,14 @@ def estimated(made: Plan, settings: Settings, means: Means) -> Plan:
     from pipelines.pace import known
     from swathe.mosaic import Mosaic
 
+    means = replace(means, mbit_s=settings.link_mbit_s)
     pace, imagery = known(made.work.card, settings.data_dir), made.work.imagery
     if not isinstance(imagery, Mosaic):
         return with_estimate(made, pace, means)
     from pipelines.searched import HEADERS_MB, fetching, opening
 
-    with fetching(settings.network) as fetcher, opening(fetcher, imagery.auth, imagery.tiles, HEADERS_MB) as opener:
+    auth, tiles = imagery.auth, imagery.tiles
+    with fetching(settings.network_of_searches) as door, opening(door, auth, tiles, HEADERS_MB) as opener:
         return with_estimate(made, pace, means, opener)
 
 

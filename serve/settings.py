@@ -52,6 +52,8 @@ class Settings(BaseSettings):
     """Whether results are put into the catalogue of this machine (``swathe catalog``)."""
     cache_mb: int = 512
     """Of imagery fetched over a network, kept on each node; 0: none."""
+    link_mbit_s: float = Field(default=100.0, gt=0)
+    """Megabits a second that imagery comes with: what an estimate of seconds reckons with."""
     mirror_dir: Path | None = None
     """Weights carried here by hand."""
     offline: bool = False
@@ -127,11 +129,18 @@ class Settings(BaseSettings):
             s3_anonymous=self.s3_anonymous,
         )  # fmt: skip
 
+    @cached_property
+    def network_of_searches(self) -> Network:
+        """How imagery is fetched that a search found."""
+        return self.network
+
     def network_for(self, recipe: Recipe) -> Network | None:
         """None where all imagery lies on this machine: then no secret is read, and none travels."""
         from pipelines.inputs import parse_input
 
-        far = recipe.search is not None or any(is_remote(parse_input(text).href) for text in recipe.inputs)
+        if recipe.search is not None:
+            return self.network_of_searches
+        far = any(is_remote(parse_input(text).href) for text in recipe.inputs)
         return self.network if far or self._masked_from_afar(recipe) else None
 
     def _masked_from_afar(self, recipe: Recipe) -> bool:
@@ -210,6 +219,9 @@ class ServiceSettings(Settings):
     """Folder or ``s3://bucket/prefix`` of results and uploads; empty: in the data folder."""
     local_roots: Annotated[tuple[Path, ...], NoDecode] = ()
     """Folders of this machine whose files jobs may name, with commas; none: uploads and addresses alone."""
+    s3_buckets: Listed = ()
+    """Buckets, or ``bucket/prefix``, that jobs may read with the service's credentials, with commas; beside them those
+    that a source card names for its own files. None: no others."""
     oidc_issuer: str = ""
     """Identity provider whose tokens are taken beside keys; empty: none."""
     oidc_audience: str = ""
@@ -225,7 +237,7 @@ class ServiceSettings(Settings):
     pepper: str = Field(default="", repr=False)
     """Secret of the digests of keys and of links; empty: made at the first start and kept in the data folder."""
 
-    @field_validator("trusted_proxies", "cors_origins", "local_roots", mode="before")
+    @field_validator("trusted_proxies", "cors_origins", "local_roots", "s3_buckets", mode="before")
     @classmethod
     def _split(cls, given: object) -> object:
         return tuple(part.strip() for part in given.split(",") if part.strip()) if isinstance(given, str) else given
@@ -261,17 +273,25 @@ class ServiceSettings(Settings):
 
     @cached_property
     def network(self) -> Network:
-        """As ever, but for files of this machine: searched imagery names them where it likes, and none is read."""
+        """As ever, but for files of this machine: searched imagery names them where it likes, and none is read.
+
+        Neither is an object that a user names, unless its bucket is open to users: the credentials are not theirs.
+        """
         roots = self.local_roots
         root = roots[0] if len(roots) == 1 else self.service_dir / "nothing"
-        return replace(super().network, local_root=root)
+        return replace(super().network, local_root=root, buckets=self._buckets)
 
-    def network_for(self, recipe: Recipe) -> Network | None:
+    @property
+    def _buckets(self) -> tuple[str, ...]:
+        """Those for users; of the others where results and the operator's own layers lie, and nothing beside them."""
+        layers = (href for card in self.layers.values() for href in card.files)
+        own = (href[len("s3://") :] for href in (self.place, *layers) if href.startswith("s3://"))
+        return tuple(sorted({*self.s3_buckets, *own}))
+
+    @cached_property
+    def network_of_searches(self) -> Network:
         """Items of strangers name objects where they like; those of the service's other users are none of theirs."""
-        network = super().network_for(recipe)
-        if network is None or recipe.search is None or not self.place.startswith("s3://"):
-            return network
-        return replace(network, closed=self.place)
+        return replace(self.network, closed=self.place) if self.place.startswith("s3://") else self.network
 
     @cached_property
     def limits(self) -> Limits:

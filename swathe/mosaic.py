@@ -76,8 +76,8 @@ class Mosaic:
     @property
     def scenes(self) -> tuple[Scene, ...]:
         """All scenes, each once, oldest first."""
-        found = {scene.id: scene for slot in self.slots for scene in slot.scenes}
-        return tuple(sorted(found.values(), key=lambda s: (s.when, s.id)))
+        found = {scene.key: scene for slot in self.slots for scene in slot.scenes}
+        return tuple(sorted(found.values(), key=lambda s: (s.when, s.id, s.key)))
 
     @property
     def files(self) -> tuple[str, ...]:

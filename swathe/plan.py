@@ -111,7 +111,7 @@ class Cost:
     seconds: float | None = None
     """From the start of the pool to the finished products; None: not estimated."""
     seconds_from: str = ""
-    """``measured``: earlier runs of this model on this machine; ``guess``: its card."""
+    """``measured``: earlier runs of this model on this machine; ``guess``: its card, or a slower link."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,13 @@ class Scene:
     """The radiometry rule that was used, in words."""
     platform: str = ""
     """Satellite."""
+    lasted: tuple[str, str] | None = None
+    """RFC 3339, UTC: first and last instant, where it took long; a scene is of every date that it touches."""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells it from all others: a catalogue may hold one id in two collections."""
+        return self.collection, self.id, self.href
 
     @property
     def masked(self) -> bool:

@@ -47,6 +47,8 @@ class MaskRule(StrEnum):
     """HLS Fmask, bits."""
     QA_PIXEL = "qa_pixel"
     """Landsat Collection 2 QA_PIXEL, bits."""
+    MODIS_STATE = "modis_state"
+    """State flags of MODIS surface reflectance (``sur_refl_state_500m``), fields of bits."""
     VALID = "valid"
     """0 is masked, anything else is clear (UDM2 band 1, data masks)."""
     OMNICLOUDMASK = "omnicloudmask"
@@ -81,8 +83,11 @@ class Auth(Frozen):
     name: str = ""
     """Of the header or query parameter."""
     hosts: tuple[str, ...] = ()
-    """Hosts that the secret may be sent to, and those below them: an item may name any host, and a secret is not for
-    all of them. Empty: any, by https."""
+    """Hosts that the secret may be sent to, and those below them, by https: an item may name any host, and a secret is
+    not for all of them. The host of the card's own address is always one of them, and need not be named."""
+    buckets: tuple[str, ...] = ()
+    """S3: buckets that the source's files lie in. A service reads no others with its credentials, except those of
+    ``SWATHE_S3_BUCKETS``; on the command line they are one's own, and open what they open."""
     endpoint: str = ""
     """S3: of a provider that is not Amazon, and not the one of ``AWS_ENDPOINT_URL``."""
     sas_url: str = ""

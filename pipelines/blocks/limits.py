@@ -39,7 +39,8 @@ def refuse(href: str, what: str) -> ImageryError:
     return ImageryError(
         f"{shown(href)} {what}",
         code="imagery.limits",
-        hint="if the file is what it should be, raise the limit in the configuration",
+        hint="this bound is fixed; if the file is what it should be, write it anew as a Cloud-Optimized GeoTIFF with "
+        "blocks of 512 pixels (gdal_translate -of COG), or cut it into parts",
     )
 
 

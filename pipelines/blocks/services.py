@@ -42,6 +42,7 @@ class TileSource:
         self.grid, self.nodata = self._matrix.grid, asset.nodata
         self.block = (service.tile, service.tile)
         self._seen = (0, 0)
+        self._missing: set[tuple[int, int]] = set()
 
     def read(self, indexes: tuple[int, ...], window: Window, level: int = 0) -> NDArray[np.generic]:
         """See ``PixelSource``. What the service does not have is 0 here and False in ``valid``."""
@@ -61,6 +62,12 @@ class TileSource:
     def valid(self, window: Window, level: int = 0) -> NDArray[np.bool_] | None:
         """See ``PixelSource``: what is not transparent."""
         return self.read((4,), window, level)[0] != 0
+
+    def has(self, row: int, col: int) -> bool:
+        """Whether the service has a tile at a pixel, be it transparent. Raises what ``read`` raises."""
+        cell = row // self._matrix.tile, col // self._matrix.tile
+        self._tiles(Window(row, col, 1, 1))
+        return cell not in self._missing
 
     def bytes_of(self, window: Window, level: int = 0) -> int:
         """An estimate: tiles times the mean of those seen so far."""
@@ -110,6 +117,7 @@ class TileSource:
             data = b""
         tile = self._matrix.tile
         if not data:
+            self._missing.add((row, col))
             return np.zeros((4, tile, tile), np.uint8)
         self._seen = (self._seen[0] + 1, self._seen[1] + len(data))
         return picture(data, tile, shown(url))

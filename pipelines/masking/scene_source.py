@@ -50,10 +50,10 @@ class SceneMasks:
         self._observations = observations
         self._wanted = tuple(wanted)
         self._observer = Observer(opener, Frame.of(self._mosaic), self._mask)
-        self._numbers = {scene.id: n for n, scene in enumerate(self._mosaic.scenes, 1)}
+        self._numbers = {scene.key: n for n, scene in enumerate(self._mosaic.scenes, 1)}
         self._buffer = buffer_px * work.stride
         self._wider = self._gap_buffer()
-        self._kept: dict[tuple[str, Window], tuple[NDArray[np.generic], Bools]] = {}
+        self._kept: dict[tuple[tuple[str, str, str], Window], tuple[NDArray[np.generic], Bools]] = {}
         self.unread: set[str] = set()
 
     def _gap_buffer(self) -> int:
@@ -90,7 +90,7 @@ class SceneMasks:
         gap, several = used == 0, used == SEVERAL
         agreed, seen = several.copy(), np.zeros(used.shape, bool)
         for scene in self._over(slot.scenes, pixels):
-            mine = used == self._numbers[scene.id]
+            mine = used == self._numbers[scene.key]
             if mine.any():
                 hidden |= mine & self._said(mask, scene, pixels, self._buffer)[0]
             if gap.any() and (read := self._tried(mask, scene, pixels)) is not None:
@@ -123,7 +123,7 @@ class SceneMasks:
         return said[inner], seen[inner]
 
     def _codes(self, scene: Scene, outer: Window) -> tuple[NDArray[np.generic], Bools]:
-        key = scene.id, outer
+        key = scene.key, outer
         if key not in self._kept:
             while len(self._kept) >= _KEPT:
                 self._kept.pop(next(iter(self._kept)))

@@ -72,8 +72,8 @@ class Manner:
     """In which observations are held: the files' own where all scenes share it."""
     physical: bool
     """Whether observations are scaled as they are read, because scenes differ in what their numbers mean."""
-    numbers: dict[str, int]
-    """Scene id -> number on the label, from 1."""
+    numbers: dict[tuple[str, str, str], int]
+    """``Scene.key`` -> number on the label, from 1."""
     tolerant: bool
     """Whether a lost file is noted and passed over; else it is raised."""
 

@@ -101,12 +101,12 @@ def output_grid(scenes: Sequence[Scene], aoi: AOI, wish: Wish = Wish(), look: Lo
 
 def _native(scenes: Sequence[Scene], aoi: AOI, look: Look | None) -> str:
     """CRS of the scenes over the area's middle; projected ones before degrees. Ties: most scenes, then the name."""
-    known = {scene.id: _crs_of(scene, look) for scene in scenes}
-    projected = [s for s in scenes if not is_geographic(known[s.id])] or list(scenes)
+    known = {scene.key: _crs_of(scene, look) for scene in scenes}
+    projected = [s for s in scenes if not is_geographic(known[s.key])] or list(scenes)
     middle = aoi.geometry.representative_point()
     away = [shapely.from_wkb(s.footprint).distance(middle) for s in projected]
     nearest = [s for s, distance in zip(projected, away, strict=True) if distance <= min(away)]
-    counted = Counter(known[s.id] for s in nearest)
+    counted = Counter(known[s.key] for s in nearest)
     return min(counted, key=lambda crs: (-counted[crs], crs))
 
 

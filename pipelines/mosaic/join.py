@@ -112,7 +112,7 @@ def _paint(seat: Seat, scene: Scene, wanted: NDArray[np.bool_], canvas: Joined) 
     where, data, blank = wanted & seen, canvas[0], not canvas[1].any()
     for (band, _), into in zip(found, data, strict=True):
         _put(into, band, where, blank=blank)
-    np.copyto(canvas[2], np.uint16(seat.manner.numbers[scene.id]), where=where)
+    np.copyto(canvas[2], np.uint16(seat.manner.numbers[scene.key]), where=where)
     return seen
 
 
@@ -147,7 +147,7 @@ def _middled(seat: Seat, scenes: Sequence[Scene], bands: int) -> Joined:
             np.minimum(count, seen, out=count)
             used |= clear[place]
     mask |= count > 0
-    numbers = np.array([seat.manner.numbers[scene.id] for scene, _ in known], np.uint16)
+    numbers = np.array([seat.manner.numbers[scene.key] for scene, _ in known], np.uint16)
     index[...] = np.where(used.sum(axis=0, dtype=np.uint16) > 1, SEVERAL, numbers[used.argmax(axis=0)])
     data[:, ~mask] = 0
     index[~mask] = 0

@@ -2,7 +2,9 @@
 
 SCL: Sentinel-2 L2A Product Definition Document, scene classification. Fmask: HLS Product User Guide v2.0, table 9
 (bits of the Fmask layer; 255 is fill). QA_PIXEL: Landsat 8-9 Collection 2 Level 2 Science Product Guide (LSDS-1619),
-table 6-3 (bits of the pixel quality assessment). OmniCloudMask: the package's classes, thin cloud being cirrus.
+table 6-3 (bits of the pixel quality assessment). MODIS: MODIS Surface Reflectance User's Guide, collection 6, table of
+the 500 m state flags; mixed pixels count as cloud, little cirrus as none. OmniCloudMask: the package's classes, thin
+cloud being cirrus.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ CODES: dict[MaskRule, dict[str, tuple[int, ...]]] = {
     },
     MaskRule.FMASK: {"nodata": (255,)},
     MaskRule.QA_PIXEL: {},
+    MaskRule.MODIS_STATE: {"nodata": (65535,)},
     MaskRule.VALID: {"nodata": (0,), "cloud": (0,)},
     MaskRule.OMNICLOUDMASK: {"nodata": (255,), "cloud": (1,), "cirrus": (2,), "shadow": (3,)},
 }  # fmt: skip
@@ -39,8 +42,13 @@ BITS: dict[MaskRule, dict[str, int]] = {
     MaskRule.QA_PIXEL: {
         "nodata": 0, "adjacent": 1, "cirrus": 2, "cloud": 3, "shadow": 4, "snow": 5, "water": 7,
     },
+    MaskRule.MODIS_STATE: {"shadow": 2, "snow": 12, "adjacent": 13},
 }  # fmt: skip
 """Numbers of bits, from 0."""
+FIELDS: dict[MaskRule, dict[str, tuple[int, int, tuple[int, ...]]]] = {
+    MaskRule.MODIS_STATE: {"cloud": (0, 2, (1, 2)), "water": (3, 3, (0, 3, 5, 6, 7)), "cirrus": (8, 2, (2, 3))},
+}
+"""(first bit, how many, which numbers of them) where a word takes several bits."""
 _CODES_MAX = 1 << 16
 
 
@@ -93,7 +101,7 @@ def _said(rule: MaskRule, words: tuple[str, ...]) -> NDArray[np.bool_]:
 
 def knows(rule: MaskRule, word: str) -> bool:
     """Whether masks of this rule can say it."""
-    return word in CODES.get(rule, {}) or word in BITS.get(rule, {})
+    return any(word in known.get(rule, {}) for known in (CODES, BITS, FIELDS))
 
 
 def _means(rule: MaskRule, word: str) -> NDArray[np.bool_]:
@@ -102,7 +110,8 @@ def _means(rule: MaskRule, word: str) -> NDArray[np.bool_]:
     said = np.isin(codes, CODES.get(rule, {}).get(word, ()))
     fill = np.isin(codes, CODES.get(rule, {}).get("nodata", ()))
     bit = BITS.get(rule, {}).get(word)
-    return said if bit is None else said | (((codes >> bit) & 1 == 1) & ~fill)
+    first, wide, means = FIELDS.get(rule, {}).get(word, (0, 0, ()) if bit is None else (bit, 1, (1,)))
+    return said | (np.isin((codes >> first) & ((1 << wide) - 1), means) & ~fill)
 
 
 def distance(found: NDArray[np.uint8], scale: tuple[float, float], cap: float) -> NDArray[np.float32]:

@@ -51,8 +51,8 @@ class Measured:
 
     scenes: tuple[Scene, ...]
     """As given, with ``clear`` filled in where it could be measured."""
-    seen: Mapping[str, Seen]
-    """By id; a scene whose mask could not be read is missing."""
+    seen: Mapping[tuple[str, str, str], Seen]
+    """By ``Scene.key``; a scene whose mask could not be read is missing."""
     pixels: int
     """Pixels of the area in which was measured."""
     lost: tuple[tuple[str, str], ...] = ()
@@ -60,7 +60,7 @@ class Measured:
 
     def together(self, scenes: Iterable[Scene]) -> float:
         """Share of the area that is clear in any of these scenes, 0..1."""
-        found = [self.seen[s.id].where for s in scenes if s.id in self.seen]
+        found = [self.seen[s.key].where for s in scenes if s.key in self.seen]
         if not found:
             return 0.0
         return int(np.bitwise_count(np.bitwise_or.reduce(found)).sum()) / self.pixels
@@ -87,10 +87,10 @@ def measure(
             return error.detail
 
     with ThreadPoolExecutor(THREADS, thread_name_prefix="measure") as pool:
-        found = dict(zip((s.id for s in scenes), pool.map(look, scenes), strict=True))
+        found = dict(zip((s.key for s in scenes), pool.map(look, scenes), strict=True))
     seen = {key: value for key, value in found.items() if isinstance(value, Seen)}
-    lost = tuple((key, value) for key, value in found.items() if isinstance(value, str))
-    filled = tuple(replace(s, clear=round(seen[s.id].clear, 6)) if s.id in seen else s for s in scenes)
+    lost = tuple((s.id, reason) for s in scenes if isinstance(reason := found[s.key], str))
+    filled = tuple(replace(s, clear=round(seen[s.key].clear, 6)) if s.key in seen else s for s in scenes)
     return Measured(filled, seen, int(wanted.sum()), lost)
 
 

@@ -200,7 +200,7 @@ class MosaicReader:
         mosaic = self._mosaic
         stored = np.dtype(np.float32) if self._physical else self._stored()
         median = mosaic.composite is Composite.MEDIAN
-        numbers = {scene.id: n for n, scene in enumerate(mosaic.scenes, 1)}
+        numbers = {scene.key: n for n, scene in enumerate(mosaic.scenes, 1)}
         dtype = np.dtype(np.float32) if median else stored
         return Manner(mosaic.composite, dtype, stored, self._physical, numbers, mosaic.max_loss > 0)
 

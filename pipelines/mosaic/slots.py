@@ -57,7 +57,7 @@ def choose(scenes: Sequence[Scene], asked: Asked, cover: Cover) -> Chosen:
     if composite is None:
         one_day = all(len(days(group, asked.lon)) == 1 for _, group in groups)
         composite = Composite.NONE if one_day else Composite.BEST
-    slots, notes = [], []
+    slots, notes = [], [*_merged(asked)]
     for when, group in groups:
         slot, note = _slot(when, group, composite, asked.lon, cover)
         slots.append(slot)
@@ -104,8 +104,17 @@ def _groups(scenes: Sequence[Scene], asked: Asked) -> list[tuple[str, list[Scene
     return found
 
 
+def _merged(asked: Asked) -> tuple[str, ...]:
+    """Whoever names several dates may expect a map of each."""
+    if asked.times > 1 or len(asked.intervals) == 1:
+        return ()
+    dates = ", ".join(map(str, asked.intervals))
+    return (f"the model takes one date: scenes of {dates} become one map; for a map of each, run it once per date",)
+
+
 def _in(scene: Scene, interval: Interval) -> bool:
-    return interval.holds(read_moment(scene.when))
+    """As the search decides it: an observation of eight days belongs to each of them."""
+    return interval.holds(*map(read_moment, scene.lasted or (scene.when, scene.when)))
 
 
 def _slot(when: str, scenes: list[Scene], composite: Composite, lon: float, cover: Cover) -> tuple[Slot, str]:

@@ -70,6 +70,8 @@ def look_at(href: str, network: Network) -> Web | Stored | Local:
         hint = "http://, https://, s3:// and paths of files are read"
         raise ImageryError(f"an address of the kind {scheme[1]}: is not read", code="url.scheme", hint=hint)
     if scheme[1].lower() == "s3":
+        if network.buckets is not None and scheme[1] != "s3":  # whoever compares addresses compares them as they stand
+            _refuse("scheme", href, "is not written as others are", "write s3:// in small letters")
         return _stored(href, network.closed)
     return web(href, allow_private=network.allow_private)
 

@@ -205,4 +205,5 @@ def no_ranges(href: str) -> ImageryError:
 def too_large(href: str, limit: int) -> ImageryError:
     """More than is taken."""
     what = f"{shown(href)} is larger than {limit / 1e6:g} MB"
-    return ImageryError(what, code="imagery.limits", hint="if it is what it should be, raise the limit")
+    hint = "this bound is fixed; check that the address is what it should be, or give it in smaller parts"
+    return ImageryError(what, code="imagery.limits", hint=hint)

@@ -153,6 +153,9 @@ class Courier:
                 return await self._follow(request, moved.signed, moved.target, take)
             except (_Refused, ReadError):  # the short cut may have expired: ask at the old address
                 self._moved.pop(key, None)
+            except Passing:  # it may be out of order, and the next question may be led to another
+                self._moved.pop(key, None)
+                raise
         signed = await self._signer.sign(request.place, request.auth)
         return await self._follow(request, signed, signed.target, take)
 

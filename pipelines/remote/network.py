@@ -31,5 +31,8 @@ class Network:
     """Ask S3 without a signature (``AWS_NO_SIGN_REQUEST``)."""
     local_root: Path | None = None
     """Local files are read below it only; None: anywhere."""
+    buckets: tuple[str, ...] | None = None
+    """Buckets, or ``bucket/prefix``, that are read beside those of the source at hand: what a service lets its users
+    read with its credentials. None: any, as the credentials are one's own."""
     closed: str = ""
     """``s3://bucket/prefix`` that is not read although the credentials open it: what a service keeps for its users."""

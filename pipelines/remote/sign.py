@@ -17,6 +17,7 @@ from swathe.source import Auth, AuthKind
 
 Ask = Callable[[str, Mapping[str, str]], Awaitable[Any]]
 """Get a JSON document from an address with these headers."""
+_PLAIN = Auth()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,12 @@ class Signer:
         self._buckets = Bucketeer(network)
 
     async def sign(self, place: Web | Stored, auth: Auth) -> Signed:
-        """Raises InputError (``secret.missing``), ImageryError (``url.insecure``, ``url.credentials``), ReadError."""
+        """What to send. Raises InputError (``secret.missing``), ReadError.
+
+        Also ImageryError: ``url.insecure``, ``url.credentials``, ``url.bucket``.
+        """
         if isinstance(place, Stored):
+            check_bucket(place, self._network, auth)
             url, headers = await self._buckets.sign(place, auth)
             # The endpoint of a card is anybody's; that of the environment is one's own.
             trusted = bool(self._network.s3_endpoint) and not auth.endpoint
@@ -83,6 +88,23 @@ class Signer:
         return False
 
 
+def check_bucket(place: Stored, network: Network, auth: Auth = _PLAIN) -> None:
+    """Whoever names an object reads it with credentials that may not be theirs.
+
+    Raises ImageryError (``url.bucket``).
+    """
+    if network.buckets is None:
+        return
+    path = f"{place.bucket}/{place.key}"
+    if any(path == open_ or path.startswith(f"{open_}/") for open_ in (*network.buckets, *auth.buckets)):
+        return
+    raise ImageryError(
+        f"the bucket {place.bucket} is not read with the credentials of this service",
+        code="url.bucket",
+        hint="give an https address or an upload; whoever runs the service opens buckets with SWATHE_S3_BUCKETS",
+    )
+
+
 def _meant_for(host: str, hosts: tuple[str, ...]) -> bool:
-    """Whether a host, or one that it lies below, is named; all are, where none is."""
-    return not hosts or any(host == name or host.endswith(f".{name}") for name in hosts)
+    """Whether a host, or one that it lies below, is named."""
+    return any(host == name or host.endswith(f".{name}") for name in hosts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pipelines.gdal import Access
 from pipelines.header import read_headers
@@ -133,14 +134,21 @@ def _fitted(bare: SourceCard, cards: Mapping[str, SourceCard], item: Json) -> So
     best = [c for c in alike if len(c.bands) == max(len(a.bands) for a in alike)]
     if best and all(c.radiometry == best[0].radiometry for c in best):
         moved = {"url": bare.url, "kind": bare.kind, "collection": bare.collection}
-        # What its numbers mean is the collection's; its secrets are its own provider's, and go to nobody else.
-        public = {"auth": _without_secret(best[0].auth), "search_auth": Auth()}
-        return best[0].model_copy(update=moved | public)
+        # What its numbers mean is the collection's; how one proves who one is, and who pays, is its own provider's.
+        own = {} if _same_host(best[0].url, bare.url) else {"auth": _public(best[0].auth), "search_auth": Auth()}
+        return best[0].model_copy(update=moved | own)
     return _made(bare, item)
 
 
-def _without_secret(auth: Auth) -> Auth:
-    return auth if not auth.secret or auth.kind is AuthKind.PLANETARY_COMPUTER else Auth()
+def _same_host(one: str, other: str) -> bool:
+    """Whether two addresses are one provider's, by https."""
+    first, second = urlsplit(one), urlsplit(other)
+    return first.scheme == second.scheme == "https" and first.netloc.lower() == second.netloc.lower()
+
+
+def _public(auth: Auth) -> Auth:
+    """What anybody may use with anybody's items: tokens that are given out to all. No secret, no signature, no bill."""
+    return auth if auth.kind is AuthKind.PLANETARY_COMPUTER and not auth.secret else Auth()
 
 
 def _has(item: Json, card: SourceCard) -> bool:

@@ -59,6 +59,17 @@ def look(card: SourceCard, query: Query, documents: Documents, now: datetime) ->
     return Found((), (*left_out, *replaced), notes, near)
 
 
+def around(card: SourceCard, query: Query, documents: Documents, now: datetime) -> tuple[Near, ...]:
+    """The nearest scenes before and after a query's dates, whatever their clouds; none where that cannot be asked."""
+    if card.kind is SourceKind.TILES:
+        return ()
+    try:
+        read = _reader(card, documents)
+        return nearest(replace(query, max_cloud=None), lambda q: _near(card, q, read), now)
+    except SwatheError:
+        return ()
+
+
 def _sorted(scenes: list[Scene]) -> tuple[Scene, ...]:
     return tuple(sorted(scenes, key=lambda s: (s.when, s.id)))
 

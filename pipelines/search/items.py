@@ -39,7 +39,16 @@ class Timed:
     @property
     def middle(self) -> str:
         """RFC 3339."""
-        return (self.first + (self.last - self.first) / 2).isoformat().replace("+00:00", "Z")
+        return _told(self.first + (self.last - self.first) / 2)
+
+    @property
+    def ends(self) -> tuple[str, str] | None:
+        """The same; None for an instant."""
+        return (_told(self.first), _told(self.last)) if self.first != self.last else None
+
+
+def _told(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 def scene_of(item: Json, card: SourceCard, bands: Sequence[str], where: str = "") -> Scene:
@@ -54,9 +63,9 @@ def scene_of(item: Json, card: SourceCard, bands: Sequence[str], where: str = ""
         raise Unclear("it has no usable geometry")
     names = tuple(bands) or tuple(card.bands)
     home = address_of(item, where)
-    found = [_band(name, item, card, home) for name in names]
+    found, time = [_band(name, item, card, home) for name in names], timed(item)
     return Scene(
-        id=str(item["id"]), collection=str(item.get("collection") or ""), when=timed(item).middle,
+        id=str(item["id"]), collection=str(item.get("collection") or ""), when=time.middle, lasted=time.ends,
         footprint=shapely.to_wkb(outline), bands=tuple(asset for asset, _ in found), mask=_mask(item, card, home),
         looks=tuple(_band(name, item, card, home)[0] for name in card.looks),
         picture=_picture(names, item, card, home),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import ValidationError
@@ -58,11 +59,35 @@ def read_source(file: Path) -> SourceCard:
         raise _invalid(file, f"its id is {card.id!r}, not the file's name")
     if wrong := mistake(card):
         raise _invalid(file, wrong)
-    card = card.model_copy(update={"mask": _beside(card.mask, file)})
+    own = {"auth": _homed(card.auth, card.url), "search_auth": _homed(card.search_auth, card.url)}
+    card = card.model_copy(update={"mask": _beside(card.mask, file), **own})
     if card.kind in _LOCAL and not is_remote(card.url):
         home = (file.parent / Path(card.url).expanduser()).resolve()
         return card.model_copy(update={"url": str(home)})
     return card
+
+
+def _homed(auth: Auth, url: str) -> Auth:
+    """With the host of the card's own address among those that the secret is for, or its bucket."""
+    host, bucket = _host(url), _bucket(url)
+    if bucket and bucket not in auth.buckets:
+        return auth.model_copy(update={"buckets": (*auth.buckets, bucket)})
+    if auth.kind not in _SECRET or not host or host in auth.hosts:
+        return auth
+    return auth.model_copy(update={"hosts": (*auth.hosts, host)})
+
+
+def _host(url: str) -> str:
+    """Of a web address; of a tile service whose servers take turns, what they lie below."""
+    try:
+        parts = urlsplit(url)
+        return (parts.hostname or "").removeprefix("{s}.") if parts.scheme.lower() in ("http", "https") else ""
+    except ValueError:
+        return ""
+
+
+def _bucket(url: str) -> str:
+    return url[len("s3://") :].partition("/")[0] if url.lower().startswith("s3://") else ""
 
 
 def _beside(mask: SourceMask | None, file: Path) -> SourceMask | None:

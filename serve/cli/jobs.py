@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from serve.cli import work
-from serve.cli.work import AsJson
+from serve.cli import options, work
+from serve.cli.options import AsJson
 from swathe.errors import INCOMPLETE
 from swathe.job import JobState
 from swathe.recipe import Recipe
@@ -126,11 +126,12 @@ def download(  # noqa: PLR0913, PLR0917  options of a command
 
 @app.command()
 def estimate(  # noqa: PLR0913, PLR0917  options of a command
-    context: typer.Context, model: work.Model, inputs: work.Inputs = None, source: work.Source = None,
-    collection: work.Collection = None, dates: work.Dates = None, max_cloud: work.MaxCloud = None,
-    composite: work.CompositeOf = None, res: work.Res = None, crs: work.Crs = None, max_loss: work.MaxLoss = 0.0,
-    sensor: work.Sensor = None, bands: work.Bands = None, scale: work.Scale = None, offset: work.Offset = None,
-    nodata: work.Nodata = None, aoi: work.Aoi = None, chunk: work.ChunkSide = None,
+    context: typer.Context, model: options.Model, inputs: options.Inputs = None, source: options.Source = None,
+    collection: options.Collection = None, dates: options.Dates = None, max_cloud: options.MaxCloud = None,
+    composite: options.CompositeOf = None, res: options.Res = None, crs: options.Crs = None,
+    max_loss: options.MaxLoss = 0.0, sensor: options.Sensor = None, bands: options.Bands = None,
+    scale: options.Scale = None, offset: options.Offset = None, nodata: options.Nodata = None,
+    aoi: options.Aoi = None, chunk: options.ChunkSide = None,
     server: Where = None, key: Key = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Say what a job would take there, without submitting it. Files of this machine are uploaded for it."""

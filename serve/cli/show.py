@@ -27,7 +27,8 @@ def _fetched(cost: Cost) -> str:
 
 
 def _time(cost: Cost) -> str:
-    how = "as earlier runs here took" if cost.seconds_from == "measured" else "a guess: this model has not run here yet"
+    guess = "a guess: this model has not run here yet, or waits for SWATHE_LINK_MBIT_S"
+    how = "as earlier runs here took" if cost.seconds_from == "measured" else guess
     return f"{cost.seconds:,.0f} s ({how})"
 
 
@@ -64,6 +65,7 @@ def conclusion(outcome: Outcome, out: str, *, as_json: bool) -> None:
         return
     from rich.console import Console
 
+    from pipelines.report import BARREN
     from serve.cli.watch import told
     from swathe.step import Step
 
@@ -72,6 +74,8 @@ def conclusion(outcome: Outcome, out: str, *, as_json: bool) -> None:
     word = "[green]done[/]" if outcome.state == "done" else "[red]incomplete[/]"
     again = " (it was there already)" if outcome.already else ""
     console.print(f"{word}{again}: {valid:.1%} of the pixels have a result; {chunks['failed']} chunks failed")
+    for text in (t for t in facts.get("warnings", ()) if t.startswith(BARREN)):
+        console.print(f"  [red]{text}[/]")
     for step in facts.get("steps", ()):
         console.print(f"  {told(Step.of(step))}", markup=False)
     for name in PRODUCTS:

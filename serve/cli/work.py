@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from serve.cli import show
+from serve.cli import options, show
 from serve.planning import card_of, cores, estimated, in_precision, look, plan_of
 from swathe.composite import Composite
 from swathe.errors import INCOMPLETE, InputError, SwatheError
@@ -30,87 +30,20 @@ if TYPE_CHECKING:
     from swathe.card import ModelCard
     from swathe.plan import Plan
 
-SEARCHED = "Imagery that is searched for"
-AFTER = "After the model"
-Model = Annotated[str, typer.Option("--model", "-m", help="Id of a model card; see `swathe models`.")]
-Inputs = Annotated[
-    list[str] | None,
-    typer.Option("--input", "-i", help="File, folder or URL; repeat it for bands in files of their own. DATE=PATH for "
-                 "methods of several dates."),
-]  # fmt: skip
-Sensor = Annotated[str | None, typer.Option(help="Sensor profile: what the bands are and what their numbers mean.")]
-Bands = Annotated[str | None, typer.Option(help="Instead of a sensor: common names of the bands, with commas.")]
-Scale = Annotated[float | None, typer.Option(help="With --bands: physical = stored * scale + offset.")]
-Offset = Annotated[float | None, typer.Option(help="See --scale.")]
-Nodata = Annotated[float | None, typer.Option(help="Stored number that means no data, where the file does not say.")]
-Aoi = Annotated[str | None, typer.Option(help="minlon,minlat,maxlon,maxlat, GeoJSON, WKT, or a vector file.")]
-ChunkSide = Annotated[int | None, typer.Option("--chunk", help="Side of a chunk in pixels. Default: chosen.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-Source = Annotated[
-    str | None,
-    typer.Option(help="Instead of --input: where to search. A source card, or a STAC API, catalogue, item or folder.",
-                 rich_help_panel=SEARCHED),
-]  # fmt: skip
-Collection = Annotated[
-    str | None, typer.Option(help="Of the source, where its card does not name it.", rich_help_panel=SEARCHED)
-]
-Dates = Annotated[
-    str | None,
-    typer.Option(help="2024-07-25, 2024-07-25_2024-07-27, RFC 3339 intervals; with commas, one per date of the model.",
-                 rich_help_panel=SEARCHED),
-]  # fmt: skip
-MaxCloud = Annotated[
-    float | None,
-    typer.Option(min=0, max=100, help="Leave out scenes with more cloud, in percent.", rich_help_panel=SEARCHED),
-]
-CompositeOf = Annotated[
-    str | None,
-    typer.Option("--composite", help="What becomes of several observations: median, best, latest, none (one day).",
-                 rich_help_panel=SEARCHED),
-]  # fmt: skip
-Res = Annotated[
-    float | None,
-    typer.Option(help="Side of a pixel, in units of the CRS. Default: the finest band.", rich_help_panel=SEARCHED),
-]
-Crs = Annotated[
-    str | None, typer.Option(help="Of the result, e.g. EPSG:32633. Default: the scenes' own.", rich_help_panel=SEARCHED)
-]
-MaxLoss = Annotated[
-    float,
-    typer.Option(min=0, max=1, help="Share of observations that may be lost; more fails.", rich_help_panel=SEARCHED),
-]
-
 
 def run(  # noqa: PLR0913, PLR0917  options of a command
-    context: typer.Context, model: Model,
-    out: Annotated[str, typer.Option("--out", "-o", help="Folder for the products, or s3://bucket/prefix.")],
-    inputs: Inputs = None, source: Source = None, collection: Collection = None, dates: Dates = None,
-    max_cloud: MaxCloud = None, composite: CompositeOf = None, res: Res = None, crs: Crs = None,
-    max_loss: MaxLoss = 0.0, sensor: Sensor = None, bands: Bands = None, scale: Scale = None, offset: Offset = None,
-    nodata: Nodata = None,
-    aoi: Aoi = None, chunk: ChunkSide = None,
-    local: Annotated[bool, typer.Option("--local", help="A plain loop in this process, without Ray.")] = False,
-    submit: Annotated[bool, typer.Option("--submit", help="Send it to a kept Ray as a job and follow it.")] = False,
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16, instead of the card's.")] = None,
-    min_area: Annotated[int, typer.Option(min=1, help="Smallest polygon, in pixels.")] = 4,
-    simplify: Annotated[float, typer.Option(min=0, help="Tolerance of outlines in pixels; 0: exact.")] = 0.0,
-    gpkg: Annotated[bool, typer.Option("--gpkg", help="Also features.gpkg.")] = False,
-    probabilities: Annotated[bool, typer.Option("--probabilities", help="Also one band per class.")] = False,
-    mask: Annotated[str | None, typer.Option(help="clouds,snow,water,ocean; clouds=scenes, water=LAYER: from where.",
-                                             rich_help_panel=AFTER)] = None,
-    mask_buffer: Annotated[int, typer.Option(min=0, help="Pixels around a mask that are masked too.",
-                                             rich_help_panel=AFTER)] = 0,
-    mask_files: Annotated[list[str] | None, typer.Option("--mask-file", help="RULE=PATH: a mask of the --input files "
-                          "(scl, fmask, qa_pixel, valid).", rich_help_panel=AFTER)] = None,
-    regularise: Annotated[str | None, typer.Option(help="buildings: right angles; smooth: fewer corners; =PIXELS.",
-                                                   rich_help_panel=AFTER)] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace another run in that folder.")] = False,
-    processor: Annotated[Path | None, typer.Option("--processor", help="A Python script over the result, sandboxed.")]
-    = None,
-    params: Annotated[str | None, typer.Option("--params", help="With --processor: its parameters, as JSON.")] = None,
-    server: Annotated[str | None, typer.Option("--server", help="Have it done by the service at this address.")] = None,
-    key: Annotated[str | None, typer.Option("--key", envvar="SWATHE_KEY", help="Of that service.")] = None,
-    as_json: AsJson = False,
+    context: typer.Context, model: options.Model, out: options.Out,
+    inputs: options.Inputs = None, source: options.Source = None, collection: options.Collection = None,
+    dates: options.Dates = None, max_cloud: options.MaxCloud = None, composite: options.CompositeOf = None,
+    res: options.Res = None, crs: options.Crs = None, max_loss: options.MaxLoss = 0.0,
+    sensor: options.Sensor = None, bands: options.Bands = None, scale: options.Scale = None,
+    offset: options.Offset = None, nodata: options.Nodata = None, aoi: options.Aoi = None,
+    chunk: options.ChunkSide = None, local: options.Local = False, submit: options.Submit = False,
+    precision: options.Precision = None, min_area: options.MinArea = 4, simplify: options.Simplify = 0.0,
+    gpkg: options.Gpkg = False, probabilities: options.Probabilities = False, mask: options.MaskOf = None,
+    mask_buffer: options.MaskBuffer = 0, mask_files: options.MaskFiles = None, regularise: options.Regularise = None,
+    overwrite: options.Overwrite = False, processor: options.Script = None, params: options.Params = None,
+    server: options.Server = None, key: options.Key = None, as_json: options.AsJson = False,
 ) -> None:  # fmt: skip
     """Run a model or a method over imagery. The same command resumes what was interrupted.
 
@@ -136,20 +69,35 @@ def run(  # noqa: PLR0913, PLR0917  options of a command
 
 
 def plan(  # noqa: PLR0913, PLR0917  options of a command
-    context: typer.Context, model: Model, inputs: Inputs = None, source: Source = None,
-    collection: Collection = None, dates: Dates = None, max_cloud: MaxCloud = None, composite: CompositeOf = None,
-    res: Res = None, crs: Crs = None, max_loss: MaxLoss = 0.0, sensor: Sensor = None, bands: Bands = None,
-    scale: Scale = None, offset: Offset = None, nodata: Nodata = None, aoi: Aoi = None, chunk: ChunkSide = None,
-    as_json: AsJson = False,
+    context: typer.Context, model: options.Model, out: options.IdleOut = None,  # noqa: ARG001  see IDLE
+    inputs: options.Inputs = None, source: options.Source = None, collection: options.Collection = None,
+    dates: options.Dates = None, max_cloud: options.MaxCloud = None, composite: options.CompositeOf = None,
+    res: options.Res = None, crs: options.Crs = None, max_loss: options.MaxLoss = 0.0,
+    sensor: options.Sensor = None, bands: options.Bands = None, scale: options.Scale = None,
+    offset: options.Offset = None, nodata: options.Nodata = None, aoi: options.Aoi = None,
+    chunk: options.ChunkSide = None, local: options.Local = False,
+    submit: options.IdleSubmit = False,  # noqa: ARG001
+    precision: options.Precision = None, min_area: options.MinArea = 4, simplify: options.Simplify = 0.0,
+    gpkg: options.Gpkg = False, probabilities: options.Probabilities = False, mask: options.MaskOf = None,
+    mask_buffer: options.MaskBuffer = 0, mask_files: options.MaskFiles = None, regularise: options.Regularise = None,
+    overwrite: options.IdleOverwrite = False,  # noqa: ARG001
+    processor: options.Script = None, params: options.Params = None,
+    server: options.IdleServer = None, key: options.IdleKey = None,  # noqa: ARG001
+    as_json: options.AsJson = False,
 ) -> None:  # fmt: skip
-    """Say what a run would do and take, without doing it."""
+    """Say what a run would do and take, without doing it. Takes the options of `swathe run`."""
     search = wanted(source, dates, composite, collection=collection, max_cloud=max_cloud, res=res, crs=crs,
                     max_loss=max_loss)  # fmt: skip
-    recipe = Recipe(model, tuple(inputs or ()), sensor, radiometry(bands, scale, offset, nodata), aoi, chunk=chunk,
-                    search=search)  # fmt: skip
+    recipe = Recipe(
+        model, tuple(inputs or ()), sensor, radiometry(bands, scale, offset, nodata), aoi,
+        ProductSettings(min_area, simplify, gpkg, probabilities), chunk, search,
+        Postprocess.parse(mask, mask_buffer, tuple(mask_files or ()), regularise), _processor(processor, params),
+    )  # fmt: skip
     from pipelines.estimate import Means
 
-    found = plan_of(recipe, card_of(recipe, context.obj), context.obj, Means("ray", cores(), 1))
+    settings, means = context.obj, Means("loop", 1, cores()) if local else Means("ray", cores(), 1)
+    settings.treatments(recipe)  # what a run would refuse is refused here
+    found = plan_of(recipe, in_precision(card_of(recipe, settings), precision), settings, means)
     if as_json:
         sys.stdout.write(json.dumps(found.as_dict(), indent=1, default=str) + "\n")
     else:

@@ -231,7 +231,8 @@ def _check_addresses(card: ModelCard, settings: ServiceSettings, kept: str) -> N
 
 
 def _check_address(uri: str, where: str, settings: ServiceSettings) -> None:
-    from pipelines.remote.address import look_at
+    from pipelines.remote.address import Stored, look_at
+    from pipelines.remote.sign import check_bucket
 
     if not uri.startswith(_FAR) or (uri.startswith("http://") and not settings.allow_private_urls):
         raise CardError(f"{where}: {uri[:200]!r} is no address that weights are fetched from", code="card.path",
@@ -240,7 +241,9 @@ def _check_address(uri: str, where: str, settings: ServiceSettings) -> None:
         raise CardError(f"{where}: this address belongs to the service", code="card.path", field=where)
     if not uri.startswith("hf://"):
         with told():
-            look_at(uri, settings.network)
+            place = look_at(uri, settings.network)
+            if isinstance(place, Stored):
+                check_bucket(place, settings.network)
 
 
 def _row(card: ModelCard, caller: Caller, before: Model | None) -> Model:

@@ -193,8 +193,12 @@ def test_any_byte_of_a_header_may_be_wrong(tmp_path, opener):
 def test_a_read_of_absurd_size_is_refused(tmp_path, opener):
     path = write_tif(tmp_path / "a.tif", pixels(1, 64, 64))
     fetcher = opener._shared.fetcher
-    with Opener(fetcher, Auth(), limits=Limits(window_mb=0)) as strict, pytest.raises(ImageryError, match="at once"):
+    with (
+        Opener(fetcher, Auth(), limits=Limits(window_mb=0)) as strict,
+        pytest.raises(ImageryError, match="at once") as caught,
+    ):
         strict.open(Asset("x", str(path))).read((1,), Window(0, 0, 64, 64))
+    assert "gdal_translate -of COG" in caught.value.hint  # nothing that is set would raise the bound
 
 
 def test_messages_hold_no_secrets(tmp_path, opener):

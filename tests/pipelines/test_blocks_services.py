@@ -5,10 +5,14 @@ import zlib
 
 import numpy as np
 import pytest
+import shapely
 
 from pipelines.blocks.matrix import matrix_of
 from pipelines.blocks.open import Opener
 from pipelines.gdal import Retry
+from pipelines.mosaic.frame import Frame
+from pipelines.mosaic.grid import OutputGrid
+from pipelines.mosaic.under import refuse_missing
 from pipelines.remote.fetch import Fetcher
 from pipelines.remote.network import Network
 from pipelines.remote.secrets import Secrets
@@ -161,7 +165,7 @@ def test_jpeg_and_webp_tiles(opened):
 def test_credentials_come_from_the_secrets_and_never_show(opened):
     with TileServer(key="open-sesame") as server:
         href = server.url("xyz/{z}/{x}/{y}")
-        source = opened(href, auth=Auth(kind="bearer", secret="TILES_KEY"))
+        source = opened(href, auth=Auth(kind="bearer", secret="TILES_KEY", hosts=("127.0.0.1", "localhost")))
         np.testing.assert_array_equal(source.read((2,), WINDOW)[0], truth(WINDOW)[1])
         with pytest.raises(ReadError) as caught:
             opened(href + "?token=abc").read((1,), WINDOW)
@@ -186,6 +190,32 @@ def test_windows_beyond_the_antimeridian_are_refused_clearly(opened):
         with pytest.raises(InputError, match="does not lie inside") as caught:
             source.read((1,), window)
         assert "±180°" in caught.value.problem.hint
+
+
+class Everywhere(set):
+    """All cells but some."""
+
+    def __contains__(self, cell):
+        return not super().__contains__(cell)
+
+
+@pytest.mark.parametrize(("there", "code"), [((), "tiles.none"), (((2, 3),), ""), (((3, 5),), "")])
+def test_a_service_without_a_tile_in_the_area_is_refused(there, code, fetcher):
+    """A wrong zoom or template answers 404 everywhere, which would be a map of nothing that looks like success."""
+    side = 2 * 20037508.342789244 / 2**4
+    x, y = -20037508.342789244, 20037508.342789244
+    area = shapely.box(x + 2.5 * side, y - 5.5 * side, x + 6.5 * side, y - 1.5 * side)
+    with TileServer() as server, Opener(fetcher, OPEN, XYZ, cache_mb=64) as opener:
+        server.missing = Everywhere(there)
+        asset = Asset("red", server.url("xyz/{z}/{x}/{y}"))
+        grid = OutputGrid(Frame("EPSG:3857", side / 256), Window(0, 0, 1024, 1024), area)
+        if code:
+            with pytest.raises(ImageryError) as caught:
+                refuse_missing(opener, asset, grid)
+            assert (caught.value.problem.code, len(server.paths)) == (code, 25)
+        else:
+            refuse_missing(opener, asset, grid)
+            assert len(server.paths) < 25
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,28 @@ def test_fmask(code, usual, everything):
 @pytest.mark.parametrize(
     ("code", "usual", "everything"),
     [
+        (0b0000_0000_0000_1000, CLEAR, CLEAR),  # land
+        (0b0000_0000_0000_1011, CLEAR, CLEAR),  # not set, assumed clear
+        (0b0000_0000_0000_1001, CLOUDY, CLOUDY),  # cloudy
+        (0b0000_0000_0000_1010, CLOUDY, CLOUDY),  # mixed
+        (0b0000_0000_0000_1100, CLOUDY, CLOUDY),  # shadow
+        (0b0000_0001_0000_1000, CLEAR, CLEAR),  # little cirrus
+        (0b0000_0011_0000_1000, CLOUDY, CLOUDY),  # much
+        (0b0000_0000_1100_1000, CLEAR, CLEAR),  # much aerosol
+        (0b0001_0000_0000_1000, CLEAR, DROPPED),  # snow
+        (0b0010_0000_0000_1000, CLEAR, CLOUDY),  # adjacent to cloud
+        (0b0000_0000_0001_1000, CLEAR, DROPPED),  # shallow inland water
+        (65535, NOTHING, NOTHING),
+    ],
+)
+def test_modis_state(code, usual, everything):
+    assert states(MaskRule.MODIS_STATE, [code], dtype=np.uint16) == [usual]
+    assert states(MaskRule.MODIS_STATE, [code], ALL, dtype=np.uint16) == [everything]
+
+
+@pytest.mark.parametrize(
+    ("code", "usual", "everything"),
+    [
         # Values of the Landsat 8-9 Collection 2 Level 2 Science Product Guide, table 6-4.
         (1, NOTHING, NOTHING),  # fill
         (21824, CLEAR, CLEAR),  # clear, lows set

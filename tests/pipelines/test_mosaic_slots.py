@@ -7,15 +7,19 @@ import numpy as np
 import pytest
 import shapely
 
+from pipelines.mosaic.clear import checked
 from pipelines.mosaic.grid import output_grid
-from pipelines.mosaic.measure import measure
+from pipelines.mosaic.measure import Measured, Seen, measure
+from pipelines.mosaic.reader import MosaicReader
 from pipelines.mosaic.slots import Asked, choose, solar_day
+from pipelines.search.query import Near
 from swathe.aoi import AOI
 from swathe.errors import InputError
-from swathe.mosaic import Composite
+from swathe.mosaic import Composite, Slot
 from swathe.scene import Scene
 from swathe.when import parse_dates
-from tests.pipelines.scenes import CLOUD, NO_DATA, SCL, VEGETATION, LocalOpener, Place, make_scene
+from swathe.window import Window
+from tests.pipelines.scenes import CLOUD, NO_DATA, SCL, VEGETATION, LocalOpener, Place, make_scene, mosaic_of
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 
@@ -130,11 +134,24 @@ def test_clear_is_measured_over_the_area_in_a_coarse_mask(two, across, level):
     found = measure(two, grid, SCL, opener, across)
     share = 0.9 * 300 / 600, 0.9 * 400 / 600
     assert [s.clear for s in found.scenes] == [pytest.approx(v, abs=0.01) for v in share]
-    assert [found.seen[s.id].valid for s in two] == [pytest.approx(0.9, abs=0.01)] * 2
+    assert [found.seen[s.key].valid for s in two] == [pytest.approx(0.9, abs=0.01)] * 2
     assert found.together(two) == pytest.approx(0.9 * 500 / 600, abs=0.01)
     assert found.together([]) == 0
     assert {r[-1] for r in opener.reads} == {level}
     assert all(band == "scl" for _, band, *_ in opener.reads)
+
+
+def test_one_id_in_two_collections_is_two_scenes(two):
+    alike = [replace(two[0], id="same", collection="a"), replace(two[1], id="same", collection="b")]
+    found = measure(alike, output_grid(alike, box()), SCL, LocalOpener(), 2000)
+    share = 0.9 * 300 / 600, 0.9 * 400 / 600
+    assert [s.clear for s in found.scenes] == [pytest.approx(v, abs=0.01) for v in share]
+    assert found.together(alike) == pytest.approx(0.9 * 500 / 600, abs=0.01)
+    mosaic = mosaic_of(list(found.scenes), PLACE, mask=SCL)
+    assert mosaic.scenes == found.scenes
+    with MosaicReader(mosaic, LocalOpener(), threads=1) as reader:
+        index, _ = reader.label(Window(100, 0, 1, 800))
+    assert set(np.unique(index)) >= {1, 2}
 
 
 def test_without_a_mask_the_footprint_counts(two):
@@ -150,3 +167,50 @@ def test_a_lost_mask_is_told_and_not_measured(two):
     found = measure(two, output_grid(two, box()), SCL, LocalOpener(broken={two[0].mask.href}))
     assert [s.clear is None for s in found.scenes] == [True, False]
     assert [name for name, _ in found.lost] == ["west"]
+
+
+def test_several_dates_of_a_model_of_one_are_one_map_and_it_says_so():
+    chosen = choose(JULY, asked("2024-07-01,2024-07-11", Composite.BEST), cover)
+    assert [ids(s) for s in chosen.slots] == [["e", "d", "b", "a"]]
+    assert "2024-07-01, 2024-07-11 become one map" in chosen.notes[0]
+
+
+def test_an_observation_of_eight_days_is_of_each_date_that_it_touches():
+    """As the search sees it: what it lists, a run may use."""
+    week = replace(seen("w", "2024-07-05T00:00:00Z", 0.5), lasted=("2024-07-01T00:00:00Z", "2024-07-09T00:00:00Z"))
+    assert [ids(s) for s in choose((week,), asked("2024-07-02"), cover).slots] == [["w"]]
+    both = choose((week,), asked("2024-07-01,2024-07-08", times=2), cover)
+    assert [ids(s) for s in both.slots] == [["w"], ["w"]]
+    with pytest.raises(InputError, match="no scene of"):
+        choose((week,), asked("2024-07-10"), cover)
+
+
+def overcast(name, clear, where):
+    return replace(seen(name, "2024-07-01T10:00:00Z", clear), bands=()), Seen(clear, 1.0, np.packbits(where))
+
+
+def judged(share, others=lambda: ()):
+    where = np.zeros(1000, bool)
+    where[: round(share * 1000)] = True
+    scene, sight = overcast("a", share, where)
+    return checked((Slot("2024-07-01", (scene,)),), Measured((scene,), {scene.key: sight}, 1000), others)
+
+
+def test_an_area_under_cloud_is_refused_with_other_dates():
+    near = (Near("2024-06-26T10:00:00Z", 12.0, "x"), Near("2024-07-06T10:00:00Z", 100.0, "y"))
+    with pytest.raises(InputError) as caught:
+        judged(0.0, lambda: near)
+    assert caught.value.problem.code == "scenes.cloudy"
+    assert "2024-07-01: 0%" in caught.value.detail
+    assert "2024-06-26" in caught.value.hint
+    assert "2024-07-06" not in caught.value.hint
+
+
+def test_an_area_that_is_hardly_clear_is_told():
+    assert judged(0.5) == ()
+    assert "2024-07-01: 2.0% of the area is clear" in judged(0.02)[0]
+
+
+def test_a_date_whose_masks_could_not_be_read_is_not_judged():
+    scene = seen("a", "2024-07-01T10:00:00Z")
+    assert checked((Slot("2024-07-01", (scene,)),), Measured((scene,), {}, 1000, (("a", "lost"),)), tuple) == ()

@@ -316,6 +316,26 @@ def test_a_target_that_expires_is_asked_for_again():
         assert fetcher.ranges(server.url("a.tif"), [(50, 100)]) == [DATA[50:100]]
 
 
+def test_a_target_that_fails_is_not_asked_again_past_its_old_address():
+    """The server may lead elsewhere by then: the next attempt begins where the file was published."""
+    asked, broken = [], []
+
+    def answer(request):
+        asked.append(request.target)
+        if request.target == "/a.tif":
+            return to("/second" if broken else "/first")
+        if request.target == "/first" and asked.count("/first") > 1:
+            broken.append(True)
+            return Reply(503)
+        return part(DATA, request)
+
+    network = Network(allow_private=True, retry=Retry(attempts=2, base_s=0.01, timeout_s=5))
+    with Server(answer) as server, Fetcher(network) as fetcher:
+        for start in (0, 100_000):
+            assert fetcher.ranges(server.url("a.tif"), [(start, start + 10)]) == [DATA[start : start + 10]]
+    assert asked == ["/a.tif", "/first", "/first", "/a.tif", "/second"]
+
+
 def test_redirects_do_not_lead_out_of_https():
     secure = look_at("https://h.example/a", CLOSED)
     assert redirected(secure, "//other.example/b", allow_private=False).url == "https://other.example/b"

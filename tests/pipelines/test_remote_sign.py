@@ -27,6 +27,7 @@ SECRET = "hunter2/+é =&"
 SECRETS = Secrets({"KEY": SECRET, "LOGIN": "me:hunter2"})
 RETRY = Retry(attempts=2, base_s=0.01, timeout_s=10)
 OPEN = Network(allow_private=True, retry=RETRY, secrets=SECRETS)
+HOSTS = ("127.0.0.1", "localhost", "imagery.example")
 BLOB = "acct.blob.core.windows.net"
 
 
@@ -46,9 +47,13 @@ def aws(key="swathe-test", secret="swathe-test-secret", **more):
 # --- plain credentials ------------------------------------------------------------------------------------------------
 
 PLAIN = [
-    (Auth(kind="bearer", secret="KEY"), "authorization", f"Bearer {SECRET}"),
-    (Auth(kind="basic", secret="LOGIN"), "authorization", "Basic " + base64.b64encode(b"me:hunter2").decode()),
-    (Auth(kind="header", name="X-Api-Key", secret="KEY"), "x-api-key", SECRET),
+    (Auth(kind="bearer", secret="KEY", hosts=HOSTS), "authorization", f"Bearer {SECRET}"),
+    (
+        Auth(kind="basic", secret="LOGIN", hosts=HOSTS),
+        "authorization",
+        "Basic " + base64.b64encode(b"me:hunter2").decode(),
+    ),
+    (Auth(kind="header", name="X-Api-Key", secret="KEY", hosts=HOSTS), "x-api-key", SECRET),
 ]
 
 
@@ -63,7 +68,7 @@ def test_headers(auth, name, value):
 
 
 def test_query():
-    auth = Auth(kind="query", name="api key", secret="KEY")
+    auth = Auth(kind="query", name="api key", secret="KEY", hosts=HOSTS)
     with Server(lambda asked: part(DATA, asked)) as server, Fetcher(OPEN) as fetcher:
         for href in ("a.tif", "a.tif?x=1"):
             fetcher.ranges(server.url(href), [(0, 9)], auth)
@@ -71,7 +76,7 @@ def test_query():
         assert "x=1&" in server.asked[-1].target
 
 
-@pytest.mark.parametrize("auth", [*(one[0] for one in PLAIN), Auth(kind="query", name="k", secret="KEY")])
+@pytest.mark.parametrize("auth", [*(one[0] for one in PLAIN), Auth(kind="query", name="k", secret="KEY", hosts=HOSTS)])
 def test_a_redirect_to_another_host_loses_credentials(auth):
     with Server(lambda asked: part(DATA, asked)) as other:
         with Server(lambda asked: Reply(302, {"Location": other.url("b")})) as server, Fetcher(OPEN) as fetcher:
@@ -98,7 +103,7 @@ def test_no_credential_is_sent_without_encryption():
 
 def test_a_secret_that_is_not_set_is_named():
     with Fetcher(OPEN) as fetcher, pytest.raises(InputError) as caught:
-        fetcher.ranges("https://imagery.example/a.tif", [(0, 9)], Auth(kind="bearer", secret="MISSING"))
+        fetcher.ranges("https://imagery.example/a.tif", [(0, 9)], Auth(kind="bearer", secret="MISSING", hosts=HOSTS))
     assert (caught.value.problem.code, caught.value.problem.field) == ("secret.missing", "MISSING")
     assert "MISSING_FILE" in caught.value.problem.hint
 
@@ -250,6 +255,19 @@ def test_a_real_store_takes_the_signature(s3_server):
     assert caught.value.problem.code == "read.forbidden"
 
 
+def test_credentials_that_are_lent_open_named_buckets_alone():
+    with Server(lambda asked: part(DATA, asked)) as server:
+        network = Network(secrets=aws(), s3_endpoint=server.url(""), buckets=("open",))
+        with Fetcher(network) as fetcher:
+            for bucket, auth in (("open", Auth()), ("card", Auth(kind="s3", buckets=("card",)))):
+                assert fetcher.ranges(f"s3://{bucket}/a.tif", [(0, 9)], auth) == [DATA[:9]]
+            for auth in (Auth(), Auth(kind="s3", requester_pays=True), Auth(kind="s3", anonymous=True)):
+                with pytest.raises(ImageryError) as caught:
+                    fetcher.ranges("s3://card/a.tif", [(0, 9)], auth)
+                assert caught.value.problem.code == "url.bucket"
+        assert len(server.asked) == 2
+
+
 def test_requester_pays_is_said_and_signed():
     with Server(lambda asked: part(DATA, asked)) as server:
         network = Network(secrets=aws(AWS_SESSION_TOKEN="session"), s3_endpoint=server.url(""))
@@ -349,7 +367,7 @@ def test_one_signature_serves_all_ranges_of_an_object(monkeypatch):
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 500])
 @pytest.mark.parametrize(
     "auth",
-    [*(one[0] for one in PLAIN), Auth(kind="query", name="k", secret="KEY"), Auth(kind="s3"), Auth()],
+    [*(one[0] for one in PLAIN), Auth(kind="query", name="k", secret="KEY", hosts=HOSTS), Auth(kind="s3"), Auth()],
     ids=lambda a: a.kind,
 )
 def test_no_message_holds_a_secret(auth, status, caplog):
@@ -384,7 +402,7 @@ def test_no_message_holds_a_secret(auth, status, caplog):
 @pytest.mark.parametrize(
     ("hosts", "host", "sent"),
     [
-        ((), "anywhere.example", True),
+        ((), "anywhere.example", False),
         (("example.com",), "example.com", True),
         (("example.com",), "data.example.com", True),
         (("example.com",), "notexample.com", False),
@@ -396,3 +414,11 @@ def test_a_secret_goes_to_the_hosts_that_are_named(hosts, host, sent):
     from pipelines.remote.sign import _meant_for
 
     assert _meant_for(host, hosts) is sent
+
+
+def test_a_secret_goes_nowhere_that_nobody_named():
+    with Server(lambda asked: part(DATA, asked)) as server, Fetcher(OPEN) as fetcher:
+        with pytest.raises(ImageryError) as caught:
+            fetcher.ranges(server.url("a.tif"), [(0, 9)], Auth(kind="bearer", secret="KEY"))
+        assert caught.value.problem.code == "url.credentials"
+        assert not server.asked

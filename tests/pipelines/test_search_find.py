@@ -563,7 +563,7 @@ def test_a_tile_service_is_one_scene(fetcher):
 def test_credentials_reach_the_search(secret_fetcher):
     """The secret travels in the header and stands in no message."""
     wanted = Wanted.basic("me:hunter2")
-    auth = Auth(kind=AuthKind.BASIC, secret="PROVIDER_LOGIN")
+    auth = Auth(kind=AuthKind.BASIC, secret="PROVIDER_LOGIN", hosts=("127.0.0.1", "localhost"))
     with StacServer([made(0)], wanted=wanted) as api:
         assert ids(find(card(api.url, search_auth=auth), query(), secret_fetcher, NOW)) == ["scene-0000"]
         with pytest.raises(ReadError) as caught:

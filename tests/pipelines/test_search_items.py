@@ -311,6 +311,8 @@ def test_time_of_what_lasts_is_its_middle():
         }
     }
     assert timed(week).middle == "2024-07-05T00:00:00Z"
+    assert timed(week).ends == ("2024-07-01T00:00:00Z", "2024-07-09T00:00:00Z")
+    assert timed({"properties": {"datetime": "2024-07-01T00:00:00Z"}}).ends is None
 
 
 # --- processed again --------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from pipelines.search.query import Query
 from pipelines.search.sources import load_sources, mistake, named
 from swathe.aoi import AOI
 from swathe.errors import InputError, SwatheError
+from swathe.source import Auth
 from swathe.when import parse_dates
 from tests.pipelines import recorded
 from tests.pipelines.stac_server import StacServer
@@ -91,6 +92,27 @@ def test_local_addresses_count_from_the_card(tmp_path):
     assert load_sources([write(home, text)])["mine"].url == str(tmp_path / "files")
 
 
+@pytest.mark.parametrize(
+    ("url", "hosts", "sent"),
+    [
+        ("https://stac.example.com", "", ("stac.example.com",)),
+        ("https://stac.example.com", ", hosts: [files.example.org]", ("files.example.org", "stac.example.com")),
+        ("https://stac.example.com", ", hosts: [stac.example.com]", ("stac.example.com",)),
+    ],
+)
+def test_a_secret_is_for_the_card_s_own_host_and_those_it_names(tmp_path, url, hosts, sent):
+    auth = "{kind: bearer, secret: KEY" + hosts + "}"
+    card = load_sources([write(tmp_path, f"{CARD}auth: {auth}\nsearch_auth: {auth}\n")])["mine"]
+    assert card.url == url
+    assert card.auth.hosts == card.search_auth.hosts == sent
+
+
+def test_tile_servers_that_take_turns_are_one_host(tmp_path):
+    text = CARD.replace("kind: stac", "kind: tiles\ntiles: {scheme: xyz, zoom: 3}\nauth: {kind: bearer, secret: KEY}")
+    text = text.replace("https://stac.example.com", "'https://{s}.tiles.example.com/{z}/{x}/{y}'")
+    assert load_sources([write(tmp_path, text)])["mine"].auth.hosts == ("tiles.example.com",)
+
+
 def test_a_name_that_is_nearly_right_is_guessed_in_the_hint():
     with pytest.raises(InputError) as caught:
         named(recorded.shipped_cards(), "earth-search-s2-l2")
@@ -100,6 +122,11 @@ def test_a_name_that_is_nearly_right_is_guessed_in_the_hint():
 
 def test_shipped_cards_hold_no_mistake():
     assert [mistake(card) for card in recorded.shipped_cards().values() if mistake(card)] == []
+
+
+def test_clouds_of_modis_are_masked_by_its_state_flags():
+    mask = recorded.shipped_cards()["pc-modis-09a1"].mask
+    assert (mask.rule.value, mask.asset) == ("modis_state", "sur_refl_state_500m")
 
 
 # --- addresses --------------------------------------------------------------------------------------------------------
@@ -119,6 +146,31 @@ def test_an_api_with_a_known_collection_takes_its_card(service, collection, card
     with StacServer(recorded.of_collection(real_data, service, collection)) as api:
         found = source_of(api.url, recorded.shipped_cards(), fetcher, collection)
     assert (found.id, found.url, found.collection) == (card, api.url, collection)
+
+
+def test_a_stranger_s_archive_gets_no_signature_and_no_consent_to_pay(real_data, fetcher):
+    items = recorded.of_collection(real_data, "usgs", "landsat-c2l2-sr")
+    with StacServer(items) as api:
+        found = source_of(api.url, recorded.shipped_cards(), fetcher, "landsat-c2l2-sr")
+    assert (found.id, found.auth) == ("usgs-landsat-c2-l2", Auth())
+
+
+def test_an_item_of_a_card_s_own_provider_keeps_its_credentials(real_data):
+    (item,) = recorded.of_collection(real_data, "usgs", "landsat-c2l2-sr")
+    own = recorded.shipped_cards()["usgs-landsat-c2-l2"]
+
+    class Documents:
+        def json(self, href, auth=None, **_):
+            return item
+
+    found = source_of(f"{own.url}/collections/c/items/i", recorded.shipped_cards(), Documents())
+    assert (found.id, found.auth) == (own.id, own.auth)
+
+
+def test_a_card_s_own_bucket_is_its_own(tmp_path):
+    text = CARD.replace("kind: stac", "kind: static").replace("https://stac.example.com", "s3://mine/catalog.json")
+    card = load_sources([write(tmp_path, text)])["mine"]
+    assert (card.auth.buckets, card.search_auth.buckets) == (("mine",), ("mine",))
 
 
 def test_a_collection_and_an_item_of_an_api(real_data, fetcher):

@@ -204,6 +204,36 @@ def test_nothing_found_names_the_nearest_dates(searched_run, tmp_path):
     assert "2024-08-28" in caught.value.hint
 
 
+@pytest.fixture
+def overcast(coast, tmp_path):
+    """The catalogue, with a mask that is cloud all over."""
+    shutil.copytree(coast.folder, tmp_path / "overcast")
+    for path in (tmp_path / "overcast").rglob("scl.tif"):
+        with rasterio.open(path) as file:
+            profile, classes = file.profile, file.read()
+        path.unlink()
+        profile.update(driver="GTiff", tiled=True)
+        with rasterio.open(path, "w", **{k: v for k, v in profile.items() if k != "interleave"}) as file:
+            file.write(np.full_like(classes, 9))
+    return tmp_path / "overcast" / coast.catalog.relative_to(coast.folder)
+
+
+def test_an_area_under_cloud_is_refused_before_the_run(searched_run, overcast, tmp_path):
+    with pytest.raises(InputError) as caught:
+        searched_run(tmp_path / "out", source=overcast)
+    assert caught.value.problem.code == "scenes.cloudy"
+    assert "2024-07-14" in caught.value.hint
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_map_without_a_pixel_says_so(searched_run, coast, overcast, tmp_path, monkeypatch):
+    """As where a mask's buffer takes the little that was clear."""
+    monkeypatch.setattr(searched, "checked", lambda *_: ())
+    outcome, _ = searched_run(tmp_path / "out", source=overcast)
+    assert outcome.report["pixels"]["valid_fraction"] == 0
+    assert "no pixel of the result has a value" in outcome.report["warnings"][-1]
+
+
 def test_a_model_of_two_dates_wants_two(searched_run, water, home, pytestconfig, tmp_path):
     from models.registry import load_cards
 

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 import rasterio
+import typer
 from rasterio.transform import from_origin
 
 from serve.cli import main as cli
@@ -233,6 +234,38 @@ def test_plan_and_models_speak_json(swathe, image):
     status, out, _ = swathe("models", "--json")
     assert status == 0
     assert "water-ndwi" in out
+
+
+def test_plan_takes_every_option_of_a_run():
+    """Whoever has typed one puts `plan` in place of `run`, and gets an answer."""
+    from serve.cli.main import app
+
+    commands = typer.main.get_command(app).commands
+    options = {name: {tuple(p.opts): (p.is_flag, p.multiple) for p in commands[name].params}
+               for name in ("run", "plan")}  # fmt: skip
+    assert options["plan"] == options["run"]
+    idle = {p.name for p in commands["plan"].params if "change nothing" in (getattr(p, "rich_help_panel", "") or "")}
+    assert idle == {"out", "submit", "overwrite", "server", "key"}
+
+
+def test_plan_refuses_what_a_run_would_and_tells_the_same_key(swathe, image, tmp_path):
+    more = ("--input", image, "--out", tmp_path / "out", "--gpkg", "--min-area", "9", "--overwrite", "--json")
+    status, out, err = swathe("plan", *NDWI[1:], *more)
+    assert status == 0, err
+    assert not (tmp_path / "out").exists()
+    status, _, err = swathe("run", *NDWI[1:], *more)
+    assert status == 0, err
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["key"] == json.loads(out)["key"]
+    for wrong in (("--mask", "fog"), ("--precision", "int8"), ("--params", "{}")):
+        assert swathe("plan", *NDWI[1:], *more, *wrong)[0] == 2
+
+
+def test_a_result_without_a_pixel_is_told_at_the_end(swathe, tmp_path):
+    image = write(tmp_path / "nothing.tif", np.zeros((2, 20, 20), "uint16"))
+    arguments = ("--nodata", "0", "--input", image, "--out", tmp_path / "out")
+    status, out, err = swathe(*NDWI, *arguments)
+    assert status == 0, err
+    assert "no pixel of the result has a value" in " ".join(out.split())
 
 
 def test_real_flood_reaches_its_figure(swathe, real_data, tmp_path):

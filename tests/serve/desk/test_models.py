@@ -155,6 +155,14 @@ def test_the_service_s_own_bucket_holds_no_weights(front_of):
         front.desk.models.add(front.person(), card(weights={"uri": "s3://maps/all/uploads/f1/net.onnx"}))
 
 
+def test_weights_lie_in_buckets_that_were_opened_for_users(front_of):
+    """They are fetched with the service's credentials, too."""
+    front = front_of(s3_buckets=("open",))
+    with pytest.raises(ImageryError) as caught:
+        front.desk.models.add(front.person(), card(weights={"uri": "s3://theirs/net.onnx"}))
+    assert caught.value.problem.code == "url.bucket"
+
+
 def test_a_card_that_holds_together_no_longer_hides_no_other(front):
     owner = front.person()
     front.desk.models.add(owner, card())

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from pipelines.remote.address import Stored, look_at
+from pipelines.remote.fetch import Fetcher
 from serve.desk.limits import Limits, read_limits
-from serve.settings import ROOT, ServiceSettings, kept_pepper
+from serve.settings import ROOT, ServiceSettings, Settings, kept_pepper
 from swathe.errors import ImageryError, InputError, OutputError
 from swathe.job import Where
 from swathe.recipe import Recipe, Search
@@ -98,6 +99,27 @@ def test_searched_imagery_reads_nothing_that_is_kept_for_other_users(tmp_path):
     assert look_at("s3://bucket/mapsy/x.tif", searched) == Stored("bucket", "mapsy/x.tif")
     named = settings.network_for(Recipe("m", ("s3://bucket/maps/uploads/f1/x.tif",)))
     assert look_at("s3://bucket/maps/uploads/f1/x.tif", named) == Stored("bucket", "maps/uploads/f1/x.tif")
+
+
+def test_objects_are_read_in_buckets_that_were_opened_for_users(tmp_path):
+    """The credentials are the service's, whoever names the address and however it is written."""
+    closed = ServiceSettings.read(data_dir=tmp_path).network
+    opened = ServiceSettings.read(data_dir=tmp_path, results="s3://maps/all", s3_buckets="tiles, scenes").network
+    assert (closed.buckets, opened.buckets) == ((), ("maps/all", "scenes", "tiles"))
+    assert Settings(data_dir=tmp_path).network.buckets is None
+    with Fetcher(opened) as fetcher:
+        for href, code in (("s3://theirs/x.tif", "url.bucket"), ("S3://theirs/x.tif", "url.scheme"),
+                           ("s3://maps/other/x.tif", "url.bucket"), ("s3://scenes-2/x.tif", "url.bucket"),
+                           ("S3://maps/all/uploads/f1/x.tif", "url.scheme")):  # fmt: skip
+            with pytest.raises(ImageryError) as caught:
+                fetcher.facts(href)
+            assert caught.value.problem.code == code
+
+
+def test_a_search_s_estimate_reads_nothing_that_is_kept_for_other_users(tmp_path):
+    settings = ServiceSettings.read(data_dir=tmp_path, results="s3://bucket/maps")
+    assert settings.network_of_searches.closed == "s3://bucket/maps"
+    assert settings.network.closed == ""
 
 
 def test_the_shipped_limits_say_every_field_as_it_is_without_a_file():

@@ -1,0 +1,63 @@
+"""What a run will take, told before it runs."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import shapely
+
+from pipelines.estimate import SAMPLED, Means, _bytes, _fetch_mb, _step, _timed
+from pipelines.pace import Pace
+from swathe.mosaic import Mosaic
+from swathe.plan import Cost
+from swathe.scene import Asset, Scene
+from tests.pipelines.scenes import LocalOpener, Place, make_scene, mosaic_of
+
+COST = Cost(pixels=1_000_000, area_km2=1, tiles=100, repeated=0, read_mb=1, memory_mb=1)
+
+
+@pytest.mark.parametrize(
+    ("fetch_mb", "measured", "seconds", "said"),
+    [
+        (None, True, 10.0, "measured"),
+        (100.0, True, 10.0, "measured"),  # 8 s at 100 Mbit/s: less than the model takes
+        (1000.0, True, 80.0, "guess"),
+        (1000.0, False, 80.0, "guess"),
+    ],
+)
+def test_a_slow_link_decides_and_is_no_measurement(fetch_mb, measured, seconds, said):
+    means = Means("loop", 1, 1, mbit_s=100.0)
+    found = _timed(replace(COST, fetch_mb=fetch_mb), 10, Pace(0.1, measured), means, 0.0)
+    assert found.seconds == pytest.approx(seconds + 1.0, abs=0.1)
+    assert found.seconds_from == said
+
+
+def test_a_coarser_grid_costs_the_bytes_of_its_overview(tmp_path):
+    place = Place(shape=(512, 512))
+    scene = make_scene(tmp_path, "a", place, overviews=(2, 4))
+    box = shapely.box(place.x, place.y - 5120, place.x + 5120, place.y)
+    fine, coarse = (
+        _bytes(scene.bands[0], LocalOpener(), SimpleNamespace(area=box, imagery=mosaic_of([scene], p)))
+        for p in (place, place.coarser(4))
+    )
+    assert (fine, coarse) == (512 * 512 * 2, 128 * 128 * 2)
+
+
+@pytest.mark.parametrize("of_a_scene", range(1, 14))
+def test_a_sample_meets_every_band_alike(of_a_scene):
+    files = of_a_scene * 240
+    seen = [n % of_a_scene for n in range(0, files, _step(files, of_a_scene))]
+    assert len(seen) <= SAMPLED
+    counts = [seen.count(band) for band in range(of_a_scene)]
+    assert max(counts) - min(counts) <= 1
+
+
+def test_bands_of_different_size_are_weighed(monkeypatch):
+    """Six bands, the first ten times the size of the others: a step of six would meet it alone."""
+    bands = tuple(Asset(name, f"https://h/{name}.tif") for name in "abcdef")
+    scenes = tuple(Scene(str(n), "", "2024-07-01T00:00:00Z", b"", bands) for n in range(48))
+    mosaic = object.__new__(Mosaic)
+    monkeypatch.setattr(Mosaic, "scenes", scenes)
+    monkeypatch.setattr("pipelines.estimate._bytes", lambda a, *_: 10_000_000 if a.name == "a" else 1_000_000)
+    found = _fetch_mb(SimpleNamespace(imagery=mosaic), opener=object())
+    assert found == pytest.approx(48 * 15, rel=0.1)
