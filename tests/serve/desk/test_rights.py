@@ -96,6 +96,7 @@ CASES = {
     "jobs.file_name": Case(lambda d, w, t: d.jobs.file_name(w, t.done, "item.json"), READ),
     "jobs.log": Case(lambda d, w, t: d.jobs.log(w, t.job), READ),
     "jobs.publications": Case(lambda d, w, t: d.jobs.publications(w, t.job), READ),
+    "jobs.hooks": Case(lambda d, w, t: d.jobs.hooks(w, t.job), READ),
     "jobs.log_name": Case(lambda d, w, t: d.jobs.log_name(w, t.job), READ),
     "archives.named": Case(lambda d, w, t: d.archives.named(w, t.done), READ),
     "archives.content": Case(lambda d, w, t: d.archives.content(w, t.done), READ),
