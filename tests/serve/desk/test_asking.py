@@ -85,7 +85,7 @@ def test_an_area_is_never_the_name_of_a_file(tmp_path, monkeypatch):
     for name in ("area.geojson", str(tmp_path / "area.geojson"), "~/area.geojson"):
         with pytest.raises(AreaError) as caught:
             wish(aoi=name).to_recipe()
-        assert caught.value.problem.code == "area.missing"
+        assert caught.value.problem.code == "area.unreadable"
 
 
 @pytest.mark.parametrize(("aoi", "code"), [
