@@ -155,7 +155,9 @@ class EstimateAnswer(Answered):
 
     place: Where
     seconds: float | None = Field(description="From its start to the finished products.")
-    seconds_from: str = Field(description="measured: on this machine; guess: nothing like it has run here yet, or the link decides.")
+    seconds_from: str = Field(
+        description="measured: on this machine; guess: nothing like it has run here yet, or the link decides."
+    )
     cost: dict[str, Any]
     plan: dict[str, Any]
     warnings: list[str]
