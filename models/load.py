@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,7 +75,7 @@ def ensure(
     *,
     device: Device = "auto",
     say: Say | None = None,
-    tiles: Path | None = None,
+    tiles: Callable[[], Path | None] | None = None,
     again: bool = False,
 ) -> Ready:
     """Have weights and artefact on this machine; a model that is not registered is, in a process of its own.
@@ -83,9 +83,10 @@ def ensure(
     The card that is given back no longer asks for a GPU where this process has none: what is settled here is what all
     workers run, and none of them keeps a GPU that it does not use.
 
-    ``say`` is told the steps; ``tiles`` is an ``.npz`` of real tiles to compare on; ``again`` registers anew. Raises
-    ``WeightsError``, ``CardError``, ``UnsafeModelError``, ``InputError`` (``model.precision``: bf16 on hardware without
-    it), ``ModelError`` (``model.refused``; ``model.register``: the registration broke).
+    ``say`` is told the steps; ``tiles`` gives an ``.npz`` of real tiles to compare on, and is asked where a model has to
+    be registered; ``again`` registers anew. Raises ``WeightsError``, ``CardError``, ``UnsafeModelError``,
+    ``InputError`` (``model.precision``: bf16 on hardware without it), ``ModelError`` (``model.refused``;
+    ``model.register``: the registration broke).
     """
     if card.adapter == "formula":
         return Ready(card, "formula", "cpu")
@@ -97,7 +98,9 @@ def ensure(
     if found is None:
         with _lock(home, f"{card.id}-{where}"):
             found = None if again else find(card, home, where)
-            found = found or _register(Request(card, home, card.origin, where, tiles), say or (lambda _: None))
+            if found is None:
+                real = None if tiles is None else tiles()
+                found = _register(Request(card, home, card.origin, where, real), say or (lambda _: None))
     return Ready(_settled(card, found.engine, where), found.engine, where, found.artefact, content_of(card, home))
 
 

@@ -81,7 +81,7 @@ def register(
     card = _registry(settings)[model_id]
     console = Console(stderr=True)
     with console.status(f"registering {model_id}") as status:
-        ready = ensure(card, settings.home, say=status.update, tiles=tiles, again=again)
+        ready = ensure(card, settings.home, say=status.update, tiles=lambda: tiles, again=again)
     artefact = ready.artefact.model_dump(mode="json") if ready.artefact else None
     if as_json:
         typer.echo(json.dumps({"id": card.id, "engine": ready.engine, "device": ready.device, "artefact": artefact}))

@@ -175,7 +175,9 @@ def execute(recipe: Recipe, settings: Settings, way: Way) -> Outcome:
 
 def _execute(recipe: Recipe, settings: Settings, way: Way, where: tuple[Path, Blobs | None]) -> Outcome:
     from models.load import ensure
+    from pipelines.begin import begin
     from pipelines.estimate import Means
+    from pipelines.real_tiles import real_tiles
     from pipelines.run import Request, kept_scenes, run
     from serve.cli.watch import watching
 
@@ -185,19 +187,19 @@ def _execute(recipe: Recipe, settings: Settings, way: Way, where: tuple[Path, Bl
     # A run that goes on reads the scenes it began with, whatever the archive has gained since.
     kept = kept_scenes(out, store, recipe) if recipe.search and not way.overwrite else None
     imagery = kept or look(recipe, card, settings)
-    wished, ready = card.resources.gpu, ensure(card, settings.home, say=_say(way))
+    wished, network = card.resources.gpu, settings.network_for(recipe)
+    with real_tiles(lambda: begin(recipe, card, imagery, 1).work, network) as tiles:
+        ready = ensure(card, settings.home, say=_say(way), tiles=tiles)
     card = ready.card
     with _runner(card, settings, way) as (runner, facts):
         if wished and not card.resources.gpu and facts.get("gpus"):
             _note(f"{card.id} runs on cores: it asks for a GPU, which the cluster has, but not this process", way)
-        from pipelines.begin import begin
-
         means = Means(facts["kind"], runner.actors, runner.threads)
         made = estimated(begin(recipe, card, imagery, runner.actors), settings, means)
         _warn(made, way)
         request = Request(
             out, settings.home, overwrite=way.overwrite, keep_cut=recipe.chunk is None, store=store,
-            network=settings.network_for(recipe), pace=settings.data_dir,
+            network=network, pace=settings.data_dir,
             context={"command": sys.argv[1:], "cluster": facts}, treatments=treatments, model=ready.content,
         )  # fmt: skip
         with watching(as_json=way.as_json, title=card.id) as observer:

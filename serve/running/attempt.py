@@ -147,6 +147,8 @@ class _Attempt:
     def _ready(self, out: Path, blobs: Blobs | None, recipe: Recipe, asking: Asking) -> tuple[Ready, Imagery | Mosaic]:
         """The model, settled, and the imagery: the scenes that the job began with, if it began."""
         from models.load import ensure
+        from pipelines.begin import begin
+        from pipelines.real_tiles import real_tiles
         from pipelines.run import kept_scenes
         from serve.planning import card_of, in_precision, look
 
@@ -154,7 +156,8 @@ class _Attempt:
         kept = kept_scenes(out, blobs, recipe) if recipe.search else None
         imagery = kept or look(recipe, card, self.settings)
         self.held.check()
-        return ensure(card, self.settings.home, say=self.clerk.say), imagery
+        with real_tiles(lambda: begin(recipe, card, imagery, 1).work, self.settings.network_for(recipe)) as tiles:
+            return ensure(card, self.settings.home, say=self.clerk.say, tiles=tiles), imagery
 
     def _take_up(self, out: Path, blobs: Blobs | None) -> None:
         """An attempt before this one may have died before it could tell what was done."""
