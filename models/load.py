@@ -83,8 +83,8 @@ def ensure(
     The card that is given back no longer asks for a GPU where this process has none: what is settled here is what all
     workers run, and none of them keeps a GPU that it does not use.
 
-    ``say`` is told the steps; ``tiles`` gives an ``.npz`` of real tiles to compare on, and is asked where a model has to
-    be registered; ``again`` registers anew. Raises ``WeightsError``, ``CardError``, ``UnsafeModelError``,
+    ``say`` is told the steps; ``tiles`` gives an ``.npz`` of real tiles to compare on, asked where a model has to be
+    registered; ``again`` registers anew. Raises ``WeightsError``, ``CardError``, ``UnsafeModelError``,
     ``InputError`` (``model.precision``: bf16 on hardware without it), ``ModelError`` (``model.refused``;
     ``model.register``: the registration broke).
     """
