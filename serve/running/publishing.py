@@ -138,7 +138,8 @@ class Publishing:
         passing = isinstance(error, ServiceError) and one.tries + 1 < TRIES
         wait = min(_WAIT_S * 3 ** min(one.tries, TRIES), _LONGEST_S)
         with self._store.begin() as c:
-            if one.job is None or passing:
+            there = one.job is not None and jobs.known(c, [one.job])  # it may have been removed a moment ago
+            if one.job is None or not there or passing:
                 publications.failed(c, one.id, problem, clock() + wait)
             else:
                 publications.give_up(c, one.id, problem, jobs.get(c, one.job).last_seq)

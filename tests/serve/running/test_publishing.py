@@ -74,6 +74,14 @@ def ran(world, id_):
     assert world.job(id_).state is JobState.DONE
 
 
+def ended(world, name="water", **wish):
+    """A job that is done and waits to be published; its id."""
+    id_ = world.submit()
+    wished(world, id_, name, **wish)
+    ran(world, id_)
+    return id_
+
+
 def one_of(world, id_):
     with world.store.read() as c:
         return publications.of_job(c, id_)[0]
@@ -95,17 +103,13 @@ def test_it_is_published_once_the_job_has_ended(world, shown, turn):
 
 
 def test_colours_and_files_that_were_wished(world, shown, turn):
-    id_ = world.submit()
-    wished(world, id_, files=("masked.tif", "result.tif"), colours=(Colour(1, "#123456", 0.5, "wet"),))
-    ran(world, id_)
+    ended(world, files=("masked.tif", "result.tif"), colours=(Colour(1, "#123456", 0.5, "wet"),))
     turn()
     assert 'color="#123456" opacity="0.5" quantity="1" label="wet"' in shown.layers["lagoon:water"][1]
 
 
 def test_trouble_passes_and_is_told_until_then(world, shown, turn):
-    id_ = world.submit()
-    wished(world, id_)
-    ran(world, id_)
+    id_ = ended(world)
     shown.trouble = ServiceError("the GeoServer cannot be used: Timeout", code="publication.unreachable")
     assert turn() == 0
     found = one_of(world, id_)
@@ -118,9 +122,7 @@ def test_trouble_passes_and_is_told_until_then(world, shown, turn):
 
 
 def test_it_is_given_up_after_many_tries(world, shown, turn):
-    id_ = world.submit()
-    wished(world, id_)
-    ran(world, id_)
+    id_ = ended(world)
     shown.trouble = ServiceError("no", code="publication.refused")
     for _ in range(TRIES + 1):
         turn()
@@ -135,9 +137,7 @@ def test_it_is_given_up_after_many_tries(world, shown, turn):
 
 
 def test_what_is_to_go_is_never_given_up(world, shown, turn):
-    id_ = world.submit()
-    wished(world, id_)
-    ran(world, id_)
+    id_ = ended(world)
     turn()
     with world.store.begin() as c:
         jobs.drop(c, id_)
@@ -148,11 +148,7 @@ def test_what_is_to_go_is_never_given_up(world, shown, turn):
 
 
 def test_one_that_stumbles_keeps_no_other_waiting(world, shown, turn):
-    first, second = world.submit(), world.submit()
-    wished(world, first, "first")
-    wished(world, second, "second")
-    ran(world, first)
-    ran(world, second)
+    first, second = ended(world, "first"), ended(world, "second")
     shown.fault = "first"
     assert turn() == 1
     assert one_of(world, second).state is PublicationState.PUBLISHED
@@ -162,9 +158,7 @@ def test_one_that_stumbles_keeps_no_other_waiting(world, shown, turn):
 @pytest.mark.parametrize(("files", "foreign", "code"), [
     (("nothing.tif",), (), "publication.nothing"), ((), ("lagoon:water",), "publication.taken")])  # fmt: skip
 def test_what_cannot_be_published_is_told_at_once(world, shown, turn, files, foreign, code):
-    id_ = world.submit()
-    wished(world, id_, files=files)
-    ran(world, id_)
+    id_ = ended(world, files=files)
     shown.foreign.update(foreign)
     assert turn() == 0
     found = one_of(world, id_)
@@ -173,9 +167,7 @@ def test_what_cannot_be_published_is_told_at_once(world, shown, turn, files, for
 
 
 def test_a_new_end_is_published_anew(world, shown, turn):
-    id_ = world.submit()
-    wished(world, id_)
-    ran(world, id_)
+    id_ = ended(world)
     turn()
     shown.layers.clear()
     with world.store.begin() as c:  # as after a resume: one event more, and an end
@@ -195,14 +187,26 @@ def resumed(c, id_):
 
 
 def test_it_goes_with_the_job(world, shown, turn):
-    id_ = world.submit()
-    wished(world, id_)
-    ran(world, id_)
+    id_ = ended(world)
     turn()
     with world.store.begin() as c:
         jobs.drop(c, id_)
     assert turn() == 1
     assert shown.layers == {}
+    with world.store.read() as c:
+        assert publications.due(c, 10) == []
+
+
+def test_a_job_that_is_removed_while_it_is_published_is_taken_away(world, shown, turn):
+    id_ = ended(world)
+
+    def removed(*_):
+        with world.store.begin() as c:
+            jobs.drop(c, id_)
+        raise ServiceError("no", code="publication.refused")
+
+    shown.expect_free = removed
+    assert (turn(), turn()) == (0, 1)
     with world.store.read() as c:
         assert publications.due(c, 10) == []
 
