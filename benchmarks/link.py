@@ -36,7 +36,7 @@ from benchmarks.measured import Quiet
 from benchmarks.rounds import Spread, shuffled
 from benchmarks.scenes import ROOT, Place, say
 from benchmarks.shaped import Link
-from benchmarks.warm import WarmLoop, WarmRay
+from benchmarks.traced import TracedLoop, TracedRay, told
 from pipelines import searched
 from pipelines.begin import begin
 from pipelines.gdal import Retry
@@ -239,9 +239,14 @@ def once(case: Case, link: Link, runner: Runner, forward: Forward) -> dict[str, 
             "kept_mb": sum(r.reading["from_cache"] for r in receipts) / 1e6, "search_s": search_s,
             "requests": sum(r.reading["requests"] for r in receipts),
             "connections": after.connections - found.connections,
-            "peak_mb": max(r.peak_mb for r in receipts),
+            "peak_mb": max(r.peak_mb for r in receipts), "chunks_apart_s": _apart(receipts), **told(folder / "out"),
             **{f"{k}_s": round(sum(r.seconds[k] for r in receipts), 2) for k in ("read", "predict", "blend", "write")},
         }  # fmt: skip
+
+
+def _apart(receipts: list[Receipt]) -> float:
+    """Between the first chunk's end and the last one's: a worker without work."""
+    return max(r.ended for r in receipts) - min(r.ended for r in receipts)
 
 
 def _receipts(out: Path) -> list[Receipt]:
@@ -255,14 +260,14 @@ def runners(names: list[str], card: ModelCard) -> Iterator[dict[str, Runner]]:
     with ExitStack() as stack:
         made: dict[str, Runner] = {}
         if "loop" in names:
-            made["loop"] = WarmLoop(CORES)
+            made["loop"] = TracedLoop(CORES)
         if "ray" in names:
             from cluster.local import ClusterSpec, connect
             from cluster.resources import layout
 
             data = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             session = stack.enter_context(connect(ClusterSpec(data, cpus=CORES, gpus=0)))
-            made["ray"] = WarmRay(layout(card.resources, session.nodes))
+            made["ray"] = TracedRay(layout(card.resources, session.nodes))
         yield made
 
 

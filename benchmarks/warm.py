@@ -33,22 +33,26 @@ class Warm(ChunkWorker):
             time.sleep(0.02)
 
 
-def warmed(hire: Hire, workers: int) -> Hire:
+def warmed(hire: Hire, workers: int, warm: type[Warm]) -> Hire:
     """The same worker, warm."""
-    return partial(Warm, workers=workers) if hire is ChunkWorker else hire
+    return partial(warm, workers=workers) if hire is ChunkWorker else hire
 
 
 class WarmRay(RayData):
     """Ray Data as it is, with such workers."""
 
+    worker = Warm
+
     def map(self, hire: Hire, order: Order, chunks: Sequence[Chunk]) -> Iterator[dict[str, Any]]:
         """See :class:`pipelines.runner.Runner`."""
-        return super().map(warmed(hire, min(self.actors, len(chunks))), order, chunks)
+        return super().map(warmed(hire, min(self.actors, len(chunks)), self.worker), order, chunks)
 
 
 class WarmLoop(Loop):
     """The plain loop, with such a worker."""
 
+    worker = Warm
+
     def map(self, hire: Hire, order: Order, chunks: Sequence[Chunk]) -> Iterator[dict[str, Any]]:
         """See :class:`pipelines.runner.Runner`."""
-        return super().map(warmed(hire, 1), order, chunks)
+        return super().map(warmed(hire, 1, self.worker), order, chunks)
