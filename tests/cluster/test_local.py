@@ -353,10 +353,11 @@ def test_scratch_folders_go_with_their_process(tmp_path):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_the_ray_of_its_program(tmp_path, number, code):
     program = f"""
-        import sys, time
+        import signal, sys, time
         from pathlib import Path
         from cluster.local import ClusterSpec, connect
 
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background has it ignored
         try:
             with connect(ClusterSpec(Path({str(tmp_path)!r}), dashboard=False)) as session:
                 print(session.logs.parent.parent, flush=True)
