@@ -30,7 +30,7 @@ class GeoServerPublisher:
             from geo.Geoserver import Geoserver
         except ImportError:
             raise ServiceError("a GeoServer is set, and geoserver-rest is not installed", code="publication.missing",
-                               hint="uv sync --extra geoserver") from None  # fmt: skip
+                               hint="uv sync --group geoserver") from None  # fmt: skip
         self._url = url.rstrip("/")
         # Credentials go where they were meant for: no redirect is followed.
         asking = {"timeout": (_CONNECT_S, _ANSWER_S), "allow_redirects": False}
