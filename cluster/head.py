@@ -320,11 +320,9 @@ def _family(head: Head) -> list[psutil.Process]:
 
 
 def _process(pid: int, born: float) -> psutil.Process | None:
-    """The process with this id and birth; None where it is gone, a zombie, or the id is another's now."""
+    """The process with this id and birth; None where it is gone, or the id is another's now."""
     with suppress(psutil.Error):
-        process = psutil.Process(pid)
-        if abs(process.create_time() - born) < 1 and process.status() != psutil.STATUS_ZOMBIE:
-            return process
+        return psutil.Process(pid) if abs(scratch.birth(pid) - born) < 1 else None
     return None
 
 

@@ -45,9 +45,10 @@ def sweep(parent: Path) -> None:
 
 
 def birth(pid: int) -> float:
-    """When a process was born, in seconds since 1970; 0 where there is none of that number."""
+    """When a process was born, in seconds since 1970; 0 where none of that number runs; a zombie does not."""
     with suppress(psutil.Error):
-        return psutil.Process(pid).create_time()
+        process = psutil.Process(pid)
+        return 0.0 if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
     return 0.0
 
 

@@ -6,8 +6,10 @@ import socket
 import subprocess
 import sys
 
+import psutil
 import pytest
 
+from cluster import scratch
 from serve.deployments import record
 from serve.deployments.keeper import KeepSpec, config_of, expect_free
 from serve.deployments.record import Up
@@ -79,6 +81,18 @@ def test_a_record_outlives_its_keeper_and_says_so(tmp_path):
     assert record.living(tmp_path) is None
     record.forget(tmp_path)
     assert record.read(tmp_path) is None
+
+
+def test_a_killed_keeper_that_nobody_collected_is_dead(tmp_path):
+    """Where process 1 collects no orphans, as in many containers, it stays in the list of processes for good."""
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    up = record.write(tmp_path, Up(child.pid, scratch.birth(child.pid), "http://127.0.0.1:1"))
+    assert record.living(tmp_path) == up
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE
+    assert record.living(tmp_path) is None
+    child.communicate()
 
 
 def test_another_process_with_the_same_number_is_no_keeper(tmp_path):

@@ -55,5 +55,5 @@ def test_items_do_not_make_a_service_read_what_it_keeps_for_others(front_of, coa
     with pytest.raises(SwatheError) as caught:
         submitted(front_of(allow_private_urls=True, results=prefix), coast, f"{prefix}/jobs/j1")
     assert "belongs to the service" in caught.value.detail
-    beside = front_of(allow_private_urls=True, results=f"{prefix}/maps")
+    beside = front_of(allow_private_urls=True, results=f"{prefix}/maps", s3_buckets=(s3_server.bucket,))
     assert submitted(beside, coast, f"{prefix}/jobs/j1").state is JobState.QUEUED
