@@ -25,6 +25,7 @@ from pipelines.products.preview import Wording, write_preview
 from pipelines.products.shapes import ShapeRules
 from pipelines.remote.network import Network
 from pipelines.store.shelf import Shelf
+from pipelines.sums import files_of
 from swathe.imagery import Imagery, shown
 from swathe.lattice import Chunk
 from swathe.mosaic import Mosaic
@@ -47,6 +48,8 @@ class Published:
     """Per product."""
     features: dict[str, Any] | None
     """Count and area per class; None where there are no classes."""
+    files: list[dict[str, str]]
+    """Given files by content (``files_of``); searched scenes are told by their items."""
 
     def conclude(self, facts: dict[str, Any], network: Network | None = None) -> None:
         """Draw the preview, then write report and item; ``facts`` is the report and is completed here."""
@@ -54,6 +57,8 @@ class Published:
         self._preview(facts, network)
         facts["seconds"]["preview"] = round(time.perf_counter() - started, 3)
         facts["features"] = self.features
+        if self.files:
+            facts["imagery"]["files"] = self.files
         with refusals(self.out):
             write_whole(self.out / "report.json", json.dumps(facts, indent=2, default=str).encode())
         write_item(item_facts(self.plan, self.layer, facts), self.out)
@@ -100,11 +105,12 @@ def acquired(imagery: Imagery | Mosaic) -> datetime | None:
     return times[-1] if times else None
 
 
-def _sources(imagery: Imagery | Mosaic) -> tuple[Source, ...]:
+def _sources(imagery: Imagery | Mosaic, files: Sequence[dict[str, str]]) -> tuple[Source, ...]:
     """Items of scenes, where there are items; else files."""
     if isinstance(imagery, Mosaic) and all(s.href for s in imagery.scenes):
         return tuple(Source(shown(s.href), s.id, "application/geo+json") for s in imagery.scenes)
-    return tuple(Source(href) for href in imagery.files)
+    sums = {file["file"]: file.get("sha256", "") for file in files}
+    return tuple(Source(href, sha256=sums.get(href, "")) for href in imagery.files)
 
 
 def _observed(imagery: Imagery | Mosaic) -> int:
@@ -143,7 +149,7 @@ def item_facts(plan: Plan, layer: LayerSpec, facts: dict[str, Any]) -> ItemFacts
         created=datetime.now(UTC).replace(microsecond=0),
         start=times[0] if times else None,
         end=times[-1] if times else None,
-        sources=_sources(imagery),
+        sources=_sources(imagery, facts["imagery"].get("files", ())),
         software=facts["versions"],
         lineage=f"{card.title} over {imagery.sensor} imagery, tile by tile, blended",
         counts={int(value): pixels for value, pixels in facts["classes"].items()},
@@ -166,12 +172,17 @@ def publish(plan: Plan, done: Done, parts: Shelf, out: Path) -> Published:
     work = plan.work
     layer = layer_of(work.card, probabilities=work.products.probabilities, observations=_observed(work.imagery))
     seconds: dict[str, float] = {}
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(3) as pool:
         rasters = pool.submit(_timed, seconds, "cog", lambda: _rasters(plan, layer, done, parts, out))
         vectors = pool.submit(_timed, seconds, "vectors", lambda: _vectors(plan, layer, done, parts, out))
+        files = pool.submit(_timed, seconds, "sums", lambda: _files(work.imagery))
         rasters.result()
         features = vectors.result()
-    return Published(plan, out, layer, seconds, features)
+    return Published(plan, out, layer, seconds, features, files.result())
+
+
+def _files(imagery: Imagery | Mosaic) -> list[dict[str, str]]:
+    return [] if isinstance(imagery, Mosaic) else files_of(imagery)
 
 
 def _timed(seconds: dict[str, float], name: str, make: Callable[[], Any]) -> Any:

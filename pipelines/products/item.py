@@ -49,6 +49,8 @@ class Source:
     """For people."""
     media_type: str = ""
     """Where known."""
+    sha256: str = ""
+    """Of its content, where that was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,7 +344,9 @@ def _link(item: pystac.Item, facts: ItemFacts) -> None:
     import pystac
 
     for source in facts.sources:
-        item.add_link(pystac.Link("derived_from", source.href, source.media_type or None, source.title or None))
+        sum_ = {"file:checksum": _SHA256 + source.sha256} if source.sha256 else None
+        item.add_link(pystac.Link("derived_from", source.href, source.media_type or None, source.title or None,
+                                  extra_fields=sum_))  # fmt: skip
     for name, url in facts.model.links.items():
         item.add_link(pystac.Link("model" if name == "model" else "related", url, title=f"{facts.model.title}: {name}"))
 

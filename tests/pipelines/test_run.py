@@ -1,5 +1,6 @@
 """Whole runs: every driver, every cut and every resumed run give the same products."""
 
+import hashlib
 import json
 import os
 import signal
@@ -80,6 +81,15 @@ def test_report_says_what_was_done(looped):
     assert facts["model"]["runtimes"][0]["precision"] == "fp32"
     assert facts["failed"] == []
     assert facts["imagery"]["dates"][0]["bands"][0]["scale"] == 1e-4
+
+
+def test_report_and_item_tell_the_content_of_what_was_read(looped, scene):
+    digest = hashlib.sha256(scene.read_bytes()).hexdigest()
+    facts = json.loads((looped / "report.json").read_text())
+    assert facts["imagery"]["files"] == [{"file": str(scene), "sha256": digest}]
+    item = json.loads((looped / "item.json").read_text())
+    (source,) = [link for link in item["links"] if link["rel"] == "derived_from"]
+    assert source["file:checksum"] == f"1220{digest}"
 
 
 def test_features_add_up_to_the_raster(looped):
