@@ -34,7 +34,8 @@ ENDINGS = {
 _ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".kmz", ".safe"}
 _SMALL = 10 * MB
 """An entry up to this size may be packed as tightly as it likes: an empty image is."""
-_SUFFIX = ".partial-"
+PARTIAL = ".partial-"
+"""In the name of a folder that something is still being put into."""
 _KEPT_S = 7 * 86400
 """What was unpacked and not used for so long is removed."""
 
@@ -73,6 +74,8 @@ class Unpacking:
     below the system's folder for temporary files."""
     limits: Limits = LIMITS
     """What is taken."""
+    room_mb: float | None = None
+    """No further archive is unpacked while the room holds so much; None: as much as the disk takes."""
 
 
 AS_USUAL = Unpacking()
@@ -89,24 +92,41 @@ def unpacked(archive: Path, unpacking: Unpacking = AS_USUAL) -> Path:
 
     Raises ImageryError (``archive.*``, ``image.*``); then nothing is left behind.
     """
-    with _disk(archive):
-        room = unpacking.room or _own_room()
-        _small_enough(archive, unpacking.limits)
+    with disk(archive.name):
+        check_size(archive.name, archive.stat().st_size, unpacking.limits)
         with archive.open("rb") as file:
-            folder = room / hashlib.file_digest(file, "sha256").hexdigest()[:32]
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    folder = place_of(digest, unpacking)
+    return folder if folder.is_dir() else unpack(archive, folder, unpacking.limits)
+
+
+def place_of(digest: str, unpacking: Unpacking) -> Path:
+    """The folder of the images of one archive, which may be there: then it is kept for longer. The room above is made.
+
+    Raises ImageryError (``archive.failed``, ``archive.room``).
+    """
+    with disk(digest):
+        room = unpacking.room or _own_room()
+        folder = room / digest[:32]
         if folder.is_dir():
             os.utime(folder)
-            return folder
-        room.mkdir(parents=True, exist_ok=True)
-        _sweep(room)
-    return unpack(archive, folder, unpacking.limits)
+        else:
+            room.mkdir(parents=True, exist_ok=True)
+            _sweep(room)
+            _check_room(room, unpacking.room_mb)
+    return folder
+
+
+def images_in(folder: Path) -> list[str]:
+    """What was unpacked, sorted by name."""
+    return sorted(str(path) for path in folder.rglob("*") if path.is_file())
 
 
 def unpack(archive: Path, folder: Path, limits: Limits = LIMITS) -> Path:
     """Take the images of a zip out into a new folder, which appears when it is whole. Raises ImageryError."""
-    with _disk(archive):
-        _small_enough(archive, limits)
-        partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}{_SUFFIX}", dir=folder.parent))
+    with disk(archive.name):
+        check_size(archive.name, archive.stat().st_size, limits)
+        partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}{PARTIAL}", dir=folder.parent))
         try:
             with _zip(archive, limits) as source:
                 images = _images(archive, source, limits)
@@ -144,17 +164,19 @@ def check_image(path: Path, limits: Limits = LIMITS) -> None:
 
 
 @contextmanager
-def _disk(archive: Path) -> Iterator[None]:
+def disk(name: str) -> Iterator[None]:
+    """What the disk refuses while the archive ``name`` is brought or unpacked: ImageryError (``archive.failed``)."""
     try:
         yield
     except OSError as error:
-        raise ImageryError(f"{archive.name} cannot be unpacked: {error.strerror or error}", code="archive.failed",
+        raise ImageryError(f"{name} cannot be unpacked: {error.strerror or error}", code="archive.failed",
                            field="--input", hint="make room, or unpack it yourself") from error  # fmt: skip
 
 
-def _small_enough(archive: Path, limits: Limits) -> None:
-    if archive.stat().st_size > limits.archive_mb * MB:
-        raise _refused(archive, f"has more than {limits.archive_mb:,.0f} MB", "size")
+def check_size(name: str, size: int, limits: Limits) -> None:
+    """Of the archive as it is packed. Raises ImageryError (``archive.size``)."""
+    if size > limits.archive_mb * MB:
+        raise _refused(Path(name), f"has more than {limits.archive_mb:,.0f} MB", "size")
 
 
 @contextmanager
@@ -334,6 +356,16 @@ def _sweep(room: Path) -> None:
             continue
         if old:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_room(room: Path, bound_mb: float | None) -> None:
+    if bound_mb is None:
+        return
+    held = sum(path.stat().st_size for path in room.rglob("*") if path.is_file())
+    if held > bound_mb * MB:
+        raise ImageryError(f"there is no room for another archive: {held / MB:,.0f} MB of them are kept",
+                           code="archive.room", field="--input",
+                           hint="give the addresses of its images, or upload it")  # fmt: skip
 
 
 def _suffix(info: zipfile.ZipInfo) -> str:

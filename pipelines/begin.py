@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from pipelines.archive import AS_USUAL, Unpacking
 from pipelines.area import crop, read_area
 from pipelines.gdal import Access
 from pipelines.inputs import parse_input
@@ -28,13 +29,14 @@ HARDLY = 0.999
 
 def look(
     recipe: Recipe, card: ModelCard, sensors: Mapping[str, SensorProfile], access: Access | None = None,
-    network: Network | None = None,
+    network: Network | None = None, unpacking: Unpacking = AS_USUAL,
 ) -> Imagery:  # fmt: skip
     """Open the files and settle what they hold; ``network`` is for those at addresses. Raises InputError, its kin."""
     if not recipe.inputs:
         raise InputError("no imagery is named", code="input.none", field="--input", hint="add --input PATH_OR_URL")
     declared = Declared(choose(sensors, recipe.sensor), recipe.radiometry, sensors)
-    return inspect([parse_input(text) for text in recipe.inputs], card.input, declared, access, network=network)
+    inputs = [parse_input(text) for text in recipe.inputs]
+    return inspect(inputs, card.input, declared, access, unpacking, network)
 
 
 def begin(recipe: Recipe, card: ModelCard, imagery: Imagery | Mosaic, actors: int) -> Plan:

@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipelines.archive import AS_USUAL, Unpacking, is_archive, unpacked
+from pipelines.archive import AS_USUAL, Unpacking, images_in, is_archive, unpacked
 from swathe.errors import ImageryError, InputError
 from swathe.imagery import REMOTE, is_remote, shown
+
+if TYPE_CHECKING:
+    from pipelines.elsewhere import Elsewhere
 
 IMAGES = frozenset({".tif", ".tiff", ".gtif", ".gtiff", ".cog", ".jp2", ".j2k"})
 """What counts as imagery inside a folder; pictures (.png, .jpg) are taken only when named."""
@@ -69,11 +73,14 @@ def moment(when: str) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def by_date(inputs: Sequence[InputSpec], times: int, unpacking: Unpacking = AS_USUAL) -> tuple[Files, ...]:
+def by_date(
+    inputs: Sequence[InputSpec], times: int, unpacking: Unpacking = AS_USUAL, elsewhere: Elsewhere | None = None
+) -> tuple[Files, ...]:
     """Sort inputs into ``times`` dates, oldest first; without dates, keep the order given.
 
-    Raises InputError (``input.none``, ``input.dates``) where they are not as many as the model wants, ImageryError
-    where a path cannot be imagery at all, or an archive is refused.
+    ``elsewhere`` takes apart what is at an address and no single file; None: nothing is at one. Raises InputError
+    (``input.none``, ``input.dates``) where they are not as many as the model wants, ImageryError where a path cannot be
+    imagery at all, or an archive is refused.
     """
     if not inputs:
         raise InputError("no imagery was given", code="input.none", hint="say --input FILE", field=_FIELD)
@@ -86,7 +93,7 @@ def by_date(inputs: Sequence[InputSpec], times: int, unpacking: Unpacking = AS_U
         groups.setdefault(key, []).append(spec)
     if len(groups) != times:
         raise _wrong_count(len(groups), times, dated=bool(dated))
-    return tuple(_files(groups[key], unpacking) for key in (sorted(groups) if dated else groups))
+    return tuple(_files(groups[key], unpacking, elsewhere) for key in (sorted(groups) if dated else groups))
 
 
 def _wrong_count(found: int, times: int, *, dated: bool) -> InputError:
@@ -100,17 +107,19 @@ def _dates(detail: str, hint: str) -> InputError:
     return InputError(detail, code="input.dates", hint=hint, field=_FIELD)
 
 
-def _files(specs: list[InputSpec], unpacking: Unpacking) -> Files:
+def _files(specs: list[InputSpec], unpacking: Unpacking, elsewhere: Elsewhere | None) -> Files:
     hrefs: list[str] = []
     listed = True
     for spec in specs:
         if _is_url(spec.href):
-            hrefs.append(spec.href)
+            several = elsewhere.images(spec.href) if elsewhere else None
+            hrefs += several or [spec.href]
+            listed = listed and several is None
         elif (path := _local(spec.href)).is_dir():
             hrefs += _inside(path)
             listed = False
         elif is_archive(path):
-            hrefs += sorted(str(p) for p in unpacked(path, unpacking).rglob("*") if p.is_file())
+            hrefs += images_in(unpacked(path, unpacking))
             listed = False
         else:
             hrefs.append(str(path))
@@ -141,16 +150,18 @@ def _is_url(href: str) -> bool:
 
 
 def _check_file(href: str) -> None:
-    """Refuse addresses of what is no single file."""
+    """Refuse addresses of what is neither an image, nor a zip, nor a folder that can be listed."""
     path = shown(href).rpartition("://")[2]
-    if "?" not in href and (path.endswith("/") or "/" not in path):
-        what, hint = "a folder", "give the addresses of its files, one --input each"
-    elif path.lower().endswith((".zip", ".tar", ".tgz", ".gz", ".7z")):
-        what, hint = "an archive", "download it and give the path of the zip, or give the address of an image"
+    bucket = href.lower().startswith("s3://")
+    if "?" not in href and ("/" not in path or (path.endswith("/") and not bucket)):
+        hint = "end it with a /" if bucket else "give the addresses of its files, one --input each"
+        what = "a folder"
+    elif path.lower().endswith((".tar", ".tgz", ".gz", ".7z", ".rar")):
+        what, hint = "an archive that is not read", "give a zip, or the address of an image"
     else:
         return
     raise ImageryError(
-        f"{shown(href)} is {what}; at an address, images alone are read",
+        f"{shown(href)} is {what}; at an address, images, zips of them and folders of S3 are read",
         code="imagery.address",
         hint=hint,
         field=_FIELD,

@@ -59,16 +59,18 @@ def inspect(
     """
     declared, access = declared or Declared(), access or Access()
     _check_names(declared.radiometry.bands)
-    dates = by_date(inputs, wanted.times, unpacking)
-    profiles = _profile_per_date(declared.sensors, len(dates))
     usable = frozenset(wanted.bands).union(*wanted.alternatives.values())
     names: list[Names] = []
     with ExitStack() as stack:
-        door = None
-        if any(is_remote(href) for files in dates for href in files.hrefs):
+        door, elsewhere = None, None
+        if any(is_remote(spec.href) for spec in inputs):
             from pipelines.door import Door
+            from pipelines.elsewhere import Elsewhere
 
             door = stack.enter_context(Door(network, access.retry))
+            elsewhere = Elsewhere(door, unpacking)
+        dates = by_date(inputs, wanted.times, unpacking, elsewhere)
+        profiles = _profile_per_date(declared.sensors, len(dates))
         for files, profile in zip(dates, profiles, strict=True):
             naming = Naming(declared.radiometry.bands, profile, declared.known, usable)
             headers = read_headers(_relevant(files, naming), access, door)

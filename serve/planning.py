@@ -91,7 +91,8 @@ def look(recipe: Recipe, card: ModelCard, settings: Settings) -> Imagery | Mosai
         return searched.look(recipe, card, searched.Archive(settings.sources, settings.network_of_searches))
     from pipelines.begin import look as look_at_files
 
-    return look_at_files(recipe, card, settings.sensors, network=settings.network_for(recipe))
+    network, unpacking = settings.network_for(recipe), settings.unpacking
+    return look_at_files(recipe, card, settings.sensors, network=network, unpacking=unpacking)
 
 
 def plan_of(recipe: Recipe, card: ModelCard, settings: Settings, means: Means) -> Plan:

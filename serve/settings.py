@@ -17,6 +17,7 @@ from swathe.errors import InputError, OutputError
 from swathe.imagery import is_remote
 
 if TYPE_CHECKING:
+    from pipelines.archive import Unpacking
     from pipelines.remote.network import Network
     from pipelines.sandbox.bounds import Bounds
     from pipelines.steps.treatment import Treatment
@@ -133,6 +134,13 @@ class Settings(BaseSettings):
     def network_of_searches(self) -> Network:
         """How imagery is fetched that a search found."""
         return self.network
+
+    @property
+    def unpacking(self) -> Unpacking:
+        """Where archives that are inputs are unpacked, and what is taken of them."""
+        from pipelines.archive import AS_USUAL
+
+        return AS_USUAL
 
     def network_for(self, recipe: Recipe) -> Network | None:
         """None where all imagery lies on this machine: then no secret is read, and none travels."""
@@ -292,6 +300,14 @@ class ServiceSettings(Settings):
     def network_of_searches(self) -> Network:
         """Items of strangers name objects where they like; those of the service's other users are none of theirs."""
         return replace(self.network, closed=self.place) if self.place.startswith("s3://") else self.network
+
+    @property
+    def unpacking(self) -> Unpacking:
+        """In its own folder, which all its machines see; within what an upload may have."""
+        from pipelines.archive import Unpacking
+
+        limits = self.limits
+        return Unpacking(self.service_dir / "archives", limits.archives, limits.max_archives_mb)
 
     @cached_property
     def limits(self) -> Limits:

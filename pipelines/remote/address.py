@@ -45,6 +45,8 @@ class Stored:
     bucket: str
     key: str
     """As it is, not percent-encoded."""
+    query: str = ""
+    """Of a list of objects below ``key``, percent-encoded; empty: the object is meant."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 from aiohttp.abc import AbstractResolver
 
 from pipelines.gdal import MIB
-from pipelines.remote import local
+from pipelines.remote import listing, local
 from pipelines.remote.address import Local, Stored, Web, look_at
 from pipelines.remote.answer import (
     EMPTY,
@@ -34,7 +34,7 @@ from pipelines.remote.kept import Kept
 from pipelines.remote.network import Network
 from pipelines.remote.ranges import Span, merge, pieces
 from swathe.background import Background
-from swathe.errors import ReadError
+from swathe.errors import ImageryError, ReadError
 from swathe.imagery import shown
 from swathe.source import Auth
 
@@ -153,7 +153,20 @@ class Fetcher:
         if data is not None:
             headers["Content-Type"] = "application/json"
         request = Request(href, place, auth, headers, method.upper(), data)
-        return _parsed(href, self._background.run(self._courier.carry(request, lambda a: _body(a, href, _DOCUMENT))))
+        return _parsed(href, self._background.run(self._document(request)))
+
+    def names(self, href: str, auth: Auth = _PLAIN) -> list[str]:
+        """Addresses of the objects right below ``s3://bucket/prefix/``. More than ``listing.MOST`` are refused."""
+        place, found = listing.first_page(href, self.network), list[str]()
+        while len(found) <= listing.MOST:
+            document = self._background.run(self._document(Request(href, place, auth)))
+            page = listing.parsed(document, href)
+            found += [f"s3://{place.bucket}/{key}" for key in page.keys if not key.endswith("/")]
+            if not page.token:
+                return found
+            place = listing.page_after(place, page.token)
+        raise ImageryError(f"{href} holds more than {listing.MOST:,} objects", code="imagery.limits",
+                           hint="give a folder of one scene, or the addresses of its files")  # fmt: skip
 
     # --- for the loop -------------------------------------------------------------------------------------------
 
@@ -223,6 +236,9 @@ class Fetcher:
         if version.size < 0:
             raise no_ranges(href)
         return Facts(version.size, version.tag, head)
+
+    async def _document(self, request: Request) -> bytes:
+        return await self._courier.carry(request, lambda answer: _body(answer, request.href, _DOCUMENT))
 
     async def _whole(self, href: str, place: Web | Stored, auth: Auth, limit: int) -> bytes:
         version = self._version(href, auth)

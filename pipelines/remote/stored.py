@@ -137,7 +137,7 @@ class Bucketeer:
 
     def _url(self, place: Stored, region: str, endpoint: str) -> str:
         """Amazon's own by the bucket's name, others by the path, which every S3 understands."""
-        key = quote(place.key, safe="/-._~")
+        key = f"?{place.query}" if place.query else quote(place.key, safe="/-._~")
         if other := endpoint or self._network.s3_endpoint:
             return f"{other.rstrip('/')}/{place.bucket}/{key}"
         host = f"s3.{region}.amazonaws.com" + (".cn" if region.startswith("cn-") else "")

@@ -15,6 +15,7 @@ from swathe.job import Where
 from swathe.user import Role
 
 if TYPE_CHECKING:
+    from pipelines.archive import Limits as ArchiveLimits
     from pipelines.sandbox.bounds import Bounds
 
 Count = Annotated[int, Field(ge=1)]
@@ -41,7 +42,9 @@ class Limits(BaseModel):
     max_predict_pixels: Count = 4_194_304
     """Of an image that is answered at once: rows x columns."""
     max_upload_mb: Positive = 10_000
-    """Of one upload."""
+    """Of one upload, and of an archive at an address."""
+    max_archives_mb: Positive = 50_000
+    """Of all images together that were unpacked from archives at addresses and are still kept."""
     running_per_user: Count = 4
     """Jobs at work at a time."""
     queued_per_user: Count = 100
@@ -92,6 +95,14 @@ class Limits(BaseModel):
     def enables(self, model: str) -> bool:
         """Whether a model is on as long as nobody has decided otherwise."""
         return any(fnmatchcase(model, pattern) for pattern in self.models)
+
+    @property
+    def archives(self) -> ArchiveLimits:
+        """What is taken of archives that users bring or name."""
+        from pipelines.archive import Limits as ArchiveLimits
+
+        most = self.max_upload_mb
+        return ArchiveLimits(archive_mb=most, file_mb=most * 2, total_mb=most * 5)
 
     @property
     def bounds(self) -> Bounds:

@@ -210,7 +210,7 @@ class Uploads:
         try:
             with told({str(path): found.name, path.name: found.name}):
                 plain = path.suffix in PLAIN
-                images = [path] if plain else _images(path, limits.max_upload_mb)
+                images = [path] if plain else _images(path, limits.archives)
                 facts = {"files": [path.name], "plain": True} if plain else _facts(images)
         except (ImageryError, LimitError) as error:
             return self._told(caller, found, UploadState.REFUSED, size, sha256, problem=error.problem.as_dict())
@@ -299,9 +299,8 @@ def _too_large(size: int, max_mb: float) -> LimitError:
 # --- what is in it ----------------------------------------------------------------------------------------------------
 
 
-def _images(path: Path, max_mb: float) -> list[Path]:
+def _images(path: Path, bounds: Limits) -> list[Path]:
     """The images that came, under names of their own in one folder. Raises ImageryError."""
-    bounds = Limits(archive_mb=max_mb, file_mb=max_mb * 2, total_mb=max_mb * 5)
     if is_archive(path):
         folder = unpack(path, path.parent / "unpacked", bounds)
         return _flat(sorted(p for p in folder.rglob("*") if p.is_file()), folder)

@@ -1,0 +1,96 @@
+"""Addresses of more than one file: an archive is fetched whole, once; a folder of S3 is listed.
+
+The images of an archive then lie on this machine, as those of one that was given as a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from pipelines.archive import ENDINGS, PARTIAL, Unpacking, check_size, disk, images_in, place_of, unpack
+from pipelines.door import Door
+from pipelines.remote.kept import unsigned
+from swathe.errors import ImageryError
+from swathe.imagery import shown
+
+_PIECE = 8 << 20
+_AT_ONCE = 4
+"""Pieces asked for side by side."""
+
+
+class Elsewhere:
+    """What lies at addresses, taken apart into images."""
+
+    def __init__(self, door: Door, unpacking: Unpacking) -> None:
+        """Asks nobody yet."""
+        self._door, self._unpacking = door, unpacking
+
+    def images(self, href: str) -> list[str] | None:
+        """Those of an archive or a folder of S3; None: this is an image itself, as far as its name tells.
+
+        Raises ReadError, ImageryError (``archive.*``, ``imagery.missing``, ``url.*``).
+        """
+        if is_archive_at(href):
+            return images_in(self._archive(href))
+        return self._folder(href) if is_folder_at(href) else None
+
+    def _folder(self, href: str) -> list[str]:
+        names = self._door.fetcher.names(href, self._door.auth)
+        found = [name for name in names if PurePosixPath(name).suffix.lower() in ENDINGS]
+        if found:
+            return sorted(found)
+        raise ImageryError(f"the folder {shown(href)} holds no imagery ({', '.join(sorted(ENDINGS))})",
+                           code="imagery.missing", field="--input",
+                           hint="folders are not searched deeper than one level; give the files")  # fmt: skip
+
+    def _archive(self, href: str) -> Path:
+        """The folder of its images. Known again by address and version, so that it is fetched once."""
+        door, limits, name = self._door, self._unpacking.limits, _name(href)
+        facts = door.facts(href)
+        check_size(name, facts.size, limits)
+        version = f"{facts.size} {facts.stamp}" if facts.stamp else uuid4().hex  # nothing tells that it is the same one
+        folder = place_of(hashlib.sha256(f"{unsigned(href)}\n{version}".encode()).hexdigest(), self._unpacking)
+        if folder.is_dir():
+            return folder
+        with disk(name):
+            place = Path(tempfile.mkdtemp(prefix=f"{folder.name}{PARTIAL}", dir=folder.parent))
+        try:
+            _fetch(door, href, facts.size, place / name)
+            return unpack(place / name, folder, limits)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def is_archive_at(href: str) -> bool:
+    """Whether an address is named like an archive that is taken."""
+    return shown(href).lower().endswith(".zip")
+
+
+def is_folder_at(href: str) -> bool:
+    """Whether an address is that of a folder that can be listed: S3's alone."""
+    return href.lower().startswith("s3://") and href.endswith("/") and len(href) > len("s3:///")
+
+
+def _fetch(door: Door, href: str, size: int, target: Path) -> None:
+    """All bytes, some pieces at a time. What was replaced in the meantime is ReadError ``read.changed``."""
+    with disk(target.name), target.open("xb") as file:
+        for start in range(0, size, _PIECE * _AT_ONCE):
+            stop = min(size, start + _PIECE * _AT_ONCE)
+            spans = [(at, min(stop, at + _PIECE)) for at in range(start, stop, _PIECE)]
+            for body in door.fetcher.ranges(href, spans, door.auth):
+                file.write(body)
+
+
+def _name(href: str) -> str:
+    """For messages, and for the file while it is here."""
+    with suppress(ValueError):
+        name = PurePosixPath(urlsplit(shown(href)).path).name
+        if name.isprintable() and 0 < len(name.encode()) <= 200:  # noqa: PLR2004  a disk takes 255
+            return name
+    return "archive.zip"
