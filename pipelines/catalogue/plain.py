@@ -6,8 +6,8 @@ import hashlib
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 from affine import Affine
 from odc.geo.geobox import GeoBox
@@ -17,7 +17,12 @@ from pipelines.catalogue.places import bbox_of, boxes_of, geometry_of
 from pipelines.gdal import Access
 from pipelines.header import Header, read_headers
 from pipelines.products.item import footprint
+from pipelines.remote.kept import unsigned
 from swathe.errors import InputError
+from swathe.imagery import is_remote, shown
+
+if TYPE_CHECKING:
+    from pipelines.door import Door
 
 _MEDIA = {".jp2": "image/jp2", ".j2k": "image/jp2", ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 _GEOTIFF = "image/tiff; application=geotiff"
@@ -25,16 +30,19 @@ _BASE = "https://stac-extensions.github.io"
 _PROJECTION, _FILE, _RASTER = f"{_BASE}/projection/v2.0.0", f"{_BASE}/file/v2.1.0", f"{_BASE}/raster/v2.0.0"
 
 
-def image_items(paths: Sequence[Path], when: str | None = None, access: Access | None = None) -> list[dict[str, Any]]:
+def image_items(
+    hrefs: Sequence[str], when: str | None = None, access: Access | None = None, door: Door | None = None
+) -> list[dict[str, Any]]:
     """An Item per file, without a collection; ``when``: RFC 3339 or a date, else the time in its name, or its tags.
 
-    Raises ImageryError and GridError for what is no usable image, InputError (``catalogue.datetime``).
+    ``hrefs``: absolute paths, and addresses that are looked at through ``door``. Raises ImageryError and GridError for
+    what is no usable image, ReadError, InputError (``catalogue.datetime``).
     """
-    headers = read_headers([str(path) for path in paths], access or Access())
-    return [_item(path, header, when) for path, header in zip(paths, headers, strict=True)]
+    headers = read_headers(hrefs, access or Access(), door)
+    return [_item(href, header, when) for href, header in zip(hrefs, headers, strict=True)]
 
 
-def _item(path: Path, header: Header, when: str | None) -> dict[str, Any]:
+def _item(href: str, header: Header, when: str | None) -> dict[str, Any]:
     grid = GeoBox(header.shape, Affine(*header.transform), header.crs)
     geometry = footprint(grid)
     found = boxes_of(geometry_of(geometry))
@@ -48,33 +56,40 @@ def _item(path: Path, header: Header, when: str | None) -> dict[str, Any]:
     }
     if code is None:
         projection["proj:wkt2"] = header.crs
-    asset = _asset(path, header)
+    asset = _asset(href, header)
     scaled = any("raster:scale" in band for band in asset["bands"])
     declared = [_PROJECTION, _FILE, *([_RASTER] if scaled else [])]
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
         "stac_extensions": [f"{url}/schema.json" for url in declared],
-        "id": _id(path),
+        "id": _id(href),
         "geometry": geometry,
         "bbox": list(bbox_of(found)),
-        "properties": {**_time(path, when), "title": path.name, **projection},
+        "properties": {**_time(href, when), "title": _name(href).name, **projection},
         "links": [],
         "assets": {"image": asset},
     }
 
 
-def _id(path: Path) -> str:
+def _name(href: str) -> PurePosixPath:
+    """Path of a file, or its path on the server."""
+    return PurePosixPath(shown(href).partition("://")[2] if is_remote(href) else href)
+
+
+def _id(href: str) -> str:
     """Files of one name in different folders stay apart, and the same file keeps its id."""
-    return f"{path.stem}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    return f"{_name(href).stem}-{hashlib.sha256(unsigned(href).encode()).hexdigest()[:8]}"
 
 
-def _asset(path: Path, header: Header) -> dict[str, Any]:
+def _asset(href: str, header: Header) -> dict[str, Any]:
+    """A signature is left out: it is a secret, and soon over."""
+    size = header.stamp.partition(" ")[0]
     return {
-        "href": str(path),
-        "type": _MEDIA.get(path.suffix.lower(), _GEOTIFF),
+        "href": unsigned(href),
+        "type": _MEDIA.get(_name(href).suffix.lower(), _GEOTIFF),
         "roles": ["data"],
-        "file:size": path.stat().st_size,
+        **({"file:size": int(size)} if size.isdigit() else {}),
         "bands": [_band(header, i) for i in range(len(header.dtypes))],
     }
 
@@ -96,18 +111,23 @@ def _number(value: float) -> float | str:
     return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
 
 
-def _time(path: Path, when: str | None) -> dict[str, Any]:
+def _time(href: str, when: str | None) -> dict[str, Any]:
+    hint = "write 2024-07-25 or 2024-07-25T10:00:00Z"
     if when is not None:
         try:
             return {"datetime": instant_text(micros(when))}
         except ValueError:
-            hint = "write 2024-07-25 or 2024-07-25T10:00:00Z"
             raise InputError(f"{when!r} is no time", code="catalogue.datetime", field="--datetime", hint=hint) from None
     from pipelines.search.names import time_in
 
-    found = time_in(Path(path.name))
+    name = _name(href).name
+    found = time_in(Path(name))
     if found is not None:
         return {"datetime": instant_text(micros(found.isoformat())), "swathe:datetime_is": "from the name of the file"}
-    changed = datetime.fromtimestamp(int(path.stat().st_mtime), UTC)
+    if is_remote(href):
+        raise InputError(
+            f"nothing tells when {name} was taken", code="catalogue.datetime", field="--datetime", hint=hint
+        )
+    changed = datetime.fromtimestamp(int(Path(href).stat().st_mtime), UTC)
     said = "time of the file; the time of acquisition is not known"
     return {"datetime": instant_text(micros(changed.isoformat())), "swathe:datetime_is": said}

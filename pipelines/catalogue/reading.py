@@ -28,8 +28,8 @@ class Documents:
     """STAC Items; every href absolute."""
     collections: dict[str, Json] = field(default_factory=dict)
     """STAC Collections by id; the same."""
-    images: list[Path] = field(default_factory=list)
-    """Image files that no Item names."""
+    images: list[str] = field(default_factory=list)
+    """Image files that no Item names: absolute paths, and addresses."""
     members: dict[str, str] = field(default_factory=dict)
     """Files of Items, as Collections list them -> id of the Collection; for Items that do not say it themselves."""
 
@@ -58,7 +58,7 @@ def read(path: Path) -> Documents:
     elif path.suffix.lower() in (".json", ".geojson"):
         found.add(read_json(path), str(path.resolve()))
     elif path.is_file():
-        found.images.append(path.resolve())
+        found.images.append(str(path.resolve()))
     else:
         raise InputError(f"there is nothing at {path}", code="catalogue.path", field="PATH", hint="check the name")
     if not (found.items or found.collections or found.images):
@@ -113,15 +113,15 @@ def _absolute(holder: Any, where: str) -> Any:
 
 
 def _folder(folder: Path, found: Documents) -> None:
-    images: list[Path] = []
+    images: list[str] = []
     for path in _files(folder):
         suffix = path.suffix.lower()
         if suffix in IMAGES:
-            images.append(path)
+            images.append(str(path))
         elif suffix in (".json", ".geojson") and _looks_like_stac(document := read_json_or_none(path)):
             found.add(document, str(path))
     named = {a["href"] for item in found.items for a in item.get("assets", {}).values() if isinstance(a, dict)}
-    found.images += [path for path in images if str(path) not in named]
+    found.images += [path for path in images if path not in named]
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from pipelines.catalogue.model_items import MODELS, model_item, models_collection
 from pipelines.catalogue.plain import image_items
 from pipelines.catalogue.reading import Documents, Json, placed, read
 from pipelines.catalogue.store import Catalogue
+from pipelines.inputs import IMAGES
 from swathe.card import ModelCard
 from swathe.errors import InputError
-from swathe.imagery import is_remote
+from swathe.imagery import is_remote, shown
 
-Fetch = Callable[[str], Any]
-"""JSON at an address, through the one door to the network."""
+if TYPE_CHECKING:
+    from pipelines.door import Door
+
 RESULTS, IMAGERY = "results-", "imagery"
 """How collections of results begin; the collection of files that belong to none."""
 
@@ -32,8 +34,8 @@ class Wish:
     """Time of image files that have no Item."""
     cards: Mapping[str, ModelCard] = field(default_factory=dict)
     """Models that results may have been made with, by id."""
-    fetch: Fetch | None = None
-    """None: addresses are refused."""
+    door: Door | None = None
+    """What documents and images at addresses are fetched through; None: addresses are refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def register(catalogue: Catalogue, what: str, wish: Wish | None = None) -> Regis
     """
     wish = wish or Wish()
     found = _read(what, wish)
-    images = image_items(found.images, wish.when) if found.images else []
+    images = image_items(found.images, wish.when, door=wish.door) if found.images else []
     items = [_settled(item, wish) for item in found.items]
     items += [{**item, "collection": wish.collection or IMAGERY} for item in images]
     with catalogue.together() as one:
@@ -75,11 +77,13 @@ def result_entry(item: Json, where: str, cards: Mapping[str, ModelCard]) -> tupl
 def _read(what: str, wish: Wish) -> Documents:
     if not is_remote(what):
         return read(Path(what).expanduser())
-    if wish.fetch is None:
+    if wish.door is None:
         hint = "download it, and register the file"
         raise InputError("addresses are not fetched here", code="catalogue.path", field="PATH", hint=hint)
+    if PurePosixPath(shown(what)).suffix.lower() in IMAGES:
+        return Documents(images=[what])
     found = Documents()
-    document = wish.fetch(what)
+    document = wish.door.fetcher.json(what, wish.door.auth)
     found.add(document if isinstance(document, dict) else {}, what)
     return found
 

@@ -49,20 +49,20 @@ class Settings(Protocol):
 @app.command()
 def add(
     context: typer.Context,
-    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Result, STAC file or address, image, folder.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Result, STAC file, image, folder, address.")],
     collection: Collection = None,
     when: Annotated[str | None, typer.Option("--datetime", help="Time of images that have no STAC Item.")] = None,
     as_json: Json = False,
 ) -> None:
     """Register results, STAC Items and images; nothing is copied. Adding something again renews it."""
     from pipelines.catalogue.register import Wish, register
-    from pipelines.remote.fetch import Fetcher
+    from pipelines.door import Door
 
     settings: Settings = context.obj
     items: list[tuple[str, str]] = []
     collections: list[str] = []
-    with _opened(context) as catalogue, Fetcher(settings.network) as fetcher:
-        wish = Wish(collection, when, _cards(settings), fetcher.json)
+    with _opened(context) as catalogue, Door(settings.network, settings.network.retry) as door:
+        wish = Wish(collection, when, _cards(settings), door)
         for path in paths:
             done = register(catalogue, path, wish)
             items += done.items

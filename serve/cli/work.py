@@ -217,11 +217,12 @@ def _catalogue(result: str, settings: Settings, way: Way) -> None:
     from models.registry import load_cards
     from pipelines.catalogue.register import Wish, register
     from pipelines.catalogue.store import Catalogue
-    from pipelines.remote.fetch import Fetcher
+    from pipelines.door import Door
 
     try:
-        with Catalogue(settings.data_dir / "catalogue.sqlite") as catalogue, Fetcher(settings.network) as fetcher:
-            register(catalogue, result, Wish(cards=load_cards(settings.card_folders), fetch=fetcher.json))
+        network = settings.network
+        with Catalogue(settings.data_dir / "catalogue.sqlite") as catalogue, Door(network, network.retry) as door:
+            register(catalogue, result, Wish(cards=load_cards(settings.card_folders), door=door))
     except (SwatheError, sqlite3.Error, OSError) as error:
         if not way.as_json:
             sys.stderr.write(f"  note: the result is not in the catalogue: {error}\n")

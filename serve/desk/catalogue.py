@@ -59,7 +59,7 @@ class Holdings:
         files = self._uploads.images(caller, upload)
         said = {UPLOAD: upload, **({"title": title} if title else {})}
         with told({str(path): path.name for path in files}):
-            found = image_items(files, when)
+            found = image_items([str(path) for path in files], when)
         items = [_item(item, item_id(upload, n), room, said) for n, item in enumerate(found)]
         with self._store.begin() as c:
             found = uploads.get(c, upload)

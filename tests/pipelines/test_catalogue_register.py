@@ -10,7 +10,11 @@ import pytest
 from pipelines.catalogue.register import Wish, register
 from pipelines.catalogue.search import Search
 from pipelines.catalogue.store import Catalogue
-from swathe.errors import GridError, ImageryError, InputError
+from pipelines.door import Door
+from pipelines.gdal import Retry
+from pipelines.remote.network import Network
+from swathe.errors import GridError, ImageryError, InputError, SwatheError
+from tests.pipelines.fault_server import FaultServer
 
 
 @pytest.fixture
@@ -115,18 +119,47 @@ def test_paths_that_lead_nowhere(catalogue, tmp_path):
         assert caught.value.problem.code == "catalogue.path"
 
 
-def test_addresses_are_fetched_through_the_door_that_is_given(catalogue):
+@pytest.fixture
+def far(tmp_path):
+    """A server of this machine, and the door to it."""
+    folder = tmp_path / "far"
+    folder.mkdir()
+    with FaultServer(folder) as server, Door(Network(allow_private=True), Retry()) as door:
+        yield server, door
+
+
+def test_documents_at_addresses(catalogue, far):
     """Relative hrefs are meant from the address."""
-    asked = []
-
-    def fetch(href):
-        asked.append(href)
-        return stac_item(assets={"a": {"href": "../b.tif"}, "s": {"href": "s3://bucket/c.tif"}}, collection="far")
-
-    register(catalogue, "https://e.org/one/two/item.json", Wish(fetch=fetch))
-    assert asked == ["https://e.org/one/two/item.json"]
+    server, door = far
+    (server.folder / "one" / "two").mkdir(parents=True)
+    item = stac_item(assets={"a": {"href": "../b.tif"}, "s": {"href": "s3://bucket/c.tif"}}, collection="far")
+    (server.folder / "one" / "two" / "item.json").write_text(json.dumps(item))
+    register(catalogue, server.url("one/two/item.json"), Wish(door=door))
     assets = catalogue.item("far", "x")["assets"]
-    assert (assets["a"]["href"], assets["s"]["href"]) == ("https://e.org/one/b.tif", "s3://bucket/c.tif")
+    assert (assets["a"]["href"], assets["s"]["href"]) == (server.url("one/b.tif"), "s3://bucket/c.tif")
+
+
+def test_images_at_addresses(catalogue, far, real_data):
+    server, door = far
+    source = real_data / "stac_with_local_assets" / "openEO_2023-06-01Z.tif"
+    for name in ("S2_20240725.tif", "undated.tif"):
+        shutil.copy(source, server.folder / name)
+    href = server.url("S2_20240725.tif")
+    (first,) = register(catalogue, f"{href}?a=1&X-Amz-Signature=secret", Wish(door=door)).items
+    (second,) = register(catalogue, f"{href}?a=1&X-Amz-Signature=another", Wish(door=door)).items
+    assert first == second
+    item = catalogue.item(*first)
+    assert item["assets"]["image"]["href"] == f"{href}?a=1"
+    assert item["assets"]["image"]["file:size"] == source.stat().st_size
+    assert item["properties"]["datetime"] == "2024-07-25T00:00:00Z"
+    assert "secret" not in json.dumps(item)
+    with pytest.raises(InputError, match=r"when undated\.tif was taken") as caught:
+        register(catalogue, server.url("undated.tif"), Wish(door=door))
+    assert caught.value.problem.code == "catalogue.datetime"
+    register(catalogue, server.url("undated.tif"), Wish(when="2023-06-01", door=door))
+    with pytest.raises(SwatheError) as caught:
+        register(catalogue, server.url("nowhere.tif"), Wish(when="2023-06-01", door=door))
+    assert caught.value.problem.code == "imagery.missing"
 
 
 def test_a_described_collection_is_not_overwritten_by_a_guess(catalogue, tmp_path, real_data):

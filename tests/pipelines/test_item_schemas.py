@@ -202,7 +202,7 @@ def test_image_files(real_data, check):
     names = ["cog_dateline.tif", "cog_tags.tif", "nz_habitat_anticross_4326_1deg.tif", "s2_band.jp2",
              "nt_20201024_f18_nrt_s.tif"]  # fmt: skip
     paths = [real_data / "edge" / name for name in names]
-    items = image_items(paths)
+    items = image_items([str(path) for path in paths])
     for path, item in zip(paths, items, strict=True):
         check(linked({**item, "collection": "c"}))
         with rasterio.open(path) as file:
