@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from affine import Affine
 from numpy.typing import NDArray
 
 from pipelines.gdal import FAILURES, Access
@@ -34,8 +35,18 @@ CHEAP_PX = 40_000_000
 """Files without overviews are read whole for a picture; beyond this size there is none."""
 
 
-def backdrop(work: Work, access: Access | None = None, network: Network | None = None) -> NDArray[np.uint8] | None:
-    """(h, w, 3) of the last date under the output grid, stretched for the eye; None where it would cost too much."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Backdrop:
+    """The imagery in colours, shrunk."""
+
+    colours: NDArray[np.uint8]
+    """(h, w, 3), stretched for the eye: 1 to 255, and 0 where there is nothing."""
+    transform: tuple[float, float, float, float, float, float]
+    """Affine, in the CRS of the result."""
+
+
+def backdrop(work: Work, access: Access | None = None, network: Network | None = None) -> Backdrop | None:
+    """The last date under the output grid; None where it would cost too much."""
     if isinstance(work.imagery, Mosaic):
         return _of_scenes(work, work.imagery, network)
     if not any(is_remote(source.href) for source in _sources(work.imagery.dates[-1])):
@@ -46,7 +57,7 @@ def backdrop(work: Work, access: Access | None = None, network: Network | None =
         return _of_files(work, work.imagery, access or Access(), door)
 
 
-def _of_files(work: Work, imagery: Imagery, access: Access, door: Door | None) -> NDArray[np.uint8] | None:
+def _of_files(work: Work, imagery: Imagery, access: Access, door: Door | None) -> Backdrop | None:
     window = work.pixels_of(Window(0, 0, *work.shape))
     shrink = max(1.0, max(window.height, window.width) / SIDE)
     shape = max(1, round(window.height / shrink)), max(1, round(window.width / shrink))
@@ -57,10 +68,12 @@ def _of_files(work: Work, imagery: Imagery, access: Access, door: Door | None) -
     drawn = [c for c in channels if c is not None]
     if len(drawn) < len(channels):
         return None
-    return _coloured(drawn)
+    across, down = window.width / shape[1], window.height / shape[0]
+    begin = Affine(*imagery.transform) * Affine.translation(window.col, window.row) * Affine.scale(across, down)
+    return Backdrop(_coloured(drawn), _six(begin))
 
 
-def _of_scenes(work: Work, mosaic: Mosaic, network: Network | None) -> NDArray[np.uint8] | None:
+def _of_scenes(work: Work, mosaic: Mosaic, network: Network | None) -> Backdrop | None:
     """The last date, joined anew on a coarser grid: overviews are read, if the files have them."""
     coarse = _coarser(mosaic, work)
     reader = SceneReader(coarse, network or Network(), cache_mb=64)
@@ -71,7 +84,8 @@ def _of_scenes(work: Work, mosaic: Mosaic, network: Network | None) -> NDArray[n
     finally:
         reader.close()
     hidden = ~stack.mask[0]
-    return _coloured([_stretched(np.ma.masked_array(band, hidden)) for band in stack.data[0]])
+    colours = _coloured([_stretched(np.ma.masked_array(band, hidden)) for band in stack.data[0]])
+    return Backdrop(colours, _six(Affine(*coarse.transform)))
 
 
 def _coarser(mosaic: Mosaic, work: Work) -> Mosaic:
@@ -130,12 +144,17 @@ def _overhangs(window: Window, file: DatasetReader) -> bool:
 
 
 def _stretched(values: np.ma.MaskedArray) -> NDArray[np.uint8]:
-    """2nd to 98th percentile to 0..255, with the dark half lifted."""
+    """2nd to 98th percentile to 1..255, with the dark half lifted; 0 where there is nothing."""
     seen = values.compressed()
     seen = seen[np.isfinite(seen)] if seen.dtype.kind == "f" else seen
     if not seen.size:
         return np.zeros(values.shape, np.uint8)
     low, high = np.percentile(seen, (2, 98))
-    numbers = np.nan_to_num(values.filled(low).astype(np.float32), nan=float(low))
-    share = np.clip((numbers - low) / max(float(high - low), 1e-9), 0, 1)
-    return (255 * share**0.8).astype(np.uint8)
+    numbers = values.filled(low).astype(np.float32)
+    there = ~np.ma.getmaskarray(values) & np.isfinite(numbers)
+    share = np.clip((np.nan_to_num(numbers, nan=float(low)) - low) / max(float(high - low), 1e-9), 0, 1)
+    return np.where(there, 1 + 254 * share**0.8, 0).astype(np.uint8)
+
+
+def _six(transform: Affine) -> tuple[float, float, float, float, float, float]:
+    return transform.a, transform.b, transform.c, transform.d, transform.e, transform.f

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from affine import Affine
+
 from pipelines.backdrop import backdrop
 from pipelines.inputs import moment
 from pipelines.ledger import Receipt, write_whole
@@ -22,6 +24,7 @@ from pipelines.products.layer import Kind, LayerSpec, layer_of
 from pipelines.products.merge import merge
 from pipelines.products.parts import refusals
 from pipelines.products.preview import Wording, write_preview
+from pipelines.products.quicklook import write_quicklook
 from pipelines.products.shapes import ShapeRules
 from pipelines.remote.network import Network
 from pipelines.store.shelf import Shelf
@@ -52,7 +55,7 @@ class Published:
     """Given files by content (``files_of``); searched scenes are told by their items."""
 
     def conclude(self, facts: dict[str, Any], network: Network | None = None) -> None:
-        """Draw the preview, then write report and item; ``facts`` is the report and is completed here."""
+        """Draw preview and quick-look, then write report and item; ``facts`` is the report and is completed here."""
         started = time.perf_counter()
         self._preview(facts, network)
         facts["seconds"]["preview"] = round(time.perf_counter() - started, 3)
@@ -65,10 +68,12 @@ class Published:
 
     def _preview(self, facts: dict[str, Any], network: Network | None) -> None:
         work, grid = self.plan.work, self.plan.work.grid
-        under = backdrop(work, network=network) if self.layer.kind is Kind.CLASSES else None
+        under = backdrop(work, network=network)
+        if under is not None and grid.crs is not None:
+            write_quicklook(under.colours, Affine(*under.transform), grid.crs, self.out / "quicklook.tif")
         write_preview(
             self.out / "result.tif", self.layer, grid, self.out / "preview.png", wording(self.plan, facts),
-            background=under,
+            background=under.colours if under is not None and self.layer.kind is Kind.CLASSES else None,
         )  # fmt: skip
 
 

@@ -34,6 +34,7 @@ ASSETS = (
     AssetKind("features.parquet", "features", "Polygons (GeoParquet)", GEOPARQUET, ("data",)),
     AssetKind("features.geojson", "features-geojson", "Polygons (GeoJSON)", "application/geo+json", ("data",)),
     AssetKind("features.gpkg", "features-gpkg", "Polygons (GeoPackage)", "application/geopackage+sqlite3", ("data",)),
+    AssetKind("quicklook.tif", "quicklook", "The imagery in colours, to look at", COG, ("visual", "overview")),
     AssetKind("preview.png", "preview", "Picture with legend", "image/png", ("overview", "thumbnail")),
     AssetKind(
         "result.tif.aux.xml", "class-names", "Names of classes for GDAL and QGIS", "application/xml", ("metadata",)

@@ -239,7 +239,7 @@ def _asset(kind: AssetKind, facts: ItemFacts, folder: Path) -> pystac.Asset:
         if raster is not None and kind.media_type == COG:
             extra |= _raster(raster, facts, path)
         elif kind.media_type == COG:
-            extra |= _added(path)
+            extra |= _added(path, facts)
         elif kind.media_type == GEOPARQUET:
             extra |= _table(path)
     return pystac.Asset(
@@ -260,8 +260,8 @@ def _raster(raster: RasterSpec, facts: ItemFacts, path: Path) -> dict[str, Any]:
     return shared | {"bands": _bands(raster, path)}
 
 
-def _added(path: Path) -> dict[str, Any]:
-    """A raster of a step after the model: what it is stands in the file and in the style beside it."""
+def _added(path: Path, facts: ItemFacts) -> dict[str, Any]:
+    """A raster that the model did not make: what it is stands in the file and in the style beside it."""
     import rasterio
 
     from pipelines.products.style import labels_in
@@ -272,7 +272,9 @@ def _added(path: Path) -> dict[str, Any]:
         bands = [{"name": name or f"b{i}"} | _statistics(file.tags(i)) for i, name in enumerate(file.descriptions, 1)]
         nodata = {} if file.nodata is None else {"nodata": _number(file.nodata)}
         named = {"classification:classes": [*map(_class, labels), _no_class(file.nodata)]} if labels else {}
-        return {"data_type": file.dtypes[0], **nodata, **named, "bands": bands[:_DESCRIBED_BANDS]}
+        own = {} if file.shape == tuple(facts.grid.shape) else {"proj:shape": list(file.shape),
+               "proj:transform": list(file.transform)[:6]}  # fmt: skip
+        return {"data_type": file.dtypes[0], **nodata, **named, **own, "bands": bands[:_DESCRIBED_BANDS]}
 
 
 def _number(value: float) -> float | str:

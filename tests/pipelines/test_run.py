@@ -83,6 +83,18 @@ def test_report_says_what_was_done(looped):
     assert facts["imagery"]["dates"][0]["bands"][0]["scale"] == 1e-4
 
 
+def test_the_imagery_lies_beside_in_colours(looped, scene):
+    with rasterio.open(looped / "quicklook.tif") as file, rasterio.open(scene) as source:
+        assert (file.crs, file.transform, file.shape) == (source.crs, source.transform, source.shape)
+        assert (file.count, file.dtypes[0], file.nodata) == (3, "uint8", 0)
+        colours, missing = file.read(), source.read(1) == source.nodata
+    assert (colours[:, missing] == 0).all()
+    assert (colours[:, ~missing] > 0).all()
+    assert cog_validate(looped / "quicklook.tif", strict=True)[0]
+    asset = json.loads((looped / "item.json").read_text())["assets"]["quicklook"]
+    assert asset["roles"] == ["visual", "overview"]
+
+
 def test_report_and_item_tell_the_content_of_what_was_read(looped, scene):
     digest = hashlib.sha256(scene.read_bytes()).hexdigest()
     facts = json.loads((looped / "report.json").read_text())

@@ -107,8 +107,13 @@ def test_its_preview_shows_what_an_eye_sees_though_the_method_looks_elsewhere(se
     assert "red" not in water.input.bands
     _, mosaic = searched_run(tmp_path)
     picture = backdrop(begin(Recipe(water.id, aoi=coast.aoi), water, mosaic, 1).work, network=Network())
-    assert picture.shape[2] == 3
-    assert (picture[..., 0] != picture[..., 2]).mean() > 0.5
+    colours = picture.colours
+    assert colours.shape[2] == 3
+    assert (colours[..., 0] != colours[..., 2]).mean() > 0.5
+    with rasterio.open(tmp_path / "quicklook.tif") as file, rasterio.open(tmp_path / "result.tif") as result:
+        assert np.array_equal(file.read().transpose(1, 2, 0), colours)
+        assert (file.crs, file.count, file.nodata) == (result.crs, 3, 0)
+        assert np.allclose(file.bounds, result.bounds, atol=2 * file.res[0])
     assert {a.name for s in mosaic.scenes for a in s.picture} == {"red", "green", "blue"}
 
 

@@ -39,7 +39,7 @@ ARCHIVE = "archive.zip"
 _FILES = {
     "result.tif": "_imputed_pred.tif", "processed.tif": "_imputed_processed_pred.tif",
     "masked.tif": "_imputed_pred_masked.tif", "score.tif": "_imputed_score.tif",
-    "observations.tif": "_observations.tif", "features.gpkg": "_imputed_pred.gpkg",
+    "observations.tif": "_observations.tif", "quicklook.tif": "_rgb.tif", "features.gpkg": "_imputed_pred.gpkg",
     "regularised.geojson": "_imputed_pred_adaptive_regularized.geojson",
 }  # fmt: skip
 """File of ours -> what follows its stem in their archive."""
