@@ -18,7 +18,7 @@ from pipelines.readers import SceneReader
 from pipelines.remote.network import Network
 from swathe.bands import TRUE_COLOUR
 from swathe.errors import SwatheError
-from swathe.imagery import Acquisition, BandSource, Imagery, is_remote
+from swathe.imagery import BandSource, Imagery, is_remote
 from swathe.mosaic import Mosaic
 from swathe.plan import Work
 from swathe.scene import Scene
@@ -49,7 +49,7 @@ def backdrop(work: Work, access: Access | None = None, network: Network | None =
     """The last date under the output grid; None where it would cost too much."""
     if isinstance(work.imagery, Mosaic):
         return _of_scenes(work, work.imagery, network)
-    if not any(is_remote(source.href) for source in _sources(work.imagery.dates[-1])):
+    if not any(is_remote(source.href) for source in _sources(work.imagery)):
         return _of_files(work, work.imagery, access or Access(), None)
     from pipelines.door import Door
 
@@ -62,7 +62,7 @@ def _of_files(work: Work, imagery: Imagery, access: Access, door: Door | None) -
     shrink = max(1.0, max(window.height, window.width) / SIDE)
     shape = max(1, round(window.height / shrink)), max(1, round(window.width / shrink))
     try:
-        channels = [_channel(source, window, shape, access, door) for source in _sources(imagery.dates[-1])]
+        channels = [_channel(source, window, shape, access, door) for source in _sources(imagery)]
     except (*FAILURES, SwatheError):
         return None
     drawn = [c for c in channels if c is not None]
@@ -117,11 +117,9 @@ def _coloured(drawn: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     return np.stack(drawn if len(drawn) == len(TRUE_COLOUR) else drawn[:1] * 3, axis=-1)
 
 
-def _sources(date: Acquisition) -> tuple[BandSource, ...]:
-    named = {band.name: band for band in date.bands}
-    if all(name in named for name in TRUE_COLOUR):
-        return tuple(named[name] for name in TRUE_COLOUR)
-    return date.bands[:1]
+def _sources(imagery: Imagery) -> tuple[BandSource, ...]:
+    """Red, green and blue where they are there, else the first band that the model looks at."""
+    return imagery.picture or imagery.dates[-1].bands[:1]
 
 
 def _channel(
@@ -153,7 +151,7 @@ def _stretched(values: np.ma.MaskedArray) -> NDArray[np.uint8]:
     numbers = values.filled(low).astype(np.float32)
     there = ~np.ma.getmaskarray(values) & np.isfinite(numbers)
     share = np.clip((np.nan_to_num(numbers, nan=float(low)) - low) / max(float(high - low), 1e-9), 0, 1)
-    return np.where(there, 1 + 254 * share**0.8, 0).astype(np.uint8)
+    return np.where(there, 1 + 254 * share**0.6, 0).astype(np.uint8)
 
 
 def _six(transform: Affine) -> tuple[float, float, float, float, float, float]:

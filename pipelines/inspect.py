@@ -18,7 +18,7 @@ from pipelines.inputs import Files, InputSpec, by_date, parse_input
 from pipelines.match import SKIP, Found, Names, Naming, fitting, match, tokens, vocabulary
 from pipelines.peek import version_of
 from pipelines.radiometry import UNNAMED, Units, nodata_of, units
-from swathe.bands import NAMES
+from swathe.bands import NAMES, TRUE_COLOUR
 from swathe.card import Input
 from swathe.errors import BandError, GridError
 from swathe.imagery import Acquisition, BandSource, Imagery, is_remote, shown
@@ -79,7 +79,8 @@ def inspect(
     grid = _one_grid([n[band].header for n in names for band in chosen])
     found = [_acquisition(f, n, chosen, p, declared) for f, n, p in zip(dates, names, profiles, strict=True)]
     stand_ins = [f"{b} stands in for {w}" for w, b in zip(wanted.bands, chosen, strict=True) if b != w]
-    return _in_units_of(wanted, _imagery(grid, found, _label(declared), stand_ins))
+    imagery = _imagery(grid, found, _label(declared), stand_ins)
+    return _in_units_of(wanted, replace(imagery, picture=_picture(grid, names[-1], profiles[-1], declared)))
 
 
 def _check_names(bands: Sequence[str]) -> None:
@@ -214,6 +215,20 @@ def _acquisition(
     )
     notes = (*(u.note for u in settled), *(note for _, note in empty))
     return _Dated(Acquisition(files.when, sources), found, settled, tuple(n for n in notes if n))
+
+
+def _picture(
+    grid: Header, names: Names, profile: SensorProfile | None, declared: Declared
+) -> tuple[BandSource, ...]:  # fmt: skip
+    """What an eye would see, whatever the model looks at; none where a colour is missing or has another grid."""
+    found = [(name, names[name]) for name in TRUE_COLOUR if name in names]
+    if len(found) < len(TRUE_COLOUR) or any(_difference(grid, f.header) for _, f in found):
+        return ()
+    return tuple(
+        BandSource(name, f.header.href, f.index, f.header.dtypes[f.index - 1],
+                   nodata_of(f, profile, declared.radiometry)[0], 1.0, 0.0, f.mask_index)
+        for name, f in found
+    )  # fmt: skip
 
 
 def _label(declared: Declared) -> str:

@@ -69,6 +69,8 @@ class Imagery:
     """Bytes per pixel that GDAL keeps when it reads all files: every band of a pixel-interleaved one."""
     conversion: Conversion | None = None
     """Of units, where the model wants others than the files have; after scale and offset. ``unit`` is the result's."""
+    picture: tuple[BandSource, ...] = ()
+    """Red, green and blue of the last date, where they are there and on the same grid; for the eye alone."""
     notes: tuple[str, ...] = ()
     """What the user should know: a band that stands in for another, a tag that a profile overruled."""
 

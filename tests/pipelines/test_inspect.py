@@ -668,3 +668,21 @@ def test_the_guide_lists_every_code_and_every_profile():
     assert len(codes) > 35
     assert [c for c in sorted(codes) if f"`{c}`" not in guide] == []
     assert [i for i in SENSORS if f"`{i}`" not in guide] == []
+
+
+# --- for the eye ----------------------------------------------------------------------------------------------------
+
+
+def test_colours_are_found_beside_what_the_model_looks_at(tmp_path):
+    six = write_tif(tmp_path / "six.tif", pixels(6, 40, 50), descriptions=SIX)
+    imagery = look(six, ("green", "nir08"), scale=1.0)
+    assert places(imagery) == [("green", "six.tif", 2), ("nir08", "six.tif", 4)]
+    assert [(b.name, b.index) for b in imagery.picture] == [("red", 3), ("green", 2), ("blue", 1)]
+    two = write_tif(tmp_path / "two.tif", pixels(2, 40, 50), descriptions=("green", "nir08"))
+    assert look(two, ("green", "nir08"), scale=1.0).picture == ()
+
+
+def test_colours_of_another_grid_are_no_picture(tmp_path):
+    files = [write_tif(tmp_path / f"x_{name}.tif", pixels(1, 40, 50)) for name in ("green", "blue")]
+    files.append(write_tif(tmp_path / "x_red.tif", pixels(1, 39, 50)))
+    assert look(files, ("green",), scale=1.0).picture == ()
