@@ -5,6 +5,7 @@ import inspect
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,12 +25,23 @@ MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 TORCH = {"torch", "terratorch", "torchgeo", "torchvision", "lightning", "safetensors"}
 SLOW = {"torch", "terratorch", "torchgeo", "ray", "openvino", "onnxruntime", "onnx"}
 ADAPTERS = {f"models/{name}.py" for name in ("checkpoint", "clay", "construct", "export", "terratorch")}
+LONGEST = 450
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "managers", "base", "core", "tools"}
 
 
+@cache
+def tree_of(path):
+    """Five rules look at every module: it is parsed once."""
+    return ast.parse(path.read_text())
+
+
+@cache
 def imports(path):
     """Top-level package of every import, and whether it runs when the module is imported."""
-    tree = ast.parse(path.read_text())
+    return tuple(_imports(tree_of(path)))
+
+
+def _imports(tree):
     late = {
         id(node)
         for outer in ast.walk(tree)
@@ -51,32 +63,45 @@ def named(path):
     return str(path.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("path", MODULES, ids=named)
-def test_imports_point_down(path):
-    room = path.relative_to(ROOT).parts[0]
-    seen = {package for package, _ in imports(path)} & set(ROOMS) - {room}
-    assert seen <= BELOW[room], f"{named(path)} imports {seen - BELOW[room]}"
+def offenders(rule):
+    """What each module does against a rule. All modules in one test: three thousand tests take their time by number."""
+    assert len(MODULES) > 400
+    return {named(path): found for path in MODULES if (found := rule(path))}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=named)
-def test_only_named_files_know_the_frameworks(path):
-    name, packages = named(path), {package for package, _ in imports(path)}
-    if not name.startswith(("cluster/", "serve/")):
-        assert "ray" not in packages or name == "pipelines/ray_data.py"
-    if not name.startswith("models/"):
-        assert not packages & TORCH
-    if not name.startswith("serve/"):
-        assert not packages & {"fastapi", "starlette", "typer", "rich"}
-    if name.startswith("swathe/"):
-        assert not packages & {"ray", "rasterio", "pyogrio", "geopandas"} | packages & TORCH
+def test_imports_point_down():
+    def upwards(path):
+        room = path.relative_to(ROOT).parts[0]
+        return ({package for package, _ in imports(path)} & set(ROOMS)) - {room} - BELOW[room]
+
+    assert not offenders(upwards)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=named)
-def test_slow_libraries_are_imported_late(path):
+def test_only_named_files_know_the_frameworks():
+    def known(path):
+        name, packages = named(path), {package for package, _ in imports(path)}
+        strange = set()
+        if not name.startswith(("cluster/", "serve/")) and name != "pipelines/ray_data.py":
+            strange |= {"ray"}
+        if not name.startswith("models/"):
+            strange |= TORCH
+        if not name.startswith("serve/"):
+            strange |= {"fastapi", "starlette", "typer", "rich"}
+        if name.startswith("swathe/"):
+            strange |= {"rasterio", "pyogrio", "geopandas"}
+        return packages & strange
+
+    assert not offenders(known)
+
+
+def test_slow_libraries_are_imported_late():
     """The command line and the API must start without them; adapters that are torch through and through are named."""
-    at_once = {package for package, immediate in imports(path) if immediate}
-    slow = {"ray", "openvino", "onnxruntime", "onnx"} | (set() if named(path) in ADAPTERS else TORCH)
-    assert not at_once & slow
+
+    def at_once(path):
+        slow = {"ray", "openvino", "onnxruntime", "onnx"} | (set() if named(path) in ADAPTERS else TORCH)
+        return {package for package, immediate in imports(path) if immediate} & slow
+
+    assert not offenders(at_once)
 
 
 def test_no_module_loads_an_adapter_when_it_is_imported():
@@ -94,23 +119,28 @@ def test_no_module_loads_an_adapter_when_it_is_imported():
     assert answer.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=named)
-def test_modules_are_short_and_say_what_they_are(path):
-    text = path.read_text()
-    assert ast.get_docstring(ast.parse(text)), f"{named(path)} has no docstring"
-    assert text.count("\n") <= 450
-    assert path.stem not in VAGUE
-    assert not re.search(r"\b(TODO|FIXME|XXX)\b", text)
+def test_modules_are_short_and_say_what_they_are():
+    def faults(path):
+        text = path.read_text()
+        return {
+            "no docstring": not ast.get_docstring(tree_of(path)),
+            "too long": text.count("\n") > LONGEST,
+            "a vague name": path.stem in VAGUE,
+            "unfinished": bool(re.search(r"\b(TODO|FIXME|XXX)\b", text)),
+        }
+
+    assert not offenders(lambda path: {fault for fault, found in faults(path).items() if found})
 
 
-@pytest.mark.parametrize("path", MODULES, ids=named)
-def test_nobody_reads_the_environment_below_the_entry_points(path):
+def test_nobody_reads_the_environment_below_the_entry_points():
     """Processes that we start get a copy of it; decisions are taken from values."""
     allowed = ("serve/", "cluster/", "models/register.py", "models/load.py", "swathe/client/environment.py")
-    if named(path).startswith(allowed):
-        return
-    reads = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Attribute) and n.attr == "environ"]
-    assert not reads
+
+    def reads(path):
+        walked = () if named(path).startswith(allowed) else ast.walk(tree_of(path))
+        return {node.lineno for node in walked if isinstance(node, ast.Attribute) and node.attr == "environ"}
+
+    assert not offenders(reads)
 
 
 def every_error():
