@@ -15,7 +15,7 @@ from pipelines.sandbox.bounds import Bounds
 from pipelines.sandbox.command import IN, OUT, Inside
 from pipelines.sandbox.execute import Ended, execute
 from pipelines.sandbox.isolation import Isolation, isolation
-from pipelines.steps.produced import STEM, found_in, looked_at, publish
+from pipelines.steps.produced import STEM, codes_beside, found_in, looked_at, publish
 from pipelines.steps.script import Call, call_of, check_parameters, check_script, flags, last_json
 from pipelines.steps.treatment import Bench, Made
 from pipelines.store.scratch import scratch
@@ -130,7 +130,8 @@ class Processor:
         found_in(room / "out").rename(path)
         path.chmod(0o600)
         try:
-            told = publish(looked_at(path, bench.plan), bench.plan, bench.layer, bench.out, bench.check)
+            codes = codes_beside(bench.out / bench.raster)
+            told = publish(looked_at(path, bench.plan), bench.plan, bench.layer, bench.out, bench.check, codes)
         except SwatheError as error:
             error.detail = error.detail.replace(str(alone), "").replace(str(room), "")
             raise

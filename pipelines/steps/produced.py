@@ -21,13 +21,17 @@ from pipelines.header import read_headers
 from pipelines.products.cog import assemble
 from pipelines.products.layer import CLASS_NODATA, Kind, LayerSpec, RasterSpec, Resampling
 from pipelines.products.statistics import Statistics
+from pipelines.products.style import labels_in
 from swathe.errors import GridError, ImageryError
+from swathe.masking import NODATA, CodeLabel
 from swathe.plan import Plan
 from swathe.window import Window
 
 STEM = "processed"
+Codes = tuple[CodeLabel, ...]
 _TYPES = ("uint8", "uint16", "int8", "int16", "int32", "uint32", "float32", "float64")
-"""What a script may write; all but the first two become float32, where no number is lost by that."""
+"""What a script may write; all but the first two become float32, where no number is lost by that. Classes with codes of
+masks stay int16."""
 _ROWS = 512
 _LIMITS = Limits(bands=64)
 _NEAR = 1e-6
@@ -111,9 +115,15 @@ def _told(crs: str, shape: tuple[int, int], transform: tuple[float, ...]) -> str
     return f"{crs[:40]}, {shape[1]} x {shape[0]} px of {transform[0]:.6g} from {corner}"
 
 
-def publish(produced: Produced, plan: Plan, layer: LayerSpec, out: Path, check: Callable[[], None]) -> dict[str, Any]:
-    """Write ``processed.tif`` with its style; gives what it is. Raises ImageryError where numbers cannot be kept."""
-    spec, put = _spec(produced, layer)
+def publish(
+    produced: Produced, plan: Plan, layer: LayerSpec, out: Path, check: Callable[[], None], codes: Codes = ()
+) -> dict[str, Any]:  # fmt: skip
+    """Write ``processed.tif`` with its style; gives what it is. Raises ImageryError where numbers cannot be kept.
+
+    ``codes``: of masks, in the raster that the script was given (``codes_beside``).
+    """
+    coded = _coded(produced, layer, codes, check)
+    spec, put = _spec(produced, layer) if coded is None else (coded.result, _Codes(produced.nodata))
     part = produced.path.with_name("part.tif")
     values: set[int] = set()
     with rasterio.Env(GDAL_PAM_ENABLED="NO"), rasterio.open(part, "w", **_profile(plan, spec)) as target:
@@ -125,10 +135,32 @@ def publish(produced: Produced, plan: Plan, layer: LayerSpec, out: Path, check: 
             target.write(kept, window=window)
     classes = {c.value for c in layer.classes} | {CLASS_NODATA}
     same = layer.kind is Kind.CLASSES and bool(values) and values <= classes
-    drawn = replace(layer, result=spec) if same else _plain(layer, spec, part)
+    drawn = coded or (replace(layer, result=spec) if same else _plain(layer, spec, part))
     whole = Window(0, 0, int(plan.work.grid.shape[0]), int(plan.work.grid.shape[1]))
     assemble([(part, whole)], plan.work.grid, drawn, spec, out / f"{STEM}.tif")
-    return {"type": spec.dtype, "bands": list(spec.bands), "classes": "unchanged" if same else None}
+    kept = same or coded is not None
+    return {"type": spec.dtype, "bands": list(spec.bands), "classes": "unchanged" if kept else None}
+
+
+def codes_beside(raster: Path) -> Codes:
+    """Codes of masks in a raster of ours, with their names and colours, as the style beside it tells them."""
+    style = raster.with_suffix(".qml")
+    found = labels_in(style.read_bytes()) if style.exists() else []
+    return tuple(CodeLabel(value=v, name=name, colour=colour) for v, name, colour in found if v > CLASS_NODATA)
+
+
+def _coded(produced: Produced, layer: LayerSpec, codes: Codes, check: Callable[[], None]) -> LayerSpec | None:
+    """The layer where classes and codes of masks are all that was written; None: it is something else."""
+    if not codes or layer.kind is not Kind.CLASSES or produced.dtype != "int16" or len(produced.bands) > 1:
+        return None
+    known = {label.value for label in (*layer.classes, *codes)} | {NODATA, produced.nodata}
+    for _, block in _blocks(produced):
+        check()
+        if not set(np.unique(block).tolist()) <= known:
+            return None
+    values = tuple(float(code.value) for code in codes)
+    spec = RasterSpec(STEM, "int16", NODATA, produced.bands, Resampling.MODE, codes=values)
+    return replace(layer, classes=(*layer.classes, *codes), result=spec)
 
 
 def _plain(layer: LayerSpec, spec: RasterSpec, part: Path) -> LayerSpec:
@@ -186,6 +218,14 @@ class _Bytes:
             raise ImageryError(f"the script wrote 255 as a value, and {self.nodata:g} as nodata", code="processor.type",
                                hint="write uint16, or use 255 for nodata alone")  # fmt: skip
         return np.where(block == self.nodata, np.uint8(CLASS_NODATA), block)
+
+
+@dataclass(frozen=True, slots=True)
+class _Codes:
+    nodata: float | None
+
+    def __call__(self, block: NDArray[Any]) -> NDArray[Any]:
+        return block if self.nodata in (None, NODATA) else np.where(block == self.nodata, np.int16(NODATA), block)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,15 @@ from pipelines.masking.layers import load_layers
 from pipelines.remote.network import Network
 from pipelines.run import Request, run
 from pipelines.runner import Loop
+from pipelines.sandbox.isolation import isolation
 from pipelines.search.sources import load_sources
 from pipelines.sensors import load_sensors
 from pipelines.steps.chosen import treatments_of
 from swathe.postprocess import Postprocess
-from swathe.recipe import Recipe, Search
+from swathe.recipe import ProcessorWish, Recipe, Search
 from swathe.state import State
+
+needs_sandbox = pytest.mark.skipif(isolation().walls is None, reason=f"no sandbox here: {isolation().detail}")
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +102,41 @@ def test_a_searched_run_masks_and_regularises_and_says_with_what(go, coast, tmp_
     assert {"masked", "regularised", "mask-log"} <= set(assets)
     again, noted = go(tmp_path, recipe, wish)
     assert again.already
+
+
+SWAP = """
+import sys
+import rasterio
+if __name__ == "__main__":
+    with rasterio.open(sys.argv[1]) as file:
+        data, profile = file.read(), file.profile
+    data[data == 999] = {value}
+    with rasterio.open(sys.argv[2], "w", **profile) as file:
+        file.write(data)
+"""
+
+
+@needs_sandbox
+@pytest.mark.parametrize(("value", "classes"), [(1, "unchanged"), (7, None)])
+def test_a_script_after_the_masks_leaves_classes_and_codes_what_they_are(go, coast, tmp_path, value, classes):
+    script = tmp_path / "swap.py"
+    script.write_text(SWAP.format(value=value))
+    search = Search(str(coast.catalog), ("2024-08-20_2024-09-10",))
+    recipe = Recipe("water-mndwi", search=search, aoi=coast.aoi, processor=ProcessorWish(str(script), {}, ""))
+    outcome, _ = go(tmp_path / "out", recipe, Postprocess.parse("clouds"))
+    assert outcome.state is State.DONE
+    masked, processed = read(tmp_path / "out" / "masked.tif"), read(tmp_path / "out" / "processed.tif")
+    assert (masked == 999).any()
+    step = outcome.report["steps"][1]
+    assert step["detail"]["raster"]["classes"] == classes
+    if classes:
+        assert processed.dtype == np.int16
+        assert np.array_equal(processed, np.where(masked == 999, value, masked))
+        named = json.loads((tmp_path / "out" / "item.json").read_text())["assets"]["processed"]
+        assert [c["value"] for c in named["classification:classes"]] == [0, 1, 999, -9999]
+    else:
+        assert processed.dtype == np.float32
+        assert np.isnan(processed[masked == -9999]).all()
 
 
 def test_files_without_a_mask_fail_the_step_and_leave_the_result(go, coast, tmp_path):
