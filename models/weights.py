@@ -149,6 +149,11 @@ def locate(uri: str, home: ModelHome, beside: Path | None = None) -> Place:
     )
 
 
+def looks_like_weights(head: bytes) -> bool:
+    """Whether a file may be a checkpoint, by its first bytes: PyTorch's zip or its older pickle, or safetensors."""
+    return head.startswith((b"PK\3\4", b"\x80")) or head[8:9] == b"{"
+
+
 def sha256_of(path: Path) -> str:
     """Hash of a file. Raises ``WeightsError`` where it cannot be read."""
     try:

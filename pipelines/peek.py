@@ -94,14 +94,15 @@ def _driver(href: str, head: bytes) -> str:
     found = driver_of(head)
     if found is not None:
         return found
-    what = "is empty" if not head else f"is no image that is read here (it begins with {_printable(head)!r})"
+    what = "is empty" if not head else f"is no image that is read here (it begins with {printable(head)!r})"
     hint = "give GeoTIFF or JPEG 2000 (PNG and JPEG where they are georeferenced)"
     if head.startswith(b"PK"):
         hint = "download the archive and give its path"
     raise ImageryError(f"{shown(href)} {what}", code="imagery.unreadable", hint=hint, field=_FIELD)
 
 
-def _printable(head: bytes) -> str:
+def printable(head: bytes) -> str:
+    """The first bytes of a file, for a message."""
     return "".join(chr(b) if 32 <= b < 127 else "." for b in head[:12])  # noqa: PLR2004  ASCII
 
 

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.trained import About, common_name, trained_card
+from models.weights import looks_like_weights
+from pipelines.peek import printable
 from pipelines.store.scratch import scratch
 from serve.desk import rights
 from serve.desk.inputs import UPLOAD
 from serve.desk.links import UPLOAD as LINKED
 from serve.desk.links import Seal
 from serve.desk.wording import told
-from swathe.errors import CardError
+from swathe.errors import CardError, ImageryError
+from swathe.imagery import shown
 from swathe.user import Scope
 
 if TYPE_CHECKING:
@@ -27,7 +30,7 @@ _CONFIG_MB = 1.0
 
 
 class Adoption:
-    """The config is read at once; weights are fetched when the model is first made ready."""
+    """The config is read at once, weights are looked at; they are fetched when the model is first made ready."""
 
     def __init__(self, settings: ServiceSettings, models: Models, uploads: Uploads) -> None:
         """Nothing is read yet."""
@@ -36,11 +39,13 @@ class Adoption:
     def adopt(self, caller: Caller, about: About, config: str, checkpoint: str) -> ModelState:
         """``config``, ``checkpoint``: ``https://…``, ``upload://ID``, or a link of this service to an upload.
 
-        Raises CardError, UnsafeModelError (the config), ImageryError (``url.*``), ReadError, NotFoundError and
-        ConflictError (an upload), LimitError.
+        Raises CardError (also ``weights.content``: no checkpoint is there), UnsafeModelError (the config), ImageryError
+        (``url.*``), ReadError, NotFoundError and ConflictError (an upload), LimitError.
         """
         rights.require(caller, Scope.MODELS_WRITE)
         kept = self._own(caller, checkpoint)
+        if not kept:
+            self._glance(checkpoint)
         about = replace(about, weights=kept or checkpoint)
         with scratch() as folder, told({str(folder): "the config"}):
             document = trained_card(self._config(caller, config, folder), about)
@@ -71,8 +76,23 @@ class Adoption:
     def _fetched(self, href: str) -> bytes:
         from pipelines.remote.fetch import Fetcher
 
-        fetcher = Fetcher(self._settings.network)
-        try:
+        with Fetcher(self._settings.network) as fetcher:
             return fetcher.whole(href, limit_mb=_CONFIG_MB)
-        finally:
-            fetcher.close()
+
+    def _glance(self, href: str) -> None:
+        """Whether a checkpoint may lie at an address of the web; of other places the first use tells."""
+        from pipelines.remote.fetch import Fetcher
+
+        if not href.lower().startswith(("https://", "http://")):
+            return
+        with Fetcher(self._settings.network) as fetcher:
+            try:
+                head = fetcher.facts(href).head
+            except ImageryError as error:
+                if error.problem.code != "imagery.no_ranges":  # weights are fetched whole: that is no fault of theirs
+                    raise
+                return
+        if not looks_like_weights(head):
+            hint = "give the address of the file itself: PyTorch's .ckpt or .pt, or .safetensors"
+            what = f"{shown(href)} is no checkpoint: it begins with {printable(head)!r}"
+            raise CardError(what, code="weights.content", hint=hint)

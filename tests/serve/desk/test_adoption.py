@@ -6,6 +6,7 @@ from serve.desk.adoption import About, common_name
 from serve.desk.asking import Asking
 from swathe.errors import CardError, ConflictError, ImageryError, InputError, NotFoundError, SwatheError
 from swathe.project import UploadState
+from tests.pipelines.fault_server import Always, FaultServer, NoRange
 
 CONFIG = """
 model:
@@ -84,6 +85,39 @@ def test_what_makes_no_map_or_says_too_little_is_refused(hall):
     assert "2 means" in refused.value.detail
     assert (common_name("NIR_NARROW"), common_name("B8A"), common_name("vv"), common_name("indigo")) == (
         "nir08", "nir08", "vv", None)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [(b"PK\3\4 zip", None), (b"\x80\2 pickle", None), (b"\x08\0\0\0\0\0\0\0{      }", None),
+     (b"<!doctype html>", "weights.content"), (b"", "weights.content"), (None, "read.gone")],
+)  # fmt: skip
+def test_weights_at_an_address_are_looked_at_before_a_card_is_made(front_of, tmp_path, content, code):
+    front = front_of(allow_private_urls=True)
+    ada = front.person()
+    if content is not None:
+        (tmp_path / "w.ckpt").write_bytes(content)
+    (tmp_path / "c.yaml").write_text(CONFIG.format(task="SemanticSegmentationTask", mean=0.1, more=""))
+    with FaultServer(tmp_path) as server:
+        wish = About("far-net", "A network"), server.url("c.yaml"), f"{server.url('w.ckpt')}?token=secret"
+        if code is None:
+            assert front.desk.adoption.adopt(ada, *wish).card.weights is not None
+            return
+        with pytest.raises(SwatheError) as refused:
+            front.desk.adoption.adopt(ada, *wish)
+    assert refused.value.problem.code == code
+    assert "secret" not in refused.value.problem.line()
+    assert not [m for m in front.desk.models.listed(ada) if m.card.id == "far-net"]
+
+
+def test_weights_of_a_server_without_ranges_are_believed(front_of, tmp_path):
+    front = front_of(allow_private_urls=True)
+    (tmp_path / "w.ckpt").write_bytes(b"PK\3\4" + bytes(2 << 20))
+    (tmp_path / "c.yaml").write_text(CONFIG.format(task="SemanticSegmentationTask", mean=0.1, more=""))
+    with FaultServer(tmp_path, Always(NoRange())) as server:
+        adopted = front.desk.adoption.adopt(front.person(), About("far-net", "A network"), server.url("c.yaml"),
+                                            server.url("w.ckpt"))  # fmt: skip
+    assert adopted.card.id == "far-net"
 
 
 def test_sources_are_listed_and_one_fits(hall):
