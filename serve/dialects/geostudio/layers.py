@@ -10,6 +10,7 @@ from serve.dialects.geostudio.ids import uuid_of
 from serve.dialects.geostudio.styles import MOST_COLOURS, styled
 from swathe.errors import SwatheError
 from swathe.job import ENDED
+from swathe.layer import Look
 from swathe.masking import CODES, Mask, code_labels
 from swathe.sld import colours_of, sld, with_codes
 
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
 RESULT, MASKED = "model_output_image", "model_output_image_masked"
 """What a model made, in their words (of a ready-made layer the raster itself), and the same where it was masked."""
-_FILES = {RESULT: ("processed.tif", "result.tif"), MASKED: ("masked.tif",),
+PICTURE = "model_input_original_image_rgb"
+"""The imagery in colours."""
+_FILES = {RESULT: ("processed.tif", "result.tif"), MASKED: ("masked.tif",), PICTURE: ("quicklook.tif",),
           "model_output_regularized_image": ("result.tif",)}  # fmt: skip
 """What a push is made of in their words -> files of ours, the first that is there."""
 WORKSPACE = "geofm"
@@ -101,7 +104,7 @@ def pushes_of(
     """What is to be shown of a task: what is there to be shown, else its result.
 
     ``only``: number of the task, where each has the push of its number; ``without``: what it will not have. Their
-    inputs and quick-looks are no rasters here; nothing else is shown in the name of one.
+    inputs are no rasters here; nothing else is shown in the name of one.
     """
     mine = pushes if only is None else pushes[only : only + 1]
     return [push for push in mine if (key := push.get("filepath_key")) in _FILES and key != without] or [{}]
@@ -115,6 +118,8 @@ def wishes_to_push(batch: str, task: int | None, pushes: Sequence[Mapping[str, A
 
 def _to_push(name: tuple[str, str], push: Mapping[str, Any]) -> PublishAsked:
     colours, kind = styled(push.get("geoserver_style")) or ((), "values")
+    if push.get("filepath_key") == PICTURE:
+        colours = ()
     if colours and push.get("filepath_key") == MASKED:
         colours = with_codes(colours, kind, code_labels(Mask))[:MOST_COLOURS]
     asked = [ColourAsked(value=c.value, colour=c.colour, opacity=c.opacity, label=c.label) for c in colours]
@@ -135,10 +140,11 @@ def _name(seen: Seen, part: Part, push: Mapping[str, Any]) -> str:
 
 def _shown(seen: Seen, part: Part, push: Mapping[str, Any], layer: Layer, root: str, n: int) -> dict[str, Any]:
     uri = _name(seen, part, push)
-    colours, kind = styled(push.get("geoserver_style")) or colours_of(layer.style)
+    picture = layer.style.look is Look.PICTURE
+    colours, kind = (None if picture else styled(push.get("geoserver_style"))) or colours_of(layer.style)
     colours = with_codes(colours, kind, [c for c in layer.style.labels if c.value in CODES.values()])
     return {
-        "uri": uri, "display_name": push.get("display_name") or "Model prediction",
+        "uri": uri, "display_name": push.get("display_name") or ("Imagery" if picture else "Model prediction"),
         "sld_body": sld(uri, colours, kind), "z_index": push.get("z_index", n + 1),
         "visible_by_default": str(push.get("visible_by_default", "True")), "layer_id": layer.id,
         "tiles_url": f"{root}/api/layers/{layer.id}/tiles/{{z}}/{{x}}/{{y}}.png",

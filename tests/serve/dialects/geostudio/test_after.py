@@ -110,6 +110,22 @@ def test_of_several_rasters_each_has_the_layer_of_its_number(studio, tmp_path):
     assert len({one["layer_id"] for one in layers}) == 2
 
 
+def test_the_imagery_is_a_layer_beneath_the_result(studio, image):
+    push = {"workspace": "geofm", "file_suffix": "", "geoserver_style": ""}
+    pushes = [
+        {**push, "layer_name": "rgb", "display_name": "", "filepath_key": "model_input_original_image_rgb"},
+        {**push, "layer_name": "pred", "display_name": "Water", "filepath_key": "model_output_image"},
+    ]
+    made = studio.infer(studio.share(image), geoserver_push=pushes)
+    studio.work()
+    picture, result = studio.get(f"inference/{made['id']}")["geoserver_layers"]["predicted_layers"]
+    assert (picture["uri"], picture["display_name"], picture["z_index"]) == (f"geofm:{made['id']}-rgb", "Imagery", 1)
+    assert "ColorMapEntry" not in picture["sld_body"]
+    assert (result["display_name"], result["z_index"]) == ("Water", 2)
+    layers = {one["id"]: one for one in studio.client.get("/api/layers").json()["layers"]}
+    assert {picture["layer_id"], result["layer_id"]} <= layers.keys()
+
+
 def test_notices_by_websocket_for_whoever_has_a_key(done):
     studio, made = done
     for root in ("", "/studio-gateway"):

@@ -31,12 +31,20 @@ def named(published):
 
 
 def test_what_is_no_result_is_not_pushed_as_one(studio):
-    others = [push_of(key, key) for key in ("original_input_image", "model_input_original_image_rgb", "imputed")]
+    others = [push_of(key, key) for key in ("original_input_image", "imputed_input_image", "imputed")]
     masked = push_of("masked", "model_output_image_masked")
     assert named(published(studio, [*others, push_of(), masked])) == [[("-water", RESULT)]]
     assert named(published(studio, others)) == [[("-pred", ())]]
     both = published(studio, [push_of(), masked], post_processing={"ocean_masking": True})
     assert named(both) == [[("-water", RESULT), ("-masked", ("masked.tif",))]]
+
+
+def test_the_imagery_in_colours_is_pushed_as_it_is(studio):
+    style = {"segmentation": [{"color": "#0000ff", "quantity": 1}]}
+    pushes = [push_of("seen", "model_input_original_image_rgb", style), push_of(style=style)]
+    ((picture, result),) = published(studio, pushes)
+    assert (picture.files, picture.colours) == (("quicklook.tif",), ())
+    assert (result.files, len(result.colours)) == (RESULT, 1)
 
 
 def test_ready_made_layers_have_one_push_per_address(studio):
