@@ -40,6 +40,8 @@ main()
 """
 """``ray start`` without libraries that it has no use for: it stays as long as Ray does, and they are half of it. Told
 that Ray Client is not installed, it starts no server for it; there is no option for that."""
+SLOW = "timed out during startup"
+"""Ray's words for a node that was not there within 30 s, which nothing sets."""
 _EXCEPTION = re.compile(r"[\w.]*(Error|Exception): \S")
 
 
@@ -188,11 +190,11 @@ def ensure_token(data_dir: Path) -> Path:
 
 
 def _launch(spec: HeadSpec) -> Head:
-    """Start it; where its dashboard's port is lost to another program in the meantime, on another one."""
+    """Start it, and again where that may help: the port of its dashboard was lost to another program, say."""
     if spec.dashboard_port:
         return _launch_at(spec, _asked(spec.dashboard_port, "dashboard_port"))
     for preferred in (_DASHBOARD_PORT, 0):
-        with suppress(_PortLostError):
+        with suppress(_AgainError):
             return _launch_at(spec, reach.free_port(preferred=preferred))
     return _launch_at(spec, reach.free_port())
 
@@ -279,8 +281,8 @@ def _await(child: subprocess.Popen[bytes], head: Head) -> str:
     raise _failure(head, f"Ray was not ready after {READY_S} s")
 
 
-class _PortLostError(ClusterError):
-    """Free a moment ago, taken now."""
+class _AgainError(ClusterError):
+    """Another start may go well: a port was free a moment ago, or the machine was too busy for Ray's patience."""
 
 
 def _failure(head: Head, what: str) -> ClusterError:
@@ -290,7 +292,7 @@ def _failure(head: Head, what: str) -> ClusterError:
     named = [x for x in lines if _EXCEPTION.match(x)]
     reason = (named or lines or ["it said nothing"])[-1]
     lost = "address already in use" in text or "already occupied" in text
-    kind = _PortLostError if lost else ClusterError
+    kind = _AgainError if lost or SLOW in text else ClusterError
     return kind(f"{what}: {reason[:300]}", hint=f"see {head.log} and {head.folder}", code="cluster.start")
 
 

@@ -166,7 +166,7 @@ def _initialised(arguments: Mapping[str, Any], spec: ClusterSpec, log: Path) -> 
     with _own_sigterm() as take_back:
         try:
             with environment.hushed(log):
-                ray.init(**arguments, logging_level=logging.ERROR, log_to_driver=spec.workers_to_terminal)
+                _init({**arguments, "logging_level": logging.ERROR, "log_to_driver": spec.workers_to_terminal})
         except BaseException as error:
             ray.shutdown()
             if isinstance(error, (KeyboardInterrupt, GeneratorExit)):
@@ -177,6 +177,19 @@ def _initialised(arguments: Mapping[str, Any], spec: ClusterSpec, log: Path) -> 
             yield
         finally:
             ray.shutdown(wait_for_processes=True)
+
+
+def _init(arguments: Mapping[str, Any]) -> None:
+    """``ray.init``, and once more where the machine was too busy for Ray's patience."""
+    import ray
+
+    try:
+        ray.init(**arguments)
+    except Exception as error:
+        if head.SLOW not in str(error):
+            raise
+        ray.shutdown()
+        ray.init(**arguments)
 
 
 def _explained(error: BaseException, address: str, log: Path) -> ClusterError:

@@ -35,6 +35,37 @@ def heard_on(processes):
 
 @pytest.mark.ray
 @pytest.mark.slow
+def test_a_ray_that_was_slow_to_come_is_waited_for_once_more(drive, tmp_path):
+    """Ray gives its own node 30 s; on a busy machine that may be too little."""
+    found, _ = drive(
+        f"""
+        import json
+        from pathlib import Path
+
+        import psutil
+        import ray
+        from cluster.local import ClusterSpec, connect
+
+        calls, init = [], ray.init
+
+        def late(**arguments):
+            calls.append(arguments["address"])
+            init(**arguments)
+            if len(calls) == 1:
+                raise Exception("The current node timed out during startup. This could happen because ...")
+
+        ray.init = late
+        with connect(ClusterSpec(Path({str(tmp_path)!r}), cpus=1, object_store_mb=96, dashboard=False)) as session:
+            answer = ray.get(ray.remote(lambda: 5).remote())
+            raylets = [p for p in psutil.Process().children(recursive=True) if p.name() == "raylet"]
+        print(json.dumps(dict(calls=calls, answer=answer, raylets=len(raylets), started=session.started)))
+        """
+    )
+    assert found == {"calls": ["local", "local"], "answer": 5, "raylets": 1, "started": True}
+
+
+@pytest.mark.ray
+@pytest.mark.slow
 def test_a_ray_for_one_program(drive, tmp_path):
     found, stderr = drive(
         f"""
