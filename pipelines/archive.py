@@ -96,16 +96,18 @@ def unpacked(archive: Path, unpacking: Unpacking = AS_USUAL) -> Path:
         check_size(archive.name, archive.stat().st_size, unpacking.limits)
         with archive.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-    folder = place_of(digest, unpacking)
+    folder = place_of(archive.name, digest, unpacking)
     return folder if folder.is_dir() else unpack(archive, folder, unpacking.limits)
 
 
-def place_of(digest: str, unpacking: Unpacking) -> Path:
+def place_of(name: str, digest: str, unpacking: Unpacking) -> Path:
     """The folder of the images of one archive, which may be there: then it is kept for longer. The room above is made.
+
+    ``name`` is for messages, ``digest`` tells archives apart.
 
     Raises ImageryError (``archive.failed``, ``archive.room``).
     """
-    with disk(digest):
+    with disk(name):
         room = unpacking.room or _own_room()
         folder = room / digest[:32]
         if folder.is_dir():
@@ -361,11 +363,20 @@ def _sweep(room: Path) -> None:
 def _check_room(room: Path, bound_mb: float | None) -> None:
     if bound_mb is None:
         return
-    held = sum(path.stat().st_size for path in room.rglob("*") if path.is_file())
+    held = sum(map(_size_now, room.rglob("*")))
     if held > bound_mb * MB:
         raise ImageryError(f"there is no room for another archive: {held / MB:,.0f} MB of them are kept",
                            code="archive.room", field="--input",
                            hint="give the addresses of its images, or upload it")  # fmt: skip
+
+
+def _size_now(path: Path) -> int:
+    """Of a file; 0 of a folder, and of what another process has just moved."""
+    try:
+        facts = path.lstat()
+    except OSError:
+        return 0
+    return facts.st_size if stat.S_ISREG(facts.st_mode) else 0
 
 
 def _suffix(info: zipfile.ZipInfo) -> str:

@@ -55,7 +55,8 @@ class Elsewhere:
         facts = door.facts(href)
         check_size(name, facts.size, limits)
         version = f"{facts.size} {facts.stamp}" if facts.stamp else uuid4().hex  # nothing tells that it is the same one
-        folder = place_of(hashlib.sha256(f"{unsigned(href)}\n{version}".encode()).hexdigest(), self._unpacking)
+        digest = hashlib.sha256(f"{unsigned(href)}\n{version}".encode()).hexdigest()
+        folder = place_of(name, digest, self._unpacking)
         if folder.is_dir():
             return folder
         with disk(name):

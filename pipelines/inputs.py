@@ -9,14 +9,14 @@ from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.archive import AS_USUAL, Unpacking, images_in, is_archive, unpacked
+from pipelines.archive import AS_USUAL, ENDINGS, Unpacking, images_in, is_archive, unpacked
 from swathe.errors import ImageryError, InputError
 from swathe.imagery import REMOTE, is_remote, shown
 
 if TYPE_CHECKING:
     from pipelines.elsewhere import Elsewhere
 
-IMAGES = frozenset({".tif", ".tiff", ".gtif", ".gtiff", ".cog", ".jp2", ".j2k"})
+IMAGES = frozenset(ENDINGS)
 """What counts as imagery inside a folder; pictures (.png, .jpg) are taken only when named."""
 _DATED = re.compile(r"(\d{4}-\d{2}-\d{2}(?:[T ][\d:.]+(?:Z|[+-]\d{2}:?\d{2})?)?)=(.*)", re.DOTALL)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")

@@ -155,6 +155,15 @@ def test_a_full_room_takes_no_further_archive(served, files, room):
     look(served.url("one.zip"), unpacking=bounded)
 
 
+def test_a_room_that_cannot_be_made_is_told_by_the_archives_name(served, files, tmp_path):
+    packed(served.folder / "bands.zip", files)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ImageryError) as caught:
+        look(served.url("bands.zip"), unpacking=Unpacking(tmp_path / "file" / "room"))
+    assert caught.value.problem.code == "archive.failed"
+    assert caught.value.detail.startswith("bands.zip cannot be unpacked")
+
+
 def test_private_addresses_stay_closed(served, files, room):
     packed(served.folder / "bands.zip", files)
     with pytest.raises(ImageryError) as caught:
