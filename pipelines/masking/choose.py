@@ -57,13 +57,37 @@ class Site:
     """Raises Interrupted where the work is to stop."""
 
 
-def answers(masking: Masking, work: Work, layers: Mapping[str, MaskLayer]) -> tuple[Answer, ...]:
-    """One for each mask, in the order of ``Mask``; nothing is opened.
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What can be told, and what cannot."""
+
+    found: tuple[Answer, ...]
+    """In the order of ``Mask``, one at least."""
+    missing: tuple[InputError, ...] = ()
+    """Why each of the others cannot."""
+
+    @property
+    def masks(self) -> tuple[Mask, ...]:
+        """Those that are told."""
+        return tuple(answer.mask for answer in self.found)
+
+
+def answers(masking: Masking, work: Work, layers: Mapping[str, MaskLayer]) -> Answers:
+    """Who tells each mask; nothing is opened.
 
     Scenes and files are asked first for clouds and snow, layers for water and ocean. Raises InputError
-    (``mask.unanswered``, ``mask.layer``) for what nothing can tell.
+    (``mask.unanswered``, ``mask.layer``) where nothing can tell any of them.
     """
-    return tuple(Answer(mask, _origin(mask, named, masking, work, layers)) for mask, named in masking.masks)
+    found: list[Answer] = []
+    missing: list[InputError] = []
+    for mask, named in masking.masks:
+        try:
+            found.append(Answer(mask, _origin(mask, named, masking, work, layers)))
+        except InputError as error:
+            missing.append(error)
+    if not found:
+        raise missing[0]
+    return Answers(tuple(found), tuple(missing))
 
 
 def _origin(mask: Mask, named: str, masking: Masking, work: Work, layers: Mapping[str, MaskLayer]) -> str:

@@ -19,7 +19,7 @@ from rasterio.windows import Window as FileWindow
 
 from pipelines.area import inside
 from pipelines.blocks.open import Opener
-from pipelines.masking.choose import Openers, Site, answers, sources
+from pipelines.masking.choose import Answers, Openers, Site, answers, sources
 from pipelines.masking.source import Bools, MaskSource
 from pipelines.products.cog import assemble
 from pipelines.products.layer import Kind, LayerSpec, RasterSpec, Resampling
@@ -72,24 +72,26 @@ class _Count:
     stands: dict[Mask, int] = field(default_factory=dict)
 
 
-def write_masked(site: Site, masking: Masking, layer: LayerSpec, network: Network | None = None) -> dict[str, Any]:
+def write_masked(
+    site: Site, masking: Masking, layer: LayerSpec, network: Network | None = None, found: Answers | None = None
+) -> dict[str, Any]:
     """Write ``masked.tif`` with its names and style beside ``result.tif``; what was masked, and who said so.
 
-    The file appears whole or not at all. Raises InputError (``mask.unanswered``, ``mask.layer``, ``mask.embedding``),
-    ReadError for a mask or layer that cannot be read, OutputError.
+    ``found``: of ``answers``; of masks that nobody tells, the file has nothing. It appears whole or not at all. Raises
+    InputError (``mask.unanswered``, ``mask.layer``, ``mask.embedding``), ReadError for a mask or layer that cannot be
+    read, OutputError.
     """
-    wanted = tuple(mask for mask, _ in masking.masks)
+    found = found or answers(masking, site.work, site.layers)
     with refusals(site.folder), rasterio.open(site.folder / site.raster) as file:
-        spec = masked_layer(_as_it_is(layer, file), wanted)
-    found = answers(masking, site.work, site.layers)
-    count = _Count(found=dict.fromkeys(wanted, 0), stands=dict.fromkeys(wanted, 0))
+        spec = masked_layer(_as_it_is(layer, file), found.masks)
+    count = _Count(found=dict.fromkeys(found.masks, 0), stands=dict.fromkeys(found.masks, 0))
     with _openers(site, network or Network()) as openers, _part(site.folder) as part:
-        told = sources(found, masking, site, openers)
+        told = sources(found.found, masking, site, openers)
         _paint(part, site, spec, told, count)
         shown = replace(spec, range=spec.range or _span(site.folder / site.raster))
         target = site.folder / f"{NAME}.tif"
         assemble([(part, Window(0, 0, *site.work.shape))], site.work.grid, shown, spec.result, target)
-    return _facts(count, {mask: source.told(mask) for masks, source in told for mask in masks}, masking)
+    return _facts(count, {mask: source.told(mask) for masks, source in told for mask in masks}, masking.buffer_px)
 
 
 @contextmanager
@@ -218,19 +220,19 @@ def _span(result: Path) -> tuple[float, float] | None:
     return (low, high) if high > low else None
 
 
-def _facts(count: _Count, origins: Mapping[Mask, dict[str, Any]], masking: Masking) -> dict[str, Any]:
+def _facts(count: _Count, origins: Mapping[Mask, dict[str, Any]], buffer_px: int) -> dict[str, Any]:
     def share(pixels: int) -> float:
         return round(pixels / count.total, 6) if count.total else 0.0
 
     masks = [
         {"mask": mask.value, "code": CODES[mask], "pixels": count.stands[mask], "share": share(count.stands[mask]),
          "found": count.found[mask], "from": origins[mask]}
-        for mask, _ in masking.masks
+        for mask in count.found
     ]  # fmt: skip
     facts = {
         "file": f"{NAME}.tif",
         "nodata": NODATA,
-        "buffer_px": masking.buffer_px,
+        "buffer_px": buffer_px,
         "pixels": {"total": count.total, "valid": count.valid, "nodata": count.nodata},
         "masks": masks,
     }

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pipelines.sandbox import launch
 from pipelines.sandbox.bounds import MIB, Bounds
@@ -20,6 +19,8 @@ OUT = "/out"
 IN = "/in"
 """Where what it is given lies."""
 _LAUNCH = f"{IN}/.launch.py"
+_GRACE_S = 5
+"""Of processor time, for a program that wants to say something when it has had its share."""
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/alternatives")
 _OF_PYTHON = ("bin", "lib", "lib64", "include", "pyvenv.cfg")
 _ENVIRONMENT = {
@@ -119,8 +120,10 @@ def _links(path: Path) -> Iterator[Path]:
         yield path
 
 
-def _limits(bounds: Bounds) -> dict[str, Any]:
-    return {
-        "AS": bounds.memory_mb * MIB, "CPU": bounds.cpu_s, "FSIZE": bounds.output_mb * MIB, "CORE": 0,
-        "NPROC": bounds.processes, "NOFILE": bounds.open_files, "MSGQUEUE": 0, "MEMLOCK": 0,
+def _limits(bounds: Bounds) -> dict[str, tuple[int, int]]:
+    """Soft and hard. Where both are the same, the kernel kills at the hard one and SIGXCPU, which says why, never comes."""
+    same = {
+        "AS": bounds.memory_mb * MIB, "FSIZE": bounds.output_mb * MIB, "CORE": 0, "NPROC": bounds.processes,
+        "NOFILE": bounds.open_files, "MSGQUEUE": 0, "MEMLOCK": 0,
     }  # fmt: skip
+    return {"CPU": (bounds.cpu_s, bounds.cpu_s + _GRACE_S)} | {name: (most, most) for name, most in same.items()}

@@ -38,8 +38,8 @@ class _Rule(ctypes.Structure):
 
 def main(order: dict[str, Any]) -> None:
     """Does not return."""
-    for name, value in order["limits"].items():
-        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
+    for name, soft_and_hard in order["limits"].items():
+        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), tuple(soft_and_hard))
     if order["uid"] is not None:
         os.setgroups([])
         os.setresgid(order["uid"], order["uid"], order["uid"])

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.masking.choose import Site
+from pipelines.masking.choose import Site, answers
 from pipelines.masking.masked import NAME, write_masked
 from pipelines.steps.treatment import Bench, Made
+from swathe.errors import InputError
 from swathe.imagery import is_remote
 from swathe.masking import Masking, MaskLayer
 
@@ -34,16 +35,28 @@ class Mask:
         return hashlib.sha256(repr((self.masking, cards, [_stamp(f) for f in files])).encode()).hexdigest()
 
     def carry_out(self, bench: Bench) -> Made:
-        """Mask what the step before left. Raises SwatheError."""
+        """Mask what the step before left, as far as anybody tells the masks. Raises SwatheError."""
         site = Site(bench.plan.work, bench.out, self.layers, bench.raster, bench.check)
-        detail = write_masked(site, self.masking, bench.layer, bench.network)
+        found = answers(self.masking, site.work, site.layers)
+        for error in found.missing:
+            bench.say(error.problem.line())
+        detail = write_masked(site, self.masking, bench.layer, bench.network, found)
         for told in detail["masks"]:
             bench.say(f"{told['mask']}: {told['pixels']:,} pixels carry {told['code']}, by {_words(told['from'])}")
         if "warning" in detail:
             bench.say(detail["warning"])
         beside = (f"{NAME}.tif.aux.xml", f"{NAME}.qml")
         files = (f"{NAME}.tif", *(name for name in beside if (bench.out / name).exists()))
-        return Made(files, f"{NAME}.tif", detail)
+        return Made(files, f"{NAME}.tif", detail, problem=_together(found.missing))
+
+
+def _together(missing: Sequence[InputError]) -> InputError | None:
+    """One problem of several masks that nobody tells; the rest of the file is as it should be."""
+    if not missing:
+        return None
+    first = missing[0]
+    return InputError("; ".join(error.detail for error in missing), code=first.problem.code, field=first.field,
+                      hint=first.problem.hint)  # fmt: skip
 
 
 def _words(origin: Mapping[str, Any]) -> str:

@@ -111,14 +111,23 @@ def _carried_out(treatment: Treatment, bench: Bench, tell: Tell) -> tuple[Step, 
             log.conclude(f"failed: {problem.line()}")
         else:
             step = _concluded(step, made)
-            log.conclude(f"skipped: {made.skipped}" if made.skipped else "finished")
+            log.conclude(_words(made))
     return replace(step, ended=_now(), detail=noted | step.detail), made
 
 
 def _concluded(step: Step, made: Made) -> Step:
     if made.skipped:
         return replace(step, state=StepState.SKIPPED, detail=made.detail | {"because": made.skipped})
+    if made.problem is not None:
+        problem = made.problem.problem.as_dict()
+        return replace(step, state=StepState.FAILED, files=made.files, detail=made.detail, problem=problem)
     return replace(step, state=StepState.FINISHED, files=made.files, detail=made.detail)
+
+
+def _words(made: Made) -> str:
+    if made.problem is not None:
+        return f"failed: {made.problem.problem.line()}"
+    return f"skipped: {made.skipped}" if made.skipped else "finished"
 
 
 @contextmanager

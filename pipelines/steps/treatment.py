@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from pipelines.gdal import Access
 from pipelines.products.layer import LayerSpec
 from pipelines.remote.network import Network
+from swathe.errors import SwatheError
 from swathe.plan import Plan
 
 
@@ -49,6 +50,8 @@ class Made:
     """For the record, as plain JSON values."""
     skipped: str = ""
     """Why there was nothing to do; then there are no files."""
+    problem: SwatheError | None = None
+    """What is missing from the files: they stay, and the step has failed."""
 
 
 class Treatment(Protocol):

@@ -439,6 +439,7 @@ class ReadyAnswer(Answered):
     model_config = shown("ready")
 
     ok: bool
+    status: Literal["UP", "DOWN"]
     parts: dict[str, PartAnswer]
 
 
@@ -448,3 +449,4 @@ class LiveAnswer(Answered):
     model_config = shown("live")
 
     ok: bool
+    status: Literal["UP"]

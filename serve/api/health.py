@@ -31,7 +31,7 @@ class Health:
     def __init__(self) -> None:
         """Nothing yet."""
         self._turn, self._at = threading.Lock(), float("-inf")
-        self._found = ReadyAnswer(ok=False, parts={})
+        self._found = _answer({})
         self._name = f"health.{secrets.token_hex(4)}"
 
     def look(self, service: Service) -> ReadyAnswer:
@@ -39,7 +39,7 @@ class Health:
         with self._turn:
             if time.monotonic() - self._at > _FRESH_S:
                 parts = {"database": self._database(service), "storage": self._storage(service), "ray": _ray(service)}
-                self._found = ReadyAnswer(ok=all(part.ok for part in parts.values()), parts=parts)
+                self._found = _answer(parts)
                 self._at = time.monotonic()
             return self._found
 
@@ -63,6 +63,12 @@ class Health:
         return PartAnswer(ok=True, detail="")
 
 
+def _answer(parts: dict[str, PartAnswer]) -> ReadyAnswer:
+    """``status`` is what probes read (MicroProfile Health's words), ``ok`` what programs do."""
+    ok = bool(parts) and all(part.ok for part in parts.values())
+    return ReadyAnswer(ok=ok, status="UP" if ok else "DOWN", parts=parts)
+
+
 def _said(error: SwatheError) -> str:
     """Who asks here has no key, so that addresses and paths are left out."""
     return f"{error.problem.code}: {error.title}"
@@ -78,7 +84,7 @@ def _ray(service: Service) -> PartAnswer:
 @router.get("/health/livez", operation_id="get_liveness", response_model=LiveAnswer)
 async def live() -> LiveAnswer:
     """This process answers."""
-    return LiveAnswer(ok=True)
+    return LiveAnswer(ok=True, status="UP")
 
 
 @router.get("/health/readyz", operation_id="get_readiness", response_model=ReadyAnswer,

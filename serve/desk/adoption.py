@@ -36,8 +36,12 @@ class Adoption:
         """Nothing is read yet."""
         self._settings, self._models, self._uploads = settings, models, uploads
 
-    def adopt(self, caller: Caller, about: About, config: str, checkpoint: str) -> ModelState:
+    def adopt(
+        self, caller: Caller, about: About, config: str, checkpoint: str, *, shared: bool = False
+    ) -> ModelState:
         """``config``, ``checkpoint``: ``https://…``, ``upload://ID``, or a link of this service to an upload.
+
+        ``shared``: whether all are to see it, where an administrator adopts it.
 
         Raises CardError (also ``weights.content``: no checkpoint is there), UnsafeModelError (the config), ImageryError
         (``url.*``), ReadError, NotFoundError and ConflictError (an upload), LimitError.
@@ -51,7 +55,7 @@ class Adoption:
             document = trained_card(self._config(caller, config, folder), about)
         # Whoever tries a network out now and then need not keep it in everybody's memory.
         document["resources"] = {"warm": 0, "memory_gb": 2}
-        return self._models.add(caller, document, kept=kept)
+        return self._models.add(caller, document, kept=kept, shared=shared)
 
     def _own(self, caller: Caller, href: str) -> str:
         """Where an upload lies that this address means; empty: it means something else."""

@@ -181,7 +181,7 @@ class Batches:
 
         try:
             _check_owner(owner)
-            self._jobs.submit(caller, asked(part.request), kept)
+            self._jobs.submit(caller, asked(part.request), kept, batch.created)
         except (BusyError, StoreError):
             raise
         except SwatheError as error:

@@ -41,8 +41,12 @@ class Settled:
     """Those paths -> what was asked for; for ``serve.desk.wording``."""
 
 
-def settled(recipe: Recipe, settings: ServiceSettings, store: Store, caller: Caller | None = None) -> Settled:
-    """The recipe with uploads and items put in. ``caller``: None where it was accepted before.
+def settled(
+    recipe: Recipe, settings: ServiceSettings, store: Store, caller: Caller | None = None, accepted: str = ""
+) -> Settled:
+    """The recipe with uploads and items put in. ``caller``: None where all that was looked at before.
+
+    ``accepted``: the moment since which the wish waits, where it does; a processor that was deleted later still runs.
 
     Raises NotFoundError (``upload.unknown``, ``item.unknown``, ``processor.unknown``), ConflictError
     (``upload.state``), ImageryError (``url.*``), InputError (``source.unknown``, ``processor.parameters``).
@@ -58,7 +62,7 @@ def settled(recipe: Recipe, settings: ServiceSettings, store: Store, caller: Cal
                 names[href] = spec.href
     processor = recipe.processor
     if processor is not None:
-        processor = settled_wish(processor, settings, store, caller)
+        processor = settled_wish(processor, settings, store, caller, accepted)
     postprocess = _masks(recipe, door, names)
     recipe = replace(recipe, inputs=tuple(inputs), postprocess=postprocess, processor=processor)
     return Settled(recipe, names)

@@ -90,10 +90,11 @@ class Jobs:
             tuple(in_words(text, planned.names) for text in warnings),
         )  # fmt: skip
 
-    def submit(self, caller: Caller, asking: Asking, kept: Kept | None = None) -> Job:
+    def submit(self, caller: Caller, asking: Asking, kept: Kept | None = None, accepted: str = "") -> Job:
         """Look at the imagery, plan, decide where it runs, and put it into the queue: then it is accepted.
 
         ``kept`` is called in the transaction that accepts it, so that what it notes stands exactly if the job does.
+        ``accepted``: the moment when the wish was, where that was before; what was deleted since then still serves it.
         Raises InputError and its kin for a wish that cannot be met, LimitError (``limit.*``, ``quota.*``) naming both
         numbers, BusyError (``busy.queue``), ForbiddenError, NotFoundError (project, upload, item), ReadError.
         """
@@ -103,7 +104,7 @@ class Jobs:
         asking = at_home(asking, self._settings)
         with self._store.read() as c:  # before anything is fetched for it
             self._check(c, caller, asking, 0.0)
-        planned = self._planned(caller, asking)
+        planned = self._planned(caller, asking, accepted)
         cost = planned.plan.cost
         moment = now()
         job = Job(
@@ -244,7 +245,7 @@ class Jobs:
 
     # --- pieces ---
 
-    def _planned(self, caller: Caller, asking: Asking) -> _Planned:
+    def _planned(self, caller: Caller, asking: Asking, accepted: str = "") -> _Planned:
         from pipelines.estimate import Means
         from serve.planning import estimated, in_precision, plan_of
 
@@ -252,7 +253,7 @@ class Jobs:
         card = in_precision(self._models.usable(caller, asking.model), asking.precision)
         with told():
             self._check_area(asking)
-            found = settled(asking.to_recipe(), self._settings, self._store, caller)
+            found = settled(asking.to_recipe(), self._settings, self._store, caller, accepted)
         with told(found.names):
             made = plan_of(found.recipe, card, self._settings, Means("pool", limits.hands, 1))
             _check_size(made, limits.max_area_km2, limits.max_pixels)

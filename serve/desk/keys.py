@@ -10,7 +10,7 @@ from serve.desk import rights
 from serve.store import audit, keys, users
 from serve.store.keys import Pepper
 from serve.store.store import now
-from swathe.errors import AccessError, StoreError
+from swathe.errors import AccessError, LimitError, StoreError
 from swathe.user import SCOPES_OF, Caller, Scope
 
 if TYPE_CHECKING:
@@ -47,17 +47,21 @@ class Keys:
 
     def make(
         self, caller: Caller, label: str = "", scopes: Iterable[Scope] | None = None, days: int | None = None,
-        user: str | None = None,
+        user: str | None = None, most: int = 0,
     ) -> tuple[Key, str]:  # fmt: skip
         """A new key, and what opens. ``scopes``: None: all that are possible; ``days``: None: for ever.
 
-        Raises NotFoundError (somebody else's), ForbiddenError (more than the caller's own key may do).
+        ``most``: how many of this label a user may have; 0: any number. Raises NotFoundError (somebody else's),
+        ForbiddenError (more than the caller's own key may do), LimitError (``limit.keys``).
         """
         rights.require(caller, Scope.KEYS)
         whose = user or caller.user.id
         rights.see(caller, whose, f"user {whose}")
         with self._store.begin() as c:
             owner = users.get(c, whose)
+            if most:
+                users.hold(c, whose)  # two requests at once do not both make the last one
+                _check_room(keys.of_user(c, whose), label, most)
             given = rights.granted(caller, scopes, SCOPES_OF[owner.role])
             key, secret = keys.make(c, self._pepper, whose, given, label=label, days=days)
             audit.note(c, caller, "key.make", key.id, user=whose, scopes=sorted(given))
@@ -91,3 +95,10 @@ class Keys:
 
 def _closed() -> AccessError:
     return AccessError("this key opens nothing", code="access.key", hint="check it, or make a new one")
+
+
+def _check_room(there: Iterable[Key], label: str, most: int) -> None:
+    count = sum(key.label == label for key in there)
+    if count >= most:
+        raise LimitError(f"there are {count} keys labelled {label!r}, {most} are allowed", code="limit.keys",
+                         hint="delete one of them first")  # fmt: skip

@@ -92,10 +92,13 @@ class Models:
         """Cards of all that are on: what is to be kept warm."""
         return {id_: state.card for id_, state in self._all().items() if state.enabled}
 
-    def add(self, caller: Caller, document: Mapping[str, Any], *, kept: str = "") -> ModelState:
-        """A card of one's own; an administrator's is for all. With the id of one's own card it replaces that.
+    def add(
+        self, caller: Caller, document: Mapping[str, Any], *, kept: str = "", shared: bool | None = None
+    ) -> ModelState:
+        """A card of one's own. With the id of one's own card it replaces that.
 
-        ``kept``: a uri of weights that the service itself keeps, which a stranger could not name.
+        ``kept``: a uri of weights that the service itself keeps, which a stranger could not name; ``shared``: whether
+        a new one of an administrator is for all, which it is where nothing is said; another's never is.
 
         Raises CardError (``card.invalid``, ``.duplicate``, ``.path``, ``.size``), ImageryError (``url.*``: where its
         weights lie), LimitError (``limit.models``).
@@ -107,7 +110,7 @@ class Models:
             before = self._replaced(c, caller, card.id)
             if before is None:
                 self._check_count(c, caller)
-            models.put(c, _row(card, caller, before))
+            models.put(c, _row(card, caller, before, shared=caller.admin and shared is not False))
             audit.note(c, caller, "model.add", card.id)
         return self._seen(caller, card.id)
 
@@ -246,11 +249,11 @@ def _check_address(uri: str, where: str, settings: ServiceSettings) -> None:
                 check_bucket(place, settings.network)
 
 
-def _row(card: ModelCard, caller: Caller, before: Model | None) -> Model:
+def _row(card: ModelCard, caller: Caller, before: Model | None, *, shared: bool) -> Model:
     document, moment = card.model_dump(mode="json", exclude_defaults=True), now()
     if before is not None:
         return replace(before, card=document, problem=None, version=before.version + 1, updated=moment)
-    return models.Model(card.id, document, True, caller.user.id, caller.admin, None, 1, moment, moment)
+    return models.Model(card.id, document, True, caller.user.id, shared, None, 1, moment, moment)
 
 
 def _added(row: Model) -> ModelState | None:

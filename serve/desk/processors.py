@@ -99,12 +99,12 @@ class Processors:
         return Content(found.file, found.size, Text(script_of(found, self._settings)), found.sha256)
 
 
-def seen(store: Store, caller: Caller, id_: str) -> ProcessorCard:
-    """One that they see, and that is not deleted. Raises NotFoundError."""
+def seen(store: Store, caller: Caller, id_: str, accepted: str = "") -> ProcessorCard:
+    """One that they see, and that is not deleted, or was not when the wish was ``accepted``. Raises NotFoundError."""
     with store.read() as c:
         found = processors.get(c, id_)
         rights.see(caller, found.owner, f"processor {id_}", shared=is_shared(c, found.project))
-    if found.deleted:
+    if found.deleted and not (accepted and accepted <= found.deleted):
         raise rights.missing(f"processor {id_}")
     return found
 
@@ -121,13 +121,15 @@ def script_of(card: ProcessorCard, settings: ServiceSettings) -> bytes:
     return content
 
 
-def settled_wish(wish: ProcessorWish, settings: ServiceSettings, store: Store, caller: Caller | None) -> ProcessorWish:
-    """With the script put in for its id. ``caller``: None where the job was accepted before.
+def settled_wish(
+    wish: ProcessorWish, settings: ServiceSettings, store: Store, caller: Caller | None, accepted: str = ""
+) -> ProcessorWish:
+    """With the script put in for its id. ``caller``: None where the job was accepted before; ``accepted``: see ``seen``.
 
     Raises NotFoundError (``processor.unknown``), InputError (``processor.parameters``).
     """
     if caller is not None:
-        card = seen(store, caller, wish.script)
+        card = seen(store, caller, wish.script, accepted)
     else:
         with store.read() as c:
             card = processors.get(c, wish.script)

@@ -253,6 +253,9 @@ def test_what_nothing_can_tell_is_said(two_scenes, tmp_path):
             answers(Masking.parse(asked), site.work, site.layers)
         assert told.value.problem.code == "mask.unanswered"
         assert word in told.value.hint
+    some = answers(Masking.parse("clouds,snow,water,ocean"), site_of(tmp_path, mosaic).work, {})
+    assert some.masks == (Mask.SNOW, Mask.CLOUDS)
+    assert [error.problem.code for error in some.missing] == ["mask.unanswered"] * 2
     with pytest.raises(InputError) as told:
         answers(Masking.parse("water=nowhere"), bare.work, {})
     assert told.value.problem.code == "mask.layer"

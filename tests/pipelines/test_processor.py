@@ -139,6 +139,7 @@ if __name__ == "__main__":
     ("text", "bounds", "code"),
     [
         (MAIN + "time.sleep(60)", {"seconds": 3}, "processor.time"),
+        (MAIN + "while True: pass", {"cpu_s": 2}, "processor.cpu"),
         (MAIN + "while True: print('x' * 1000)", {}, "processor.said"),
         (MAIN + "pass", {}, "processor.nothing"),
         (MAIN + "sys.exit(1)", {}, "processor.failed"),
@@ -157,7 +158,7 @@ if __name__ == "__main__":
         (WRITE.format(change="profile['dtype'] = 'int32'; data = data.astype('int32') + (1 << 30) + 1"), {},
          "processor.type"),
     ],
-    ids=range(17),
+    ids=range(18),
 )  # fmt: skip
 def test_what_goes_wrong_fails_the_step_alone(processed, text, bounds, code):
     outcome, step, out = processed(text, **bounds)

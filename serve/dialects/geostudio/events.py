@@ -27,8 +27,8 @@ OVER = frozenset({"COMPLETED", "COMPLETED_WITH_ERRORS", "FAILED", "STOPPED"})
 
 
 def last_type(status: str) -> str:
-    """Of the notice that ends a stream."""
-    return FAILED if status == "FAILED" else COMPLETE
+    """Of the notice that ends a stream. They have none for what was stopped, and that is not complete."""
+    return FAILED if status in ("FAILED", "STOPPED") else COMPLETE
 
 
 def notices(

@@ -22,6 +22,8 @@ _STAGES = ((JobState.PREPARING, (FETCH, URLS)), (JobState.RUNNING, (MODEL, TUNE)
 """Of a job, and the step in which they are seen."""
 _PROCESSOR = "processor"
 """Our name of the step in which a user's own program runs."""
+_GAVE_UP = "processor.stopped"
+"""What is wrong with a program that says of itself that it stopped."""
 _TOLD = {StepState.WAITING: WAITING, StepState.RUNNING: RUNNING, StepState.FINISHED: FINISHED,
          StepState.FAILED: FAILED, StepState.SKIPPED: FINISHED}  # fmt: skip
 """Of a step that began; one that had nothing to do has finished. One that never began did not run: STOPPED."""
@@ -208,7 +210,8 @@ def _told(steps: Iterable[OurStep], job: Job) -> dict[str, Span]:
         if step.started is None and step.state is not StepState.SKIPPED:
             continue
         name = PROCESSOR if step.name == _PROCESSOR else AFTER
-        end, said = step.ended, STOPPED if step.started is None else _TOLD[step.state]
+        gave_up = (step.problem or {}).get("code") == _GAVE_UP
+        end, said = step.ended, STOPPED if step.started is None or gave_up else _TOLD[step.state]
         if said == RUNNING and job.state in ENDED:  # nobody was left to say how it ended
             end, said = job.ended, _ENDS[job.state]
         span: Span = (step.started, end, said)

@@ -12,7 +12,18 @@ from datetime import date
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from swathe.imagery import is_remote
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]+")
 _DATE = re.compile(r"(\d{4}-\d{2}-\d{2})(?:_(\d{4}-\d{2}-\d{2}))?")
@@ -20,6 +31,10 @@ _TRUE = {"true": True, "false": False}
 _LON, _LAT = 180.0, 90.0
 _CORNERS = 4
 MASKS = ("cloud_masking", "snow_ice_masking", "permanent_water_masking", "ocean_masking")
+_INSTEAD = {
+    "mask_from_url": "the service masks by layers of its own, or bring a generic processor that does it",
+    "download_scripts": "bring the script as a generic processor",
+}
 MOST_PUSHES = 16
 """Layers of one task."""
 Text = Annotated[str, Field(max_length=10_000)]
@@ -159,6 +174,15 @@ class SpatialDomain(Given):
     def _tiles(cls, given: list[Any]) -> list[Any]:
         return [_tile(one) for one in given]
 
+    @field_validator("urls")
+    @classmethod
+    def _addresses(cls, given: list[str]) -> list[str]:
+        """What can be no address fails at once; what cannot be reached, its task."""
+        for n, text in enumerate(given):
+            if not is_remote(text) and not text.startswith("/"):
+                raise ValueError(f"url {n} is no address: http://, https:// or s3://")
+        return given
+
     @model_validator(mode="after")
     def _somewhere(self) -> Self:
         if not (self.bbox or self.polygons or self.tiles or self.urls):
@@ -177,6 +201,16 @@ class PostProcessing(Given):
     ocean_masking: bool = False
     regularization: bool = False
     regularization_custom: list[dict[str, Any]] = []
+    mask_from_url: Any = None
+    download_scripts: Any = None
+
+    @field_validator("mask_from_url", "download_scripts")
+    @classmethod
+    def _not_here(cls, given: Any, info: ValidationInfo) -> None:
+        """A result that lacks what was wished is not to pass for one that has it."""
+        switched_off = isinstance(given, dict) and _TRUE.get(str(given.get("activated", True)).lower()) is False
+        if given and not switched_off and _TRUE.get(str(given).strip().lower()) is not False:
+            raise ValueError(f"{info.field_name} is not known here: {_INSTEAD[str(info.field_name)]}")
 
     @field_validator(*MASKS, "regularization", mode="before")
     @classmethod

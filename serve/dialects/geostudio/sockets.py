@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
@@ -37,9 +39,7 @@ def sockets(service: Service) -> Starlette:
             id_ = _uuid(str(socket.path_params["id"]))
             await to_thread.run_sync(seen, service.desk, who, id_)
             with service.hub.beside(who.user.id):
-                async for message in followed(over_http(root_of(request)), service, who, id_, None):
-                    if data := _data(message):
-                        await socket.send_text(data)
+                await _until_gone(socket, followed(over_http(root_of(request)), service, who, id_, None))
         except SwatheError as error:
             await socket.close(_REFUSED, error.problem.line()[:100])
         except Refusal as error:
@@ -51,6 +51,31 @@ def sockets(service: Service) -> Starlette:
                 await socket.close(_OVER)
 
     return Starlette(routes=[WebSocketRoute("/inference/{id}", listen)])
+
+
+async def _until_gone(socket: WebSocket, messages: AsyncIterator[bytes]) -> None:
+    """Tell all there is to tell, or as much as somebody listens to. Raises what the messages raise."""
+    tasks = [asyncio.ensure_future(_tell(socket, messages)), asyncio.ensure_future(_heard(socket))]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+async def _tell(socket: WebSocket, messages: AsyncIterator[bytes]) -> None:
+    async for message in messages:
+        if data := _data(message):
+            await socket.send_text(data)
+
+
+async def _heard(socket: WebSocket) -> None:
+    """Whatever a listener says is passed over, until it goes. Raises WebSocketDisconnect."""
+    while True:
+        await socket.receive_text()
 
 
 def over_http(root: str) -> str:

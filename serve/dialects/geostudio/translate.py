@@ -157,6 +157,7 @@ def _named(asked: InferenceConfig, model: Chosen, means: Means) -> Iterator[Task
     if not urls:
         return
     times = card.input.times
+    _check_days(asked)
     if times > 1 and len(urls) % times == 0:
         for n in range(0, len(urls), times):
             yield _of_files(asked, model, means, urls[n : n + times], [_day(dates, n + i) for i in range(times)])
@@ -190,6 +191,15 @@ def _numbers(asked: InferenceConfig, model: Chosen, card: ModelCard) -> dict[str
     factors = set(factors_of(asked.model_input_data_spec))
     scale = {"scale": factors.pop(), "offset": 0.0} if len(factors) == 1 else {}
     return ({"bands": bands} if bands else {}) | scale
+
+
+def _check_days(asked: InferenceConfig) -> None:
+    """Of images alone: none, one for all, or one each. Raises InputError naming both numbers."""
+    where, dates = asked.spatial_domain, asked.temporal_domain
+    searched = where.bbox or where.polygons or where.tiles
+    if not searched and len(dates) not in (0, 1, len(where.urls)):
+        raise InputError(f"there are {len(where.urls)} urls and {len(dates)} dates", code="when.count",
+                         field="temporal_domain", hint="give one date for each url, one for all, or none")  # fmt: skip
 
 
 def _day(dates: Sequence[str], n: int, *, only: bool = False) -> str:

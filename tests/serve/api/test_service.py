@@ -288,6 +288,7 @@ def test_readiness_tells_which_part_is_missing(house_of):
     def ready():
         house.app.state.health._at = float("-inf")
         answer = client.get("/health/readyz")
+        assert answer.json()["status"] == ("UP" if answer.status_code == 200 else "DOWN")
         return answer.status_code, {name for name, part in answer.json()["parts"].items() if not part["ok"]}
 
     assert ready() == (200, set())
@@ -301,7 +302,7 @@ def test_readiness_tells_which_part_is_missing(house_of):
     assert ready() == (503, {"ray"})
     house.app.state.service.replicas.facts = lambda: facts(house.app.state.service.replicas)
     assert ready() == (200, set())
-    assert client.get("/health/livez").json() == {"ok": True}
+    assert client.get("/health/livez").json() == {"ok": True, "status": "UP"}
 
 
 def test_a_database_that_is_gone_is_told_and_comes_back(house_of):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 router = APIRouter(tags=["data"], route_class=Route)
 Connector = Annotated[str, Path(max_length=100)]
-_NAME = re.compile(r"[a-zA-Z0-9-_]{1,55}\.[a-z]+")
+_NAME = re.compile(r"[a-zA-Z0-9-_]+\.[a-z]+")
 _SHORTEST, _LONGEST = 6, 60
 _RGB = {"red": "R", "green": "G", "blue": "B"}
 _KINDS = {"stac": "stac", "static": "catalogue", "folder": "folder", "tiles": "tiles"}

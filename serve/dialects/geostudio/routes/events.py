@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
@@ -23,6 +24,7 @@ from serve.dialects.geostudio.records import Seen, inference_status, listing, st
 from serve.dialects.geostudio.routes.inference import seen, shown
 from serve.dialects.geostudio.schema import Notice
 from serve.dialects.geostudio.shared import Limit, Route, Skip, Who, root_of
+from swathe.errors import NotFoundError
 
 if TYPE_CHECKING:
     from serve.api.service import Service
@@ -95,11 +97,19 @@ async def _counted(service: Service, who: Caller, source: AsyncIterator[bytes]) 
 async def followed(
     root: str, service: Service, who: Caller, event_id: UUID, known: dict[int, int] | None
 ) -> AsyncIterator[bytes]:
-    """The record as it stands, then notices as they come, then the record at its end.
+    """The record as it stands, then notices as they come, then the record at its end; of one that is deleted, no more.
 
     ``known``: where a listener comes back to; None: a new one. Whoever comes back knows how it stood there, and is told
     the record anew after what was missed.
     """
+    with suppress(Refusal, NotFoundError):
+        async for one in _followed(root, service, who, event_id, known):
+            yield one
+
+
+async def _followed(
+    root: str, service: Service, who: Caller, event_id: UUID, known: dict[int, int] | None
+) -> AsyncIterator[bytes]:
     place, before, spoken = dict(known or {}), None, time.monotonic()
     while True:
         found = await to_thread.run_sync(seen, service.desk, who, event_id)

@@ -13,6 +13,7 @@ from serve.dialects.geostudio.problems import Refusal
 from serve.dialects.geostudio.records import listing
 from serve.dialects.geostudio.schema import KeyUpdate
 from serve.dialects.geostudio.shared import Route, Who
+from swathe.errors import LimitError
 
 if TYPE_CHECKING:
     from swathe.user import Key
@@ -33,9 +34,10 @@ def listed(service: Here, who: Who) -> dict[str, Any]:
 @router.post("")
 def make(service: Here, who: Who, _: Annotated[Any, Body()] = None) -> dict[str, Any]:
     """A new one, for 90 days."""
-    if len(_made_here(service, who)) >= _MOST:
-        raise Refusal(412, f"You have {_MOST} API keys already; delete one of them first")
-    key, secret = service.desk.keys.make(who, LABEL, days=_DAYS)
+    try:
+        key, secret = service.desk.keys.make(who, LABEL, days=_DAYS, most=_MOST)
+    except LimitError:
+        raise Refusal(412, f"You have {_MOST} API keys already; delete one of them first") from None
     return _shown(key, PREFIX + secret[-_LENGTH:])
 
 

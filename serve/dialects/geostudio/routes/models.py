@@ -75,6 +75,8 @@ def update(service: Here, models: TheirModels, who: Who, id: ModelId, asked: Mod
     if "latest" in said:
         labels["latest"] = said["latest"]
     service.desk.presets.change(who, preset.id, labels=labels, **changes)
+    if "sharable" in said and preset.labels.get("brought") and preset.model and who.admin:
+        service.desk.models.change(who, preset.model, shared=changes["shared"])  # a name without its network is of no use
     if said.get("latest"):
         name = changes.get("name", preset.name)
         _outdate(service.desk, who, [m for m in _namesakes(models, who, name) if m.preset and m.preset.id != preset.id])
@@ -105,7 +107,9 @@ async def deploy(service: Here, models: TheirModels, who: Who, id: ModelId, aske
 def _deployed(who: Caller, desk: Desk, models: Models, model: Model, asked: Deploy) -> Model:
     assert model.preset is not None
     known = about(model, model.internal_name, str(model.fields.get("description") or ""), model.fields)
-    state = desk.adoption.adopt(who, known, asked.model_configs_url, asked.model_checkpoint_url)
+    state = desk.adoption.adopt(
+        who, known, asked.model_configs_url, asked.model_checkpoint_url, shared=model.preset.shared
+    )
     fields = {**model.fields, "model_onboarding_config": asked.model_dump(mode="json")}
     labels = {**model.preset.labels, "fields": fields, "brought": True}
     desk.presets.change(who, model.preset.id, model=state.card.id, labels=labels)

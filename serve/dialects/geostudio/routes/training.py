@@ -21,7 +21,7 @@ LISTS = ("base-models", "tune-templates", "datasets")
 """Lists that are there, and empty."""
 MISSING = (
     ("POST", "submit-tune", _NO_TRAINING), ("POST", "submit-tune/dry-run", _NO_TRAINING),
-    ("POST", "submit-hpo-tune", _NO_TRAINING), ("GET", "tunes-and-models", _NO_TRAINING),
+    ("POST", "submit-hpo-tune", _NO_TRAINING),
     ("POST", "base-models", _NO_TRAINING), ("PATCH", "base-models/{id}/model-params", _NO_TRAINING),
     ("POST", "tune-templates", _NO_TRAINING), ("DELETE", "tune-templates/{id}", _NO_TRAINING),
     ("GET", "tune-templates/{id}/template", _NO_TRAINING), ("PUT", "tune-templates/{id}/template", _NO_TRAINING),

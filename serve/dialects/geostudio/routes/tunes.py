@@ -48,6 +48,13 @@ def listed(
     return listing(found[skip : skip + limit], len(found))
 
 
+@router.get("/tunes-and-models")
+def together(models: TheirModels, who: Who, limit: Limit = 25, skip: Skip = 0) -> dict[str, Any]:
+    """All that an inference can be made with: tunes, then models."""
+    found = [*map(_shown, models.tunes(who)), *(model.shown() for model in models.listed(who))]
+    return listing(found[skip : skip + limit], len(found))
+
+
 @router.get("/tunes/{id}")
 def get(models: TheirModels, who: Who, id: TuneId) -> dict[str, Any]:  # noqa: A002
     """One, with what it is used with."""

@@ -1,6 +1,7 @@
 """What is done to a result afterwards, and layers of it."""
 
 import re
+import zipfile
 
 import pytest
 from starlette.requests import HTTPConnection
@@ -18,6 +19,12 @@ def test_masks_act_however_they_are_said(studio, image, yes):
     assert parts[0].request["postprocess"] == {"mask": ["ocean"]}
     steps = studio.get(f"inference/{made['id']}/tasks")["tasks"][1]["pipeline_steps"]
     assert [s["process_id"] for s in steps][2] == "postprocess-generic"
+    studio.client.post(f"/v2/inference/{made['id']}/cancel")
+
+
+def test_what_is_switched_off_is_not_missed(studio, image):
+    off = {"mask_from_url": None, "download_scripts": {"activated": "False", "plugins_list": []}}
+    made = studio.infer(studio.share(image), post_processing=off)
     studio.client.post(f"/v2/inference/{made['id']}/cancel")
 
 
@@ -89,6 +96,25 @@ def test_a_raster_that_is_there_becomes_a_layer(studio, tmp_path):
     layer = record["geoserver_layers"]["predicted_layers"][0]
     assert (layer["uri"], layer["display_name"]) == (f"geofm:{made['id']}-heights", "Heights")
     assert 'color="#fde725" opacity="1" quantity="1000" label="high"' in layer["sld_body"]
+
+
+@pytest.mark.slow
+def test_a_raster_in_a_zip_becomes_a_layer_of_the_gallery(studio, tmp_path):
+    from tests.serve.dialects.geostudio.conftest import write_image
+
+    raster = write_image(tmp_path / "heights.tif", scale=0, names=("",), top=1000)
+    with zipfile.ZipFile(tmp_path / "heights.zip", "w") as archive:
+        archive.write(raster, raster.name)
+    push = {"workspace": "geofm", "layer_name": "heights", "display_name": "Heights", "file_suffix": "",
+            "filepath_key": "original_input_image", "geoserver_style": ""}  # fmt: skip
+    made = studio.infer(studio.share(tmp_path / "heights.zip"), model_display_name="add-layer-sandbox-model",
+                        fine_tuning_id="sandbox", temporal_domain=[], geoserver_push=[push],
+                        demo={"demo": True, "section_name": "My Examples"})  # fmt: skip
+    studio.work()
+    record = studio.get(f"inference/{made['id']}")
+    assert record["status"] == "COMPLETED", record["inference_output"]
+    assert record["geoserver_layers"]["predicted_layers"][0]["display_name"] == "Heights"
+    assert [one["id"] for one in studio.get("inference?saved=true")["results"]] == [made["id"]]
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import json
 
+import anyio
 import pytest
 
 
@@ -83,7 +84,51 @@ def test_what_is_followed_while_it_runs(studio, image):
                 cancelled = True
                 studio.client.post(f"/v2/inference/{made['id']}/cancel")
     assert cancelled
-    assert '"status":"STOPPED"' in text
+    last = json.loads([line for line in text.splitlines() if line.startswith("data: ")][-1].removeprefix("data: "))
+    assert (last["detail_type"], last["status"], last["data"]["status"]) == ("Inf:Task:Failed", "STOPPED", "STOPPED")
+
+
+def test_of_what_is_deleted_nothing_more_is_told(studio, image):
+    made = studio.infer(studio.share(image))
+    studio.plan()
+    with studio.client.stream("GET", f"/v2/async/notify/{made['id']}") as answer:
+        pieces = answer.iter_text()
+        assert made["id"] in next(pieces)
+        assert studio.client.delete(f"/v2/inference/{made['id']}").status_code == 204
+        rest = "".join(pieces)
+    assert "Inf:Task:Complete" not in rest
+
+
+def test_whoever_leaves_a_websocket_is_not_waited_for(studio, image):
+    """Asked as a server asks: nothing happens to the inference, and the listener goes."""
+    made = studio.infer(studio.share(image))
+    said, sent = iter(["websocket.connect", "websocket.receive", "websocket.disconnect"]), []
+
+    async def receive():
+        kind = next(said, None)
+        if kind is None:
+            await anyio.sleep_forever()
+        if kind == "websocket.disconnect":
+            while len(sent) < 2:  # accepted, and told how it stands
+                await anyio.sleep(0.01)
+        return {"type": kind, "text": "hello", "code": 1006}
+
+    async def send(message):
+        sent.append(message)
+
+    async def listen():
+        path = f"/ws/inference/{made['id']}"
+        headers = [(name.lower().encode(), value.encode()) for name, value in studio.client.headers.items()]
+        scope = {"type": "websocket", "path": path, "raw_path": path.encode(), "root_path": "", "query_string": b"",
+                 "scheme": "ws", "headers": [*headers, (b"host", b"svc.test")], "client": ("127.0.0.1", 5),
+                 "server": ("svc.test", 80), "subprotocols": [], "state": {}}  # fmt: skip
+        with anyio.fail_after(20):
+            await studio.house.app(scope, receive, send)
+
+    anyio.run(listen)
+    assert [one["type"] for one in sent[:2]] == ["websocket.accept", "websocket.send"]
+    assert studio.house.app.state.service.hub.listeners == 0
+    studio.client.post(f"/v2/inference/{made['id']}/cancel")
 
 
 def test_reports_from_outside_are_ones_own(studio, image):

@@ -1,6 +1,7 @@
 """API keys in their form: at most two, seen once, really switched off."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 
 def test_keys_from_making_to_removal(studio):
@@ -23,6 +24,13 @@ def test_keys_from_making_to_removal(studio):
     assert own.get("/v2/models").status_code == 401
     assert client.delete(f"/v2/auth/api-keys?apikey_id={first['id']}").status_code == 204
     assert client.get("/v2/auth/api-keys").json()["total_records"] == 1
+
+
+def test_of_many_requests_at_once_two_make_a_key(studio):
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: studio.client.post("/v2/auth/api-keys", json={}).status_code, range(8)))
+    assert sorted(found) == [200, 200, *[412] * 6]
+    assert studio.client.get("/v2/auth/api-keys").json()["total_records"] == 2
 
 
 def test_one_key_opens_every_api_in_its_own_form(studio):

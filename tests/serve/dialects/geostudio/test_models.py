@@ -6,6 +6,8 @@ from serve.dialects.geostudio import ids
 from serve.dialects.geostudio.schema import Spec
 from serve.dialects.geostudio.translate import band_names
 from serve.store import ids as ours
+from swathe.user import Role
+from tests.serve.dialects.geostudio.conftest import Studio
 
 CONFIG = """
 model:
@@ -108,6 +110,27 @@ def test_a_model_of_ones_own(studio, trained):
     assert studio.client.delete(f"/v2/models/{made['id']}").status_code == 204
     studio.get(f"models/{made['id']}", 404)
     assert deployed["internal_name"] not in [m["internal_name"] for m in studio.get("models?limit=1000")["results"]]
+
+
+def test_who_sees_a_model_sees_its_network_and_nobody_else_does(house, trained):
+    admin, other = (Studio(house, house.person(role)) for role in (Role.ADMIN, Role.MEMBER))
+    config, checkpoint = trained
+    made = post(admin, "models", {"display_name": "of_an_admin", "sharable": False}, 201)
+    post(admin, f"models/{made['id']}/deploy", {"model_configs_url": config, "model_checkpoint_url": checkpoint}, 200)
+
+    def seen():
+        return {m["internal_name"]: m["status"] for m in other.get("models?limit=1000")["results"]}
+
+    name = made["internal_name"]
+    assert not [one for one in seen() if "of-an-admin" in one]
+    assert admin.client.patch(f"/v2/models/{made['id']}", json={"sharable": True}).status_code == 201
+    assert seen()[name] == "COMPLETED"
+    assert admin.client.patch(f"/v2/models/{made['id']}", json={"sharable": False}).status_code == 201
+    assert not [one for one in seen() if "of-an-admin" in one]
+    tune = post(admin, "upload-completed-tunes", {"name": "admins-tune", "tune_config_url": config,
+                                                  "tune_checkpoint_url": checkpoint}, 201)  # fmt: skip
+    other.get(f"tunes/{tune['tune_id']}", 404)
+    assert not [one for one in seen() if "admins-tune" in one]
 
 
 def test_what_is_said_in_a_change_counts_and_null_says_nothing(studio):
@@ -277,7 +300,7 @@ def test_bands_of_the_older_form_are_in_the_order_of_their_numbers():
 
 def test_training_is_not_here_and_says_so(studio):
     for method, path in (("post", "submit-tune"), ("post", "datasets/onboard"), ("get", "groups"),
-                         ("get", "tunes-and-models"), ("delete", "datasets/geodata-x")):  # fmt: skip
+                         ("get", "artifacts"), ("delete", "datasets/geodata-x")):  # fmt: skip
         answer = getattr(studio.client, method)(f"/v2/{path}")
         assert answer.status_code == 501
         assert answer.json()["detail"]["msg"]

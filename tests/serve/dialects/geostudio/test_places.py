@@ -1,6 +1,7 @@
 """Places that are searched: sources, advice, and inferences by box, polygon and tile on a catalogue of this machine."""
 
 import io
+import re
 import zipfile
 from pathlib import Path
 
@@ -86,6 +87,55 @@ def test_a_box_becomes_a_map(place, box):
         with rasterio.MemoryFile(archive.read(name)).open() as result:
             assert result.count == 1
             assert result.res == (10, 10)
+
+
+def test_clouds_are_masked_and_water_that_nobody_tells_is_missed(place, box):
+    """As their notebooks ask: all flags at once. What can be told is in the file, and what cannot, in the errors."""
+    flags = {"cloud_masking": "True", "snow_ice_masking": "False", "permanent_water_masking": "True",
+             "ocean_masking": "False"}  # fmt: skip
+    made = place.infer("", spatial_domain={"bbox": [box]}, temporal_domain=["2024-08-20_2024-08-27"],
+                       model_display_name="water-mndwi", post_processing=flags)  # fmt: skip
+    place.work()
+    record = place.get(f"inference/{made['id']}")
+    assert record["status"] == "COMPLETED_WITH_ERRORS", record
+    error = record["inference_output"]["errors"][0]
+    assert error["code"] == "1043"
+    assert "water cannot be masked" in error["message"]
+    steps = {s["process_id"]: s["status"] for s in place.get(f"inference/{made['id']}/tasks")["tasks"][1]["pipeline_steps"]}
+    assert steps["postprocess-generic"] == "FAILED"
+    href = place.get(f"tasks/{made['id']}-task_0/output")["output_url"]
+    with zipfile.ZipFile(io.BytesIO(place.house.client().get(href).content)) as archive:
+        name = next(n for n in archive.namelist() if n.endswith("_pred_masked.tif"))
+        with rasterio.MemoryFile(archive.read(name)).open() as result:
+            found = result.read(1)
+    assert (found == 999).any()
+    assert not (found == 997).any()
+    assert record["geoserver_layers"]["predicted_layers"][0]["layer_id"].endswith("-masked")
+
+
+def test_in_the_order_of_their_plugin_for_qgis(place, box):
+    root = "/studio-gateway/v2"
+    models = place.client.get(f"{root}/models/", params={"limit": 1000}).json()["results"]
+    model = next(m for m in models if m["display_name"] == "water-mndwi")
+    wish = {"model_id": model["id"], "spatial_domain": {"bbox": [box]}, "temporal_domain": ["2024-07-01_2024-07-10"],
+            "location": "from a map", "description": None}  # fmt: skip
+    made = place.client.post(f"{root}/inference/", json=wish)
+    assert made.status_code == 201, made.text
+    place.work()
+    listed = place.client.get(f"{root}/inference/", params={"limit": 100}).json()["results"]
+    record = next(one for one in listed if one["id"] == made.json()["id"])
+    tasks = place.client.get(f"{root}/inference/{record['id']}/tasks").json()["tasks"]
+    answers = {t["task_id"]: place.client.get(f"{root}/tasks/{t['task_id']}/output") for t in tasks}
+    assert {id_.rpartition("_")[2]: a.status_code for id_, a in answers.items()} == {"planning": 404, "0": 200}
+    url = answers[f"{record['id']}-task_0"].json()["output_url"]
+    assert "archive.zip" in url
+    with zipfile.ZipFile(io.BytesIO(place.house.client().get(url).content)) as archive:
+        names = [name for name in archive.namelist() if name.endswith(("pred.tif", "rgb.tif"))]
+    assert {name.rpartition("_")[2] for name in names} == {"pred.tif", "rgb.tif"}
+    sld = record["geoserver_layers"]["predicted_layers"][0]["sld_body"]
+    entries = re.findall(r"<ColorMapEntry ([^>]*)/>", sld)
+    assert len(entries) == 2
+    assert all(re.findall(r"(\w+)=", entry) == ["color", "opacity", "quantity", "label"] for entry in entries)
 
 
 def test_a_place_without_imagery_fails_with_the_number_they_know(place, box):

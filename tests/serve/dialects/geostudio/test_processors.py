@@ -115,6 +115,35 @@ def test_it_runs_on_the_result(studio, image):
     assert record["geoserver_layers"]["predicted_layers"][0]["layer_id"].endswith("-processed")
 
 
+def test_one_that_is_deleted_still_runs_in_what_was_accepted_before(studio, image):
+    id_ = bring(studio).json()["id"]
+    made = studio.infer(studio.share(image), generic_processor_id=id_)
+    assert studio.client.delete(f"/v2/generic-processor/{id_}").status_code == 204
+    studio.work()
+    record = studio.get(f"inference/{made['id']}")
+    assert record["status"] == "COMPLETED", record["inference_output"]
+    steps = {s["process_id"]: s["status"] for s in _steps(studio, made)}
+    assert steps["generic-python-processor"] == "FINISHED"
+    assert "processor" in studio.infer(studio.share(image), 404, generic_processor_id=id_)["detail"]
+
+
+def test_one_that_stops_on_purpose_is_not_called_failed(studio, image):
+    id_ = bring(studio, HEAD + "    print('nothing to do here'); sys.exit(177)" + TAIL).json()["id"]
+    made = studio.infer(studio.share(image), generic_processor_id=id_)
+    studio.work()
+    record = studio.get(f"inference/{made['id']}")
+    assert (record["status"], record["tasks_count_failed"], record["tasks_count_stopped"]) == (
+        "COMPLETED_WITH_ERRORS", 0, 1,
+    )  # fmt: skip
+    steps = {s["process_id"]: s for s in _steps(studio, made)}
+    assert steps["generic-python-processor"]["status"] == "STOPPED"
+    assert steps["generic-python-processor"]["start_time"]
+
+
+def _steps(studio, made):
+    return studio.get(f"inference/{made['id']}/tasks")["tasks"][1]["pipeline_steps"]
+
+
 @pytest.mark.slow
 def test_one_that_fails_says_so_and_the_rest_stays(studio, image):
     id_ = bring(studio, BREAKS).json()["id"]

@@ -85,6 +85,8 @@ def test_what_users_of_the_sdk_do(running, scene):
 def test_a_model_on_a_place(running):
     said = running.drive(EXAMPLES / "place.py", running.config, "water-mndwi", running.box, "2024-07-01_2024-07-10")
     assert "FINISHED" in said
+    assert "_pred_masked.tif" in said
+    assert "under clouds" in said
 
 
 def test_a_model_on_an_image_of_ones_own(running, scene):
