@@ -262,6 +262,8 @@ def test_a_tune_from_its_upload_to_its_removal(studio, trained):
     assert (tune["status"], tune["name"]) == ("Finished", "burn-tune")
     assert tune["train_options"]["geoserver_push"][0]["layer_name"] == "pred"
     assert studio.get("tunes?name=burn&status=Finished")["total_records"] == 1
+    together = studio.get("tunes-and-models?limit=1000")["results"]
+    assert (together[0]["id"], len(together)) == (made["tune_id"], 1 + studio.get("models?limit=1")["total_records"])
     links = studio.get(f"tunes/{made['tune_id']}/download")
     anybody = studio.house.client()
     assert anybody.get(links["config_url"]).text == CONFIG
