@@ -1,6 +1,6 @@
 """How fast the service answers: a warm prediction against its forward alone and a cold ``terratorch predict``.
 
-    python -m benchmarks.service OUT [--rounds 5] [--cold 1] [--clients 16 --seconds 120]
+    python -m benchmarks.service OUT [--rounds 5] [--no-cold] [--users 16 --seconds 120] [--listeners 200]
 
 All of it on one machine, interleaved in shuffled rounds. OUT keeps what was made (network, service, scene) and gets
 ``service.json``. The service is brought up by `swathe up -d` and taken down at the end.
@@ -13,7 +13,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +27,9 @@ import rasterio
 import yaml
 from rasterio.windows import Window
 
-from benchmarks.cold import Cold, written
+from benchmarks.cold import written
+from benchmarks.crowd import Mix, crowd, listeners, waited
+from benchmarks.pool import scene as large_scene
 from benchmarks.rounds import Spread, shuffled
 from benchmarks.scenes import CARD, ROOT, Place
 from cluster import reach
@@ -82,24 +83,39 @@ def _cut(scene: Path, chip: Path) -> None:
             target.descriptions, target.scales, target.offsets = source.descriptions, source.scales, source.offsets
 
 
+@dataclass(frozen=True)
+class Up:
+    """A service that has the network warm."""
+
+    client: httpx2.Client
+    """Of its first user, who may ask as often as the benchmark needs."""
+    keys: list[str]
+    """Of as many other users."""
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return str(self.client.base_url)
+
+
 @contextmanager
-def service(made_: Made) -> Iterator[httpx2.Client]:
-    """A client of a service that has the network warm."""
+def service(made_: Made, users: int) -> Iterator[Up]:
+    """One that is taken down at the end, with the limits as they are shipped."""
     limits = yaml.safe_load((ROOT / "configs" / "service.yaml").read_text())
     config = made_.root / "service.yaml"
-    config.write_text(yaml.safe_dump(limits | {"models": ["water-*", NAME], "rate_per_minute": 1_000_000,
-                                               "predict_rate_per_minute": 1_000_000}))  # fmt: skip
+    config.write_text(yaml.safe_dump(limits | {"models": ["water-*", NAME]}))
     env = os.environ | {"SWATHE_DATA_DIR": str(made_.root / "service"), "SWATHE_MODELS_DIR": str(made_.cards),
-                        "SWATHE_SERVICE_CONFIG": str(config)}  # fmt: skip
+                        "SWATHE_SERVICE_CONFIG": str(config), "SWATHE_LOCAL_ROOTS": str(made_.root)}  # fmt: skip
     swathe = [sys.executable, "-m", "swathe.command"]
     _run([*swathe, "up", "-d", "--json", "--port", str(reach.free_port())], env)
     try:
         up = json.loads((made_.root / "service" / "service" / "up.json").read_text())
-        key = json.loads(_run([*swathe, "keys", "create", "--user", "bench@localhost", "--json"], env))["key"]
-        with httpx2.Client(base_url=up["url"], headers={"X-API-Key": key}, timeout=300) as client:
+        create = [*swathe, "keys", "create", "--json", "--user"]
+        keys = [json.loads(_run([*create, f"bench{n}@localhost"], env))["key"] for n in range(users + 1)]
+        with httpx2.Client(base_url=up["url"], headers={"X-API-Key": keys[0]}, timeout=300) as client:
             while client.get(f"/api/models/{NAME}").json()["state"] != "ready":
                 time.sleep(1)
-            yield client
+            yield Up(client, keys[1:])
     finally:
         _run([*swathe, "down"], env)
 
@@ -170,26 +186,24 @@ def in_rounds(calls: dict[str, Callable[[], float]], rounds: int) -> dict[str, l
     return found
 
 
-def prediction(client: httpx2.Client, made_: Made, rounds: int, cold: int) -> dict[str, Any]:
-    """Warm REST, the forward alone, and ``terratorch predict``."""
+def prediction(client: httpx2.Client, made_: Made, rounds: int, *, cold: bool) -> dict[str, Any]:
+    """Warm REST, the forward alone, and ``terratorch predict``: each once per round."""
     body = made_.chip.read_bytes()
     calls = {"rest": request(client, body), "forward": forward(made_, made_.root / "service" / "models")}
+    if cold:
+        calls["cold"] = written(made_.card, made_.checkpoint, made_.chip.parent, made_.root / "cold").seconds
     found = in_rounds(calls, rounds)
-    cold_s = _cold(made_, cold)
-    middle = {name: median(values) for name, values in found.items()}
     return {
         "seconds": {name: asdict(Spread.of(values)) for name, values in found.items()},
-        "cold_terratorch_s": cold_s,
-        "over_forward": round(median(r / f for r, f in zip(found["rest"], found["forward"], strict=True)), 3),
-        "faster_than_cold": round(median(cold_s) / middle["rest"], 1) if cold_s else None,
+        "over_forward": _ratio(found["rest"], found["forward"]),
+        "faster_than_cold": _ratio(found["cold"], found["rest"]) if cold else None,
     }
 
 
-def _cold(made_: Made, times: int) -> list[float]:
-    if not times:
-        return []
-    once: Cold = written(made_.card, made_.checkpoint, made_.chip.parent, made_.root / "cold")
-    return [round(once.seconds(), 2) for _ in range(times)]
+def _ratio(some: list[float], others: list[float]) -> list[float]:
+    """Median, least and most, round by round."""
+    spread = Spread.of([one / other for one, other in zip(some, others, strict=True)])
+    return [round(value, 3) for value in (spread.middle, spread.low, spread.high)]
 
 
 def overhead(client: httpx2.Client, rounds: int = 60) -> dict[str, Any]:
@@ -202,16 +216,38 @@ def overhead(client: httpx2.Client, rounds: int = 60) -> dict[str, Any]:
     }
 
 
-# --- many clients -----------------------------------------------------------------------------------------------------
+# --- a large run, and many users -------------------------------------------------------------------------------------
 
 
-def crowd(client: httpx2.Client, made_: Made, clients: int, seconds: float) -> dict[str, Any]:
-    """Clients with mixed sizes at once, against one client alone with the same mix; images per second and p99."""
-    bodies = [_part(made_.chip, side) for side in (128, 256, SIDE)]
-    alone = _stream(client, bodies, 1, seconds / 4)
-    together = _stream(client, bodies, clients, seconds)
-    return {"alone": alone, "together": together | {"clients": clients},
-            "throughput": round(together["per_second"] / alone["per_second"], 3)}  # fmt: skip
+def large(client: httpx2.Client, image: Path, rounds: int) -> dict[str, Any]:
+    """Seconds of a weight-free run of 25 Mpx, from the request as its client sees it; the first one warms up.
+
+    *First pixels*: the event of the first chunk has arrived. *Cost*: all of it, less its own chunks and products.
+    """
+    found = [_large(client, image) for _ in range(rounds + 1)][1:]
+    return {name: asdict(Spread.of([one[name] for one in found])) for name in found[0]}
+
+
+def _large(client: httpx2.Client, image: Path) -> dict[str, float]:
+    started, first = time.perf_counter(), 0.0
+    answer = client.post("/api/jobs", json={"model": "water-ndwi", "inputs": [str(image)]})
+    answer.raise_for_status()
+    accepted, job = time.perf_counter(), answer.json()["id"]
+    with client.stream("GET", f"/api/jobs/{job}/events", headers={"Accept": "text/event-stream"}) as events:
+        for line in events.iter_lines():
+            if line == "event: chunk" and not first:
+                first = time.perf_counter()
+    ended = time.perf_counter()
+    report = client.get(f"/api/jobs/{job}/files/report.json").raise_for_status().json()
+    own = sum(report["seconds"].get(stage, 0.0) for stage in ("fit", "chunks", "products", "preview"))
+    return {"accepted": accepted - started, "first_pixels": first - started, "all": ended - started,
+            "cost": ended - started - own}  # fmt: skip
+
+
+def mix_of(made_: Made) -> Mix:
+    """Chips of three sizes, a scene of a megapixel, a network and a method without weights."""
+    scene = Place(made_.root).scene(1024).post
+    return Mix([_part(made_.chip, side) for side in (128, 256, SIDE)], scene, (NAME, "water-ndwi"))
 
 
 def _part(chip: Path, side: int) -> bytes:
@@ -224,40 +260,6 @@ def _part(chip: Path, side: int) -> bytes:
     return part.read_bytes()
 
 
-def _stream(client: httpx2.Client, bodies: list[bytes], clients: int, seconds: float) -> dict[str, Any]:
-    took: list[float] = []
-    refused: dict[int, int] = {}
-    wrong: list[str] = []
-    limit = time.monotonic() + seconds
-
-    def work(number: int) -> None:
-        own = httpx2.Client(base_url=client.base_url, headers=client.headers, timeout=300)
-        turn = number
-        while time.monotonic() < limit:
-            model = NAME if turn % 2 else "water-ndwi"
-            started = time.perf_counter()
-            answer = own.post(f"/api/predict?model={model}", content=bodies[turn % len(bodies)],
-                              headers={"Content-Type": "image/tiff"})  # fmt: skip
-            turn += 1
-            if answer.status_code == 200:
-                took.append(time.perf_counter() - started)
-            elif answer.status_code in (429, 503) and "Retry-After" in answer.headers:
-                refused[answer.status_code] = refused.get(answer.status_code, 0) + 1
-                time.sleep(float(answer.headers["Retry-After"]))
-            else:
-                wrong.append(f"{answer.status_code} {answer.text[:200]}")
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(clients)]
-    started = time.monotonic()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return {"per_second": round(len(took) / (time.monotonic() - started), 3), "answers": len(took), "refused": refused,
-            "wrong": wrong[:5], "p50_s": round(median(took), 3),
-            "p99_s": round(quantiles(took, n=100)[-1], 3) if len(took) > 1 else None}  # fmt: skip
-
-
 def _ms(seconds: float) -> float:
     return round(seconds * 1000, 2)
 
@@ -267,15 +269,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--cold", type=int, default=1, help="calls of terratorch predict")
-    parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--seconds", type=float, default=120.0, help="of the crowd; 0: none")
+    parser.add_argument("--no-cold", action="store_true", help="without terratorch predict")
+    parser.add_argument("--users", type=int, default=16)
+    parser.add_argument("--seconds", type=float, default=120.0, help="of the crowd, and of one user alone; 0: none")
+    parser.add_argument("--listeners", type=int, default=200)
     given = parser.parse_args()
     made_ = made(given.out.resolve())
-    with service(made_) as client:
-        found = {"prediction": prediction(client, made_, given.rounds, given.cold), "overhead_ms": overhead(client)}
+    image = large_scene(made_.root / "large.tif")
+    with service(made_, given.users) as up:
+        found: dict[str, Any] = {}
+        with waited("one prediction"):
+            found["prediction"] = prediction(up.client, made_, given.rounds, cold=not given.no_cold)
+        with waited("questions"):
+            found["overhead_ms"] = overhead(up.client)
+        with waited("a large run"):
+            found["large_s"] = large(up.client, image, given.rounds)
+        with waited("listeners"):
+            found["listeners"] = listeners(up.url, up.keys[0], image, "water-ndwi", given.listeners)
         if given.seconds:
-            found["crowd"] = crowd(client, made_, given.clients, given.seconds)
+            with waited("a crowd"):
+                found["crowd"] = crowd(up.url, up.keys, mix_of(made_), given.seconds, given.rounds)
     (given.out / "service.json").write_text(json.dumps(found, indent=1))
     print(json.dumps(found, indent=1))
 
