@@ -53,12 +53,27 @@ class Layers:
 
     def of_job(self, caller: Caller, job: str) -> tuple[Layer, ...]:
         """Those of a job, its result first; none before its end. Raises NotFoundError (``job.unknown``)."""
-        return self._of(self._jobs.get(caller, job))
+        return self.of(self._jobs.get(caller, job))
+
+    def of(self, job: Job) -> tuple[Layer, ...]:
+        """The same of a job that the desk gave its caller: it is not asked for again."""
+        if job.state not in _SHOWN or "item.json" not in job.result.get("files", {}):
+            return ()
+        key = (job.id, job.updated)
+        with self._lock:
+            found = self._known.get(key)
+        if found is None:
+            found = self._made(job)
+            with self._lock:
+                self._known[key] = found
+                while len(self._known) > _KEPT:
+                    self._known.popitem(last=False)
+        return found
 
     def listed(self, caller: Caller, limit: int = 20, cursor: str | None = None) -> Page[Layer]:
         """Those of all jobs that they see, the newest job first. ``limit``: jobs of a page."""
         page = self._jobs.listed(caller, Filter(state=_SHOWN), limit, cursor)
-        return Page(tuple(layer for job in page.items for layer in self._of(job)), page.cursor)
+        return Page(tuple(layer for job in page.items for layer in self.of(job)), page.cursor)
 
     def get(self, caller: Caller, id_: str) -> Layer:
         """One that they see. Raises NotFoundError (``layer.unknown``)."""
@@ -87,20 +102,6 @@ class Layers:
         return Reading(stored, None if stored is None else stored * layer.style.scale, name)
 
     # --- pieces ---
-
-    def _of(self, job: Job) -> tuple[Layer, ...]:
-        if job.state not in _SHOWN or "item.json" not in job.result.get("files", {}):
-            return ()
-        key = (job.id, job.updated)
-        with self._lock:
-            found = self._known.get(key)
-        if found is None:
-            found = self._made(job)
-            with self._lock:
-                self._known[key] = found
-                while len(self._known) > _KEPT:
-                    self._known.popitem(last=False)
-        return found
 
     def _made(self, job: Job) -> tuple[Layer, ...]:
         from pipelines.layers.published import Of, layers_of

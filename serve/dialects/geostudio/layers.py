@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from serve.desk.asking import ColourAsked, PublishAsked
 from serve.dialects.geostudio.ids import uuid_of
 from serve.dialects.geostudio.styles import MOST_COLOURS, styled
-from swathe.errors import SwatheError
 from swathe.job import ENDED
 from swathe.layer import Look
 from swathe.masking import CODES, Mask, code_labels
@@ -46,11 +45,11 @@ def published(desk: Desk, caller: Caller, seen: Seen, root: str) -> dict[str, An
     return {"predicted_layers": found, "bbox_pred": [list(box) for box in dict.fromkeys(map(tuple, boxes))]}
 
 
-def layer_of_name(desk: Desk, caller: Caller, seen: Seen, name: str) -> str | None:
+def layer_of_name(desk: Desk, seen: Seen, name: str) -> str | None:
     """Our id of a layer by the name that ``published`` gave it."""
     for part in seen.parts:
         if part.job is not None and part.job.state in ENDED:
-            for push, layer in _layers(desk, caller, seen, part):
+            for push, layer in _layers(desk, seen, part):
                 if name.rpartition(":")[2] == _name(seen, part, push).rpartition(":")[2]:
                     return layer.id
     return None
@@ -59,7 +58,7 @@ def layer_of_name(desk: Desk, caller: Caller, seen: Seen, name: str) -> str | No
 def _of_part(desk: Desk, caller: Caller, seen: Seen, part: Part, root: str) -> list[dict[str, Any]]:
     pushed = _pushed(desk, caller, part)
     shown = [_shown(seen, part, push, layer, root, n) for n, (push, layer) in
-             enumerate(_layers(desk, caller, seen, part))]  # fmt: skip
+             enumerate(_layers(desk, seen, part))]  # fmt: skip
     return [{**one, "pushed": pushed[one["uri"]]} if one["uri"] in pushed else one for one in shown]
 
 
@@ -71,13 +70,10 @@ def _pushed(desk: Desk, caller: Caller, part: Part) -> dict[str, dict[str, Any]]
     return {one.full_name: {"state": one.state.value, "url": one.url, "problem": one.problem} for one in found}
 
 
-def _layers(desk: Desk, caller: Caller, seen: Seen, part: Part) -> list[tuple[Mapping[str, Any], Layer]]:
+def _layers(desk: Desk, seen: Seen, part: Part) -> list[tuple[Mapping[str, Any], Layer]]:
     """Those that the wish names, else the result."""
     assert part.job is not None
-    try:
-        there = {layer.file: layer for layer in reversed(desk.layers.of_job(caller, part.job.id))}
-    except SwatheError:  # its files went
-        return []
+    there = {layer.file: layer for layer in reversed(desk.layers.of(part.job))}
     labels = seen.batch.labels
     pushes = pushes_of(labels.get("push") or [], part.number if labels.get("push_each") else None)
     named = [(push, _file(push, there)) for push in pushes]

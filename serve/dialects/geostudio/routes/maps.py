@@ -39,7 +39,7 @@ def _layer(service: Here, who: Who, name: str) -> str:
     match = _NAME.fullmatch(name.strip())
     if match is None:
         return name
-    found = layer_of_name(service.desk, who, seen(service.desk, who, match[1]), name.strip())
+    found = layer_of_name(service.desk, seen(service.desk, who, match[1]), name.strip())
     if found is None:
         raise Refusal(404, f"Layer {name[:120]} not found")
     return found
