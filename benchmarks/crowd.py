@@ -1,4 +1,4 @@
-"""Many users of a service at once: predictions of mixed sizes and jobs, each user with a key, within the shipped limits.
+"""Many users of a service at once: predictions of mixed sizes and jobs, a key each, within the shipped limits.
 
 Used by ``benchmarks.service``. One user alone and all of them together take turns, in shuffled rounds; a turn ends when
 all that was accepted in it has ended, so that none is measured on another's leavings.
@@ -165,7 +165,7 @@ def told(tallies: Sequence[Tally]) -> dict[str, Any]:
 
 def _middle_and_tail(took: Sequence[float]) -> dict[str, float]:
     """p50 and p99, seconds."""
-    if len(took) < 2:  # noqa: PLR2004  there is no tail
+    if len(took) < 2:
         return {"p50": round(median(took), 3)} if took else {}
     return {"p50": round(median(took), 3), "p99": round(quantiles(took, n=100)[-1], 3)}
 
@@ -192,12 +192,9 @@ async def _listeners(url: str, key: str, wish: dict[str, Any], count: int) -> di
 
 async def _heard(http: httpx2.AsyncClient, job: str) -> tuple[float, tuple[str, ...]]:
     """When a stream ended, and the ids of its events."""
-    ids: list[str] = []
     async with http.stream("GET", f"/api/jobs/{job}/events", headers={"Accept": "text/event-stream"}) as answer:
         answer.raise_for_status()
-        async for line in answer.aiter_lines():
-            if line.startswith("id:"):
-                ids.append(line)
+        ids = [line async for line in answer.aiter_lines() if line.startswith("id:")]
     return time.perf_counter(), tuple(ids)
 
 
@@ -206,4 +203,4 @@ def waited(what: str) -> Iterator[None]:
     """Say on the terminal what is measured."""
     started = time.monotonic()
     yield
-    print(f"  {what}: {time.monotonic() - started:.0f} s", flush=True)  # noqa: T201
+    print(f"  {what}: {time.monotonic() - started:.0f} s", flush=True)

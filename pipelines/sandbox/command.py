@@ -121,7 +121,7 @@ def _links(path: Path) -> Iterator[Path]:
 
 
 def _limits(bounds: Bounds) -> dict[str, tuple[int, int]]:
-    """Soft and hard. Where both are the same, the kernel kills at the hard one and SIGXCPU, which says why, never comes."""
+    """Soft and hard. Of processor time the hard one is later: SIGXCPU, which says why, comes at the soft one."""
     same = {
         "AS": bounds.memory_mb * MIB, "FSIZE": bounds.output_mb * MIB, "CORE": 0, "NPROC": bounds.processes,
         "NOFILE": bounds.open_files, "MSGQUEUE": 0, "MEMLOCK": 0,

@@ -161,8 +161,9 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "audit": {"audit": [{"seq": 12, "at": _AT, "user": _USER, "key": _KEY, "action": "job.submit", "subject": _JOB_ID,
                          "facts": {"model": "water-ndwi"}}], "links": []},
     "landing": {"title": "swathe", "version": "0.1.0", "links": [_link("self", "/"), _link("jobs", "/api/jobs")]},
-    "ready": {"ok": True, "status": "UP", "parts": {"database": {"ok": True, "detail": ""}, "storage": {"ok": True, "detail": ""},
-                                    "ray": {"ok": True, "detail": "1 node"}}},
+    "ready": {"ok": True, "status": "UP",
+              "parts": {"database": {"ok": True, "detail": ""}, "storage": {"ok": True, "detail": ""},
+                        "ray": {"ok": True, "detail": "1 node"}}},
     "live": {"ok": True, "status": "UP"},
 }  # fmt: skip
 

@@ -36,9 +36,7 @@ class Adoption:
         """Nothing is read yet."""
         self._settings, self._models, self._uploads = settings, models, uploads
 
-    def adopt(
-        self, caller: Caller, about: About, config: str, checkpoint: str, *, shared: bool = False
-    ) -> ModelState:
+    def adopt(self, caller: Caller, about: About, config: str, checkpoint: str, *, shared: bool = False) -> ModelState:
         """``config``, ``checkpoint``: ``https://…``, ``upload://ID``, or a link of this service to an upload.
 
         ``shared``: whether all are to see it, where an administrator adopts it.

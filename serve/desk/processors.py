@@ -124,7 +124,7 @@ def script_of(card: ProcessorCard, settings: ServiceSettings) -> bytes:
 def settled_wish(
     wish: ProcessorWish, settings: ServiceSettings, store: Store, caller: Caller | None, accepted: str = ""
 ) -> ProcessorWish:
-    """With the script put in for its id. ``caller``: None where the job was accepted before; ``accepted``: see ``seen``.
+    """With the script put in for its id. ``caller``: None where its job was accepted before; ``accepted``: as ``seen``.
 
     Raises NotFoundError (``processor.unknown``), InputError (``processor.parameters``).
     """

@@ -76,7 +76,7 @@ def update(service: Here, models: TheirModels, who: Who, id: ModelId, asked: Mod
         labels["latest"] = said["latest"]
     service.desk.presets.change(who, preset.id, labels=labels, **changes)
     if "sharable" in said and preset.labels.get("brought") and preset.model and who.admin:
-        service.desk.models.change(who, preset.model, shared=changes["shared"])  # a name without its network is of no use
+        service.desk.models.change(who, preset.model, shared=changes["shared"])  # a name alone is of no use
     if said.get("latest"):
         name = changes.get("name", preset.name)
         _outdate(service.desk, who, [m for m in _namesakes(models, who, name) if m.preset and m.preset.id != preset.id])

@@ -102,19 +102,20 @@ def test_of_what_is_deleted_nothing_more_is_told(studio, image):
 def test_whoever_leaves_a_websocket_is_not_waited_for(studio, image):
     """Asked as a server asks: nothing happens to the inference, and the listener goes."""
     made = studio.infer(studio.share(image))
-    said, sent = iter(["websocket.connect", "websocket.receive", "websocket.disconnect"]), []
+    said, sent, told = iter(["websocket.connect", "websocket.receive", "websocket.disconnect"]), [], anyio.Event()
 
     async def receive():
         kind = next(said, None)
         if kind is None:
             await anyio.sleep_forever()
         if kind == "websocket.disconnect":
-            while len(sent) < 2:  # accepted, and told how it stands
-                await anyio.sleep(0.01)
+            await told.wait()  # accepted, and told how it stands
         return {"type": kind, "text": "hello", "code": 1006}
 
     async def send(message):
         sent.append(message)
+        if message["type"] == "websocket.send":
+            told.set()
 
     async def listen():
         path = f"/ws/inference/{made['id']}"

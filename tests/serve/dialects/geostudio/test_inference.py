@@ -158,7 +158,7 @@ def test_null_is_not_said(studio, url):
         ({"spatial_domain": {"urls": [f"https://a.example/{n}.tif" for n in range(3)]},
           "temporal_domain": ["2024-07-25", "2024-07-26"]}, "3 urls and 2 dates"),
         ({"temporal_domain": ["2024-07-25", "2024-07-26"]}, "1 urls and 2 dates"),
-        ({"post_processing": {"mask_from_url": {"url": "https://a.example/m.shp", "buffer_size_m": 9}}}, "mask_from_url"),
+        ({"post_processing": {"mask_from_url": {"url": "https://a.example/m.shp"}}}, "mask_from_url"),
         ({"post_processing": {"download_scripts": {"activated": True, "plugins_list": []}}}, "generic processor"),
         ({"maxcc": 120}, "less than or equal to 100"), ({"model_display_name": None}, "model_id"),
         ({"location": "x" * 101}, "100 characters"), ({"fine_tuning_id": "x" * 101}, "100 characters"),

@@ -101,7 +101,9 @@ def test_clouds_are_masked_and_water_that_nobody_tells_is_missed(place, box):
     error = record["inference_output"]["errors"][0]
     assert error["code"] == "1043"
     assert "water cannot be masked" in error["message"]
-    steps = {s["process_id"]: s["status"] for s in place.get(f"inference/{made['id']}/tasks")["tasks"][1]["pipeline_steps"]}
+    steps = {
+        s["process_id"]: s["status"] for s in place.get(f"inference/{made['id']}/tasks")["tasks"][1]["pipeline_steps"]
+    }
     assert steps["postprocess-generic"] == "FAILED"
     href = place.get(f"tasks/{made['id']}-task_0/output")["output_url"]
     with zipfile.ZipFile(io.BytesIO(place.house.client().get(href).content)) as archive:
