@@ -39,16 +39,17 @@ CACHE_MB = 128
 """Decoded blocks of masks and layers."""
 
 
-def masked_layer(layer: LayerSpec, wanted: Sequence[Mask]) -> LayerSpec:
-    """What ``masked.tif`` is: the layer with the codes of its masks among the classes.
-
-    Raises InputError (``mask.embedding``): a vector has no room for a code.
-    """
+def expect_room(layer: LayerSpec) -> None:
+    """Raises InputError (``mask.embedding``): a vector has no room for a code."""
     if layer.kind is Kind.EMBEDDING:
         raise InputError(
             "an embedding cannot be masked: its numbers mean nothing one by one", code="mask.embedding", field="--mask",
             hint="mask the result of a model that gives classes or numbers",
         )  # fmt: skip
+
+
+def masked_layer(layer: LayerSpec, wanted: Sequence[Mask]) -> LayerSpec:
+    """What ``masked.tif`` is: the layer with the codes of its masks among the classes."""
     labels = code_labels(wanted)
     codes = tuple(float(label.value) for label in labels)
     whole = layer.kind is Kind.CLASSES
@@ -81,6 +82,7 @@ def write_masked(
     InputError (``mask.unanswered``, ``mask.layer``, ``mask.embedding``), ReadError for a mask or layer that cannot be
     read, OutputError.
     """
+    expect_room(layer)
     found = found or answers(masking, site.work, site.layers)
     with refusals(site.folder), rasterio.open(site.folder / site.raster) as file:
         spec = masked_layer(_as_it_is(layer, file), found.masks)

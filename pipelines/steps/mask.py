@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.masking.choose import Site, answers
-from pipelines.masking.masked import NAME, write_masked
+from pipelines.masking.masked import NAME, expect_room, write_masked
 from pipelines.steps.treatment import Bench, Made
 from swathe.errors import InputError
 from swathe.imagery import is_remote
@@ -37,6 +37,7 @@ class Mask:
     def carry_out(self, bench: Bench) -> Made:
         """Mask what the step before left, as far as anybody tells the masks. Raises SwatheError."""
         site = Site(bench.plan.work, bench.out, self.layers, bench.raster, bench.check)
+        expect_room(bench.layer)
         found = answers(self.masking, site.work, site.layers)
         for error in found.missing:
             bench.say(error.problem.line())
