@@ -93,7 +93,7 @@ def test_clouds_are_masked_and_water_that_nobody_tells_is_missed(place, box):
     """As their notebooks ask: all flags at once. What can be told is in the file, and what cannot, in the errors."""
     flags = {"cloud_masking": "True", "snow_ice_masking": "False", "permanent_water_masking": "True",
              "ocean_masking": "False"}  # fmt: skip
-    made = place.infer("", spatial_domain={"bbox": [box]}, temporal_domain=["2024-08-20_2024-08-27"],
+    made = place.infer("", spatial_domain={"bbox": [box]}, temporal_domain=["2024-08-20_2024-09-10"],
                        model_display_name="water-mndwi", post_processing=flags)  # fmt: skip
     place.work()
     record = place.get(f"inference/{made['id']}")
