@@ -108,7 +108,7 @@ def test_clouds_are_masked_and_water_that_nobody_tells_is_missed(place, box):
     href = place.get(f"tasks/{made['id']}-task_0/output")["output_url"]
     with zipfile.ZipFile(io.BytesIO(place.house.client().get(href).content)) as archive:
         name = next(n for n in archive.namelist() if n.endswith("_pred_masked.tif"))
-        with rasterio.MemoryFile(archive.read(name)).open() as result:
+        with rasterio.MemoryFile(archive.read(name)) as memory, memory.open() as result:
             found = result.read(1)
     assert (found == 999).any()
     assert not (found == 997).any()
