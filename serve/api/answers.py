@@ -424,29 +424,3 @@ class LandingAnswer(Answered):
     title: str
     version: str
     links: list[Link]
-
-
-class PartAnswer(Answered):
-    """One part of what the service needs."""
-
-    ok: bool
-    detail: str
-
-
-class ReadyAnswer(Answered):
-    """Whether requests can be served, and which part cannot."""
-
-    model_config = shown("ready")
-
-    ok: bool
-    status: Literal["UP", "DOWN"]
-    parts: dict[str, PartAnswer]
-
-
-class LiveAnswer(Answered):
-    """This process answers."""
-
-    model_config = shown("live")
-
-    ok: bool
-    status: Literal["UP"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serve.api.answers import LiveAnswer, PartAnswer, ReadyAnswer
+from serve.api.answers import Answered, shown
 from serve.api.service import Here
 from serve.store import leases
 from swathe.errors import SwatheError
@@ -23,6 +23,32 @@ if TYPE_CHECKING:
 router = APIRouter(tags=["service"])
 _FRESH_S = 2.0
 """That a finding is good for: a flood of questions is not a flood of writes."""
+
+
+class PartAnswer(Answered):
+    """One part of what the service needs."""
+
+    ok: bool
+    detail: str
+
+
+class ReadyAnswer(Answered):
+    """Whether requests can be served, and which part cannot."""
+
+    model_config = shown("ready")
+
+    ok: bool
+    status: Literal["UP", "DOWN"]
+    parts: dict[str, PartAnswer]
+
+
+class LiveAnswer(Answered):
+    """This process answers."""
+
+    model_config = shown("live")
+
+    ok: bool
+    status: Literal["UP"]
 
 
 class Health:

@@ -120,10 +120,10 @@ class Jobs:
                 hooks.add(c, job.id, asking.hook.url, asking.hook.secret, list(asking.hook.kinds))
             publications.add(c, (one.wish(job.id) for one in asking.publish))
             audit.note(c, caller, "job.submit", job.id, model=job.model, place=job.where, area_km2=cost.area_km2)
-            accepted = jobs.get(c, job.id)
+            queued = jobs.get(c, job.id)
             if kept is not None:
-                kept(c, accepted)
-        return accepted
+                kept(c, queued)
+        return queued
 
     def again(self, caller: Caller, id_: str, kept: Kept | None = None) -> Job:
         """The same wish as a new job of the caller, without its hook and its publications.
