@@ -21,7 +21,8 @@ Bands = Annotated[str | None, typer.Option(help="Instead of a sensor: common nam
 Scale = Annotated[float | None, typer.Option(help="With --bands: physical = stored * scale + offset.")]
 Offset = Annotated[float | None, typer.Option(help="See --scale.")]
 Nodata = Annotated[float | None, typer.Option(help="Stored number that means no data, where the file does not say.")]
-Aoi = Annotated[str | None, typer.Option(help="minlon,minlat,maxlon,maxlat, GeoJSON, WKT, or a vector file.")]
+AREA = "minlon,minlat,maxlon,maxlat; GeoJSON, WKT or a vector file; tiles (12/2200/1343); MGRS (33UXP)."
+Aoi = Annotated[str | None, typer.Option(help=AREA)]
 ChunkSide = Annotated[int | None, typer.Option("--chunk", help="Side of a chunk in pixels. Default: chosen.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 Source = Annotated[

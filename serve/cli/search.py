@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from serve.cli.options import AREA
 from swathe.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,12 +24,7 @@ Source = Annotated[
                  "or an item (file or URL), or a folder."),
 ]  # fmt: skip
 Collection = Annotated[str | None, typer.Option(help="Collection, where the source does not say it, or another one.")]
-Place = Annotated[
-    str,
-    typer.Option(
-        help="minlon,minlat,maxlon,maxlat; GeoJSON, WKT or a vector file; tiles (12/2200/1343); MGRS (33UXP)."
-    ),
-]
+Place = Annotated[str, typer.Option(help=AREA)]
 Dates = Annotated[
     str,
     typer.Option(help="2024-07-25, 2024-07, 2024-07-25_2024-07-27, ../2024-01-01, instants; several with commas."),
