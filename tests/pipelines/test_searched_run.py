@@ -117,6 +117,19 @@ def test_its_preview_shows_what_an_eye_sees_though_the_method_looks_elsewhere(se
     assert {a.name for s in mosaic.scenes for a in s.picture} == {"red", "green", "blue"}
 
 
+def test_scenes_that_lasted_for_days_say_from_when_to_when(searched_run, coast, tmp_path):
+    copy = tmp_path / "catalogue"
+    shutil.copytree(coast.folder, copy)
+    week = {"datetime": None, "start_datetime": "2024-08-25T00:00:00Z", "end_datetime": "2024-09-02T00:00:00Z"}
+    for path in copy.rglob("*2024-08-28_*.json"):
+        item = json.loads(path.read_text())
+        path.write_text(json.dumps({**item, "properties": {**item["properties"], **week}}))
+    _, mosaic = searched_run(tmp_path / "out", source=copy / "catalog.json", dates=("2024-08-26",))
+    assert {scene.when for scene in mosaic.scenes} == {"2024-08-29T00:00:00Z"}
+    told = json.loads((tmp_path / "out" / "item.json").read_text())["properties"]
+    assert {name: told[name] for name in week} == week
+
+
 def test_the_label_tells_which_scene_made_each_pixel(searched_run, tmp_path):
     searched_run(tmp_path, composite=None)
     (number, clear), *_ = bands_of(tmp_path / "observations.tif")
