@@ -87,6 +87,11 @@ def is_archive(path: Path) -> bool:
     return path.suffix.lower() == ".zip"
 
 
+def is_zip(head: bytes) -> bool:
+    """Whether a file that begins so is one, whatever it is called."""
+    return head.startswith((b"PK\3\4", b"PK\5\6"))
+
+
 def unpacked(archive: Path, unpacking: Unpacking = AS_USUAL) -> Path:
     """The folder of an archive's images: unpacked once, all or nothing, and found again by the archive's content.
 
