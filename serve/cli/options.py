@@ -41,8 +41,10 @@ Dates = Annotated[
 ]  # fmt: skip
 MaxCloud = Annotated[
     float | None,
-    typer.Option(min=0, max=100, help="Leave out scenes with more cloud, in percent.", rich_help_panel=SEARCHED),
-]
+    typer.Option(min=0, max=100, rich_help_panel=SEARCHED,
+                 help="Leave out scenes with more cloud over the area, in percent, as their masks show it; of a source "
+                 "without masks, as its catalogue says."),
+]  # fmt: skip
 CompositeOf = Annotated[
     str | None,
     typer.Option("--composite", help="What becomes of several observations: median, best, latest, none (one day).",

@@ -29,7 +29,10 @@ Dates = Annotated[
     str,
     typer.Option(help="2024-07-25, 2024-07, 2024-07-25_2024-07-27, ../2024-01-01, instants; several with commas."),
 ]
-MaxCloud = Annotated[float | None, typer.Option(help="Percent of a whole scene, as its catalogue says.")]
+MaxCloud = Annotated[
+    float | None,
+    typer.Option(help="Percent of a whole scene, as its catalogue says: unread; a run measures it over the area."),
+]
 
 
 def search(  # noqa: PLR0913, PLR0917  options of a command
