@@ -202,9 +202,7 @@ def test_a_read_of_absurd_size_is_refused(tmp_path, opener):
     assert "gdal_translate -of COG" in caught.value.hint  # nothing that is set would raise the bound
 
 
-@pytest.mark.parametrize(
-    ("bound", "setting"), [("side", "SWATHE_MAX_IMAGE_SIDE"), ("block_mb", "SWATHE_MAX_BLOCK_MB")]
-)
+@pytest.mark.parametrize(("bound", "setting"), [("side", "SWATHE_MAX_IMAGE_SIDE"), ("block_mb", "SWATHE_MAX_BLOCK_MB")])
 def test_bounds_that_are_set_are_those_of_the_network_and_named(tmp_path, bound, setting):
     path = write_tif(tmp_path / "a.tif", pixels(4, 1024, 1024, "uint32"), tiled=True, blockxsize=1024, blockysize=1024)
     with FaultServer(tmp_path) as server, ExitStack() as stack:
