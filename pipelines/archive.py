@@ -18,9 +18,9 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Self
 
 from pipelines.peek import driver_of
 from swathe.errors import ImageryError
@@ -54,12 +54,20 @@ class Limits:
     """Unpacked over packed bytes, of an entry over 10 MB and of all together."""
     entries: int = 10_000
     """Of an archive, whatever they are."""
-    side: int = 1_000_000
+    side: int = 4_000_000
     """Rows or columns of an image."""
     pixels: int = 20_000_000_000
     """Of an image: rows x columns."""
     bands: int = 4096
     """Of an image."""
+
+    @classmethod
+    def of(cls, archive_mb: float, side: int) -> Self:
+        """For archives of so many megabytes, with all other sizes in the same proportion to that."""
+        usual = cls()
+        share = archive_mb / usual.archive_mb
+        total, file = usual.total_mb * share, usual.file_mb * share
+        return replace(usual, archive_mb=archive_mb, total_mb=total, file_mb=file, side=side)
 
 
 LIMITS = Limits()
@@ -85,6 +93,11 @@ AS_USUAL = Unpacking()
 def is_archive(path: Path) -> bool:
     """Whether this is named like an archive that is taken."""
     return path.suffix.lower() == ".zip"
+
+
+def is_zip(head: bytes) -> bool:
+    """Whether a file that begins so is one, whatever it is called."""
+    return head.startswith((b"PK\3\4", b"PK\5\6"))
 
 
 def unpacked(archive: Path, unpacking: Unpacking = AS_USUAL) -> Path:

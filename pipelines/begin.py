@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from pipelines.archive import AS_USUAL, Unpacking
-from pipelines.area import crop, read_area
+from pipelines.area import crop
 from pipelines.gdal import Access
 from pipelines.inputs import parse_input
 from pipelines.inspect import Declared, inspect
 from pipelines.planning import Place, plan
 from pipelines.remote.network import Network
+from pipelines.search.places import read_place
 from pipelines.searched import place_in
 from pipelines.sensors import choose
 from swathe.card import ModelCard
@@ -45,7 +46,7 @@ def begin(recipe: Recipe, card: ModelCard, imagery: Imagery | Mosaic, actors: in
         return plan(recipe, card, imagery, place_in(imagery, recipe, card), actors)
     if recipe.aoi is None:
         return plan(recipe, card, imagery, Place(Window(0, 0, *imagery.shape)), actors)
-    found = crop(imagery, read_area(recipe.aoi))
+    found = crop(imagery, read_place(recipe.aoi))
     made = plan(recipe, card, imagery, Place(found.window, found.geometry), actors)
     if found.covered >= HARDLY:
         return made

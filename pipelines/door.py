@@ -25,6 +25,7 @@ from swathe.source import Auth
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
+    from pipelines.blocks.limits import Limits
     from pipelines.blocks.source import PixelSource
     from pipelines.remote.courier import Sleep
     from pipelines.remote.fetch import Counts, Facts
@@ -51,6 +52,11 @@ class Door:
     def close(self) -> None:
         """End all requests."""
         self.fetcher.close()
+
+    @property
+    def limits(self) -> Limits:
+        """What files may claim about themselves."""
+        return self.fetcher.network.limits
 
     def facts(self, href: str) -> Facts:
         """Size, version and first bytes. Raises ReadError, ImageryError."""

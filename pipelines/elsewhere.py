@@ -13,12 +13,15 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from pipelines.archive import ENDINGS, PARTIAL, Unpacking, check_size, disk, images_in, place_of, unpack
+from pipelines.archive import ENDINGS, PARTIAL, Unpacking, check_size, disk, images_in, is_zip, place_of, unpack
 from pipelines.door import Door
+from pipelines.peek import refusal
+from pipelines.remote.fetch import Facts
 from pipelines.remote.kept import unsigned
-from swathe.errors import ImageryError
+from swathe.errors import ImageryError, SwatheError
 from swathe.imagery import shown
 
+_IMAGES = frozenset({*ENDINGS, ".png", ".jpg", ".jpeg"})
 _PIECE = 8 << 20
 _AT_ONCE = 4
 """Pieces asked for side by side."""
@@ -32,13 +35,25 @@ class Elsewhere:
         self._door, self._unpacking = door, unpacking
 
     def images(self, href: str) -> list[str] | None:
-        """Those of an archive or a folder of S3; None: this is an image itself, as far as its name tells.
+        """Those of an archive or a folder of S3; None: this is an image itself, as far as one can tell.
 
-        Raises ReadError, ImageryError (``archive.*``, ``imagery.missing``, ``url.*``).
+        Raises ReadError, ImageryError (``archive.*``, ``imagery.*``, ``url.*``).
         """
+        if is_folder_at(href):
+            return self._folder(href)
         if is_archive_at(href):
-            return images_in(self._archive(href))
-        return self._folder(href) if is_folder_at(href) else None
+            return images_in(self._archive(href, self._door.facts(href)))
+        if is_image_at(href):
+            return None
+        facts = self._facts(href)
+        return images_in(self._archive(href, facts)) if is_zip(facts.head) else None
+
+    def _facts(self, href: str) -> Facts:
+        """Of an address that names no format, as links for downloading do. What fails is told as of an image."""
+        try:
+            return self._door.facts(href)
+        except SwatheError as error:
+            raise refusal(href, error) from None
 
     def _folder(self, href: str) -> list[str]:
         names = self._door.fetcher.names(href, self._door.auth)
@@ -49,10 +64,9 @@ class Elsewhere:
                            code="imagery.missing", field="--input",
                            hint="folders are not searched deeper than one level; give the files")  # fmt: skip
 
-    def _archive(self, href: str) -> Path:
+    def _archive(self, href: str, facts: Facts) -> Path:
         """The folder of its images. Known again by address and version, so that it is fetched once."""
         door, limits, name = self._door, self._unpacking.limits, _name(href)
-        facts = door.facts(href)
         check_size(name, facts.size, limits)
         version = f"{facts.size} {facts.stamp}" if facts.stamp else uuid4().hex  # nothing tells that it is the same one
         digest = hashlib.sha256(f"{unsigned(href)}\n{version}".encode()).hexdigest()
@@ -71,6 +85,11 @@ class Elsewhere:
 def is_archive_at(href: str) -> bool:
     """Whether an address is named like an archive that is taken."""
     return shown(href).lower().endswith(".zip")
+
+
+def is_image_at(href: str) -> bool:
+    """Whether an address is named like an image that is read."""
+    return PurePosixPath(shown(href)).suffix.lower() in _IMAGES
 
 
 def is_folder_at(href: str) -> bool:
@@ -92,6 +111,6 @@ def _name(href: str) -> str:
     """For messages, and for the file while it is here."""
     with suppress(ValueError):
         name = PurePosixPath(urlsplit(shown(href)).path).name
-        if name.isprintable() and 0 < len(name.encode()) <= 200:  # noqa: PLR2004  a disk takes 255
+        if name.isprintable() and name != ".." and 0 < len(name.encode()) <= 200:  # noqa: PLR2004  a disk takes 255
             return name
     return "archive.zip"

@@ -18,6 +18,7 @@ from rasterio.enums import ColorInterp, Interleaving, MaskFlags
 from rasterio.errors import CRSError, NotGeoreferencedWarning
 from rasterio.windows import Window as RasterioWindow
 
+from pipelines.blocks.limits import check_shape
 from pipelines.gdal import FAILURES, MIB, Access, retried
 from pipelines.peek import Peek, peek, refusal
 from swathe.errors import GridError, ImageryError, ReadError
@@ -106,6 +107,8 @@ def _look(href: str, access: Access, door: Door | None) -> Header:
 
 def _open(href: str, seen: Peek, access: Access, door: Door | None) -> Header:
     with access.env(href), opened(href, seen, access, door) as dataset:
+        if door is not None and is_remote(href):  # a file of one's own may be as large as it likes
+            check_shape(href, dataset.shape, dataset.count, door.limits)
         _refuse(dataset, shown(href))
         return _header(dataset, href, seen.stamp, _probe(dataset))
 

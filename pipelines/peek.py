@@ -97,7 +97,7 @@ def _driver(href: str, head: bytes) -> str:
     what = "is empty" if not head else f"is no image that is read here (it begins with {printable(head)!r})"
     hint = "give GeoTIFF or JPEG 2000 (PNG and JPEG where they are georeferenced)"
     if head.startswith(b"PK"):
-        hint = "download the archive and give its path"
+        hint = "this is a zip: give it a name that ends in .zip"
     raise ImageryError(f"{shown(href)} {what}", code="imagery.unreadable", hint=hint, field=_FIELD)
 
 

@@ -98,10 +98,17 @@ def _credit(imagery: Imagery | Mosaic) -> str:
 
 
 def _times(imagery: Imagery | Mosaic) -> list[datetime]:
-    """Of all acquisitions, the first one first."""
+    """Of all acquisitions, the first one first; of those that took long, the middle."""
     if isinstance(imagery, Mosaic):
         return sorted(moment(scene.when) for scene in imagery.scenes if scene.when)
     return sorted(moment(a.when) for a in imagery.dates if a.when)
+
+
+def _span(imagery: Imagery | Mosaic) -> tuple[datetime | None, datetime | None]:
+    """First and last instant of all that was acquired: a scene may have lasted for days. None where none is known."""
+    lasted = (scene.lasted for scene in imagery.scenes) if isinstance(imagery, Mosaic) else ()
+    ends = sorted([*_times(imagery), *(moment(end) for pair in lasted if pair for end in pair)])
+    return (ends[0], ends[-1]) if ends else (None, None)
 
 
 def acquired(imagery: Imagery | Mosaic) -> datetime | None:
@@ -140,7 +147,7 @@ def _label(imagery: Imagery | Mosaic, facts: dict[str, Any]) -> dict[str, Any]:
 def item_facts(plan: Plan, layer: LayerSpec, facts: dict[str, Any]) -> ItemFacts:
     """What the catalogue item tells."""
     card, imagery = plan.work.card, plan.work.imagery
-    times = _times(imagery)
+    start, end = _span(imagery)
     runtimes = facts["model"]["runtimes"]
     links = card.links
     return ItemFacts(
@@ -152,8 +159,8 @@ def item_facts(plan: Plan, layer: LayerSpec, facts: dict[str, Any]) -> ItemFacts
         model=ModelFacts(card.id, card.title, runtimes[0]["model_sha256"] if runtimes else "", card.licence,
                          card.citation, links),
         created=datetime.now(UTC).replace(microsecond=0),
-        start=times[0] if times else None,
-        end=times[-1] if times else None,
+        start=start,
+        end=end,
         sources=_sources(imagery, facts["imagery"].get("files", ())),
         software=facts["versions"],
         lineage=f"{card.title} over {imagery.sensor} imagery, tile by tile, blended",

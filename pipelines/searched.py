@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import shapely
 
-from pipelines.mosaic.clear import checked
+from pipelines.mosaic.clear import checked, within
 from pipelines.mosaic.frame import Frame
-from pipelines.mosaic.grid import Wish, onto, output_grid
+from pipelines.mosaic.grid import OutputGrid, Wish, onto, output_grid
 from pipelines.mosaic.measure import Measured, measure
 from pipelines.mosaic.omnicloudmask import settled
 from pipelines.mosaic.slots import Asked, choose
@@ -27,7 +27,7 @@ from swathe.card import ModelCard
 from swathe.errors import InputError, ReadError
 from swathe.mosaic import Mosaic, Slot
 from swathe.recipe import Recipe, Search
-from swathe.scene import Asset, AssetGrid
+from swathe.scene import Asset, AssetGrid, Scene
 from swathe.source import Auth, MaskRule, SourceCard, TileService
 from swathe.unit import Conversion, settle
 from swathe.when import Interval, parse_dates
@@ -63,7 +63,7 @@ def look(recipe: Recipe, card: ModelCard, archive: Archive) -> Mosaic:
         now = datetime.now(UTC)
         # A tile service has one picture of no date.
         dates = (Interval(None, None),) if source.tiles else parse_dates(search.dates, now)
-        query = Query(aoi, dates, search.max_cloud, _bands(card, source))
+        query = Query(aoi, dates, search.max_cloud, _bands(card, source), measured=source.mask is not None)
         settle(card.input, source.radiometry.unit)  # here, as what cannot be used need not be searched
         found = find(source, query, fetcher, now)
         with opening(fetcher, source.auth, source.tiles, HEADERS_MB) as opener:
@@ -86,14 +86,20 @@ def _mosaic(found: Found, query: Query, wanted: _Wanted, opener: Opener) -> Mosa
     def grid_of(asset: Asset) -> AssetGrid:
         return opener.open(asset).grid
 
-    grid = output_grid(found.scenes, query.aoi, Wish(search.crs, search.res, card.output.stride), grid_of)
+    def grid_over(scenes: Sequence[Scene]) -> OutputGrid:
+        return output_grid(scenes, query.aoi, Wish(search.crs, search.res, card.output.stride), grid_of)
+
+    grid = grid_over(found.scenes)
     if source.tiles:
         refuse_missing(opener, found.scenes[0].bands[0], grid)
     measured = measure(found.scenes, grid, source.mask, opener)
     _refuse_unreadable(measured, search)
+    scenes, cloudy = _under_limit(measured, query)
+    if cloudy:
+        grid = grid_over(scenes)  # what was left out has no say in it
     middle = query.aoi.geometry.representative_point().x
     asked = Asked(query.intervals, search.composite, card.input.times, middle)
-    chosen = choose(measured.scenes, asked, measured.together)
+    chosen = choose(scenes, asked, measured.together)
     hardly = checked(chosen.slots, measured, wanted.others)
     window = _padded(grid.window, card)
     conversion = settle(card.input, source.radiometry.unit)
@@ -115,12 +121,20 @@ def _mosaic(found: Found, query: Query, wanted: _Wanted, opener: Opener) -> Mosa
         notes=(
             *_said(found),
             *_converted(source, conversion),
+            *cloudy,
             *chosen.notes,
             *hardly,
             *_unmeasured(measured),
             *_uncovered(chosen.slots, query.aoi),
         ),
     )
+
+
+def _under_limit(measured: Measured, query: Query) -> tuple[tuple[Scene, ...], tuple[str, ...]]:
+    """Scenes that are clear enough over the area, and what to tell of the others. Raises ImageryError."""
+    if query.max_cloud is None or not query.measured:
+        return measured.scenes, ()
+    return within(measured, query.max_cloud)
 
 
 def _ready(source: SourceCard) -> SourceCard:

@@ -18,6 +18,7 @@ from swathe.imagery import is_remote
 
 if TYPE_CHECKING:
     from pipelines.archive import Unpacking
+    from pipelines.blocks.limits import Limits as ImageLimits
     from pipelines.remote.network import Network
     from pipelines.sandbox.bounds import Bounds
     from pipelines.steps.treatment import Treatment
@@ -53,6 +54,14 @@ class Settings(BaseSettings):
     """Whether results are put into the catalogue of this machine (``swathe catalog``)."""
     cache_mb: int = 512
     """Of imagery fetched over a network, kept on each node; 0: none."""
+    max_image_side: int = Field(default=4_000_000, ge=1)
+    """Rows or columns of an image at an address or from an archive. The whole Earth at 10 m has 4 million columns."""
+    max_block_mb: int = Field(default=128, ge=1)
+    """Of a block of such an image, decoded, with all bands that are stored together."""
+    max_whole_pixels: int = Field(default=1 << 30, ge=1)
+    """Of an image that can be decoded as a whole only (PNG, JPEG, JPEG 2000 in one tile): rows x columns x bands."""
+    max_archive_mb: float = Field(default=20_000, gt=0)
+    """Of a zip among the inputs, packed; a service has ``max_upload_mb`` instead."""
     link_mbit_s: float = Field(default=100.0, gt=0)
     """Megabits a second that imagery comes with: what an estimate of seconds reckons with."""
     mirror_dir: Path | None = None
@@ -127,8 +136,15 @@ class Settings(BaseSettings):
         return Network(
             allow_private=self.allow_private_urls, cache_dir=self.data_dir / "fetched", cache_mb=self.cache_mb,
             secrets=Secrets.read(os.environ, (*sorted(named), *AWS)), s3_endpoint=self.s3_endpoint,
-            s3_anonymous=self.s3_anonymous,
+            s3_anonymous=self.s3_anonymous, limits=self.image_limits,
         )  # fmt: skip
+
+    @property
+    def image_limits(self) -> ImageLimits:
+        """What files at addresses may claim about themselves."""
+        from pipelines.blocks.limits import Limits as ImageLimits
+
+        return ImageLimits(side=self.max_image_side, block_mb=self.max_block_mb, pixels=self.max_whole_pixels)
 
     @cached_property
     def network_of_searches(self) -> Network:
@@ -138,9 +154,10 @@ class Settings(BaseSettings):
     @property
     def unpacking(self) -> Unpacking:
         """Where archives that are inputs are unpacked, and what is taken of them."""
-        from pipelines.archive import AS_USUAL
+        from pipelines.archive import Limits as ArchiveLimits
+        from pipelines.archive import Unpacking
 
-        return AS_USUAL
+        return Unpacking(limits=ArchiveLimits.of(self.max_archive_mb, self.max_image_side))
 
     def network_for(self, recipe: Recipe) -> Network | None:
         """None where all imagery lies on this machine: then no secret is read, and none travels."""
@@ -307,7 +324,8 @@ class ServiceSettings(Settings):
         from pipelines.archive import Unpacking
 
         limits = self.limits
-        return Unpacking(self.service_dir / "archives", limits.archives, limits.max_archives_mb)
+        taken = replace(limits.archives, side=self.max_image_side)
+        return Unpacking(self.service_dir / "archives", taken, limits.max_archives_mb)
 
     @cached_property
     def limits(self) -> Limits:

@@ -35,7 +35,7 @@ class AOI:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From ``minlon,minlat,maxlon,maxlat``, GeoJSON or WKT; minlon > maxlon crosses the antimeridian.
+        """From ``minlon,minlat,maxlon,maxlat``, GeoJSON or WKT; minlon > maxlon crosses ±180°, up to 180° wide.
 
         Raises AreaError (``area.unreadable``, ``.reversed``, ``.latitude``, ``.longitude``, ``.not_polygon``,
         ``.empty``, ``.crs``, ``.antimeridian``). Files are read by ``pipelines.area``.
@@ -78,6 +78,8 @@ class AOI:
         if outside:
             raise _error("longitude", f"longitudes {west:g} and {east:g} leave the Earth",
                          "the order is minlon,minlat,maxlon,maxlat")  # fmt: skip
+        if west > east:
+            _check_crossing(west, south, east, north)
         for part in parts:
             _check(part)
         return cls(_wrapped(_repaired(shapely.union_all(parts))))
@@ -194,6 +196,27 @@ def _check(geometry: BaseGeometry) -> None:
     wide = float(np.abs(xy[:, 0]).max())
     if wide > 360 or float(np.ptp(xy[:, 0])) > 360:  # noqa: PLR2004  degrees
         raise _error("longitude", f"longitude {wide:g} leaves the Earth", "give degrees, -180 to 180")
+
+
+def _check_crossing(west: float, south: float, east: float, north: float) -> None:
+    """Across the antimeridian a box reaches half-way round the Earth at most: wider ones are corners that were swapped.
+
+    Whoever means the wide one can say so, with longitudes that run on past 180.
+    """
+    width = 360 + east - west
+    if width <= 180:  # noqa: PLR2004  degrees
+        return
+    wide = (west - 360, south, east, north) if west >= 0 else (west, south, east + 360, north)
+    raise _error(
+        "reversed",
+        f"the western edge {west:g} lies east of the eastern {east:g}: {width:g}° across the antimeridian",
+        f"the order is minlon,minlat,maxlon,maxlat: give {_written(east, south, west, north)}, or "
+        f"{_written(*wide)} if it is meant to go round the Earth",
+    )
+
+
+def _written(*bounds: float) -> str:
+    return ",".join(f"{number:.10g}" for number in bounds)
 
 
 def _leaves(geometry: BaseGeometry) -> list[BaseGeometry]:

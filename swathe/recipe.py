@@ -49,7 +49,8 @@ class Search:
     collection: str | None = None
     """Of the source, where its card does not name it."""
     max_cloud: float | None = None
-    """Percent; scenes whose catalogue says more are left out."""
+    """Percent of cloud over the area; scenes of more are left out. As masks show it; of a source without, as its
+    catalogue says."""
     composite: Composite | None = None
     """None: ``none`` where a slot holds one solar day, else ``best``."""
     res: float | None = None

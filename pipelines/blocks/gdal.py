@@ -21,7 +21,7 @@ from rasterio.io import MemoryFile
 from rasterio.windows import Window as RasterioWindow
 
 from pipelines.blocks.georeference import Georeference, coarser, georeference, settle
-from pipelines.blocks.limits import MIB, check_shape, check_window, refuse
+from pipelines.blocks.limits import MIB, WHOLE, check_shape, check_window, refuse
 from pipelines.blocks.paged import OneFile, PagedFile
 from pipelines.blocks.shared import Shared
 from pipelines.blocks.source import inside
@@ -136,7 +136,8 @@ class GdalFile:
         check_shape(self.href, main.shape, main.count, self._shared.limits)
         rows, cols = main.block_shapes[0] if self._driver in ("GTiff", "JP2OpenJPEG") else main.shape
         if rows * cols * main.count > self._shared.limits.pixels:
-            raise refuse(self.href, f"can only be decoded as a whole, {main.shape[0]} x {main.shape[1]} pixels")
+            what = f"can only be decoded as a whole, {main.shape[0]} x {main.shape[1]} pixels"
+            raise refuse(self.href, what, WHOLE)
         self.place: Georeference = georeference(main)
         names = [colour.name for colour in main.colorinterp]
         self.alpha = names.index("alpha") + 1 if "alpha" in names else None

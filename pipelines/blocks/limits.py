@@ -1,4 +1,7 @@
-"""What a file may claim about itself: bounds that hold before a single block is fetched or decoded."""
+"""What a file may claim about itself: bounds that hold before a single block is fetched or decoded.
+
+Those that a setting raises (``SWATHE_…``) are named where they refuse; the others follow from how files are read.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from swathe.errors import ImageryError
 from swathe.imagery import shown
 
 MIB = 1 << 20
+SIDE, BLOCK, WHOLE = "SWATHE_MAX_IMAGE_SIDE", "SWATHE_MAX_BLOCK_MB", "SWATHE_MAX_WHOLE_PIXELS"
+"""Settings of ``side``, ``block_mb`` and ``pixels``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +39,14 @@ class Limits:
     """One answer of a tile service."""
 
 
-def refuse(href: str, what: str) -> ImageryError:
-    """The error for a claim beyond a limit; to be raised."""
+def refuse(href: str, what: str, setting: str = "") -> ImageryError:
+    """The error for a claim beyond a limit, which ``setting`` raises; empty: it is fixed. To be raised."""
+    bound = f"set {setting} higher" if setting else "this bound is fixed"
     return ImageryError(
         f"{shown(href)} {what}",
         code="imagery.limits",
-        hint="this bound is fixed; if the file is what it should be, write it anew as a Cloud-Optimized GeoTIFF with "
-        "blocks of 512 pixels (gdal_translate -of COG), or cut it into parts",
+        hint=f"{bound}; if the file is what it should be, write it anew as a Cloud-Optimized GeoTIFF with blocks of "
+        "512 pixels (gdal_translate -of COG), or cut it into parts",
     )
 
 
@@ -50,7 +56,7 @@ def check_shape(href: str, shape: tuple[int, int], bands: int, limits: Limits) -
     if rows < 1 or cols < 1 or bands < 1:
         raise ImageryError(f"{shown(href)} has no pixels", code="imagery.unreadable", hint="give an image")
     if max(rows, cols) > limits.side:
-        raise refuse(href, f"claims {rows} x {cols} pixels, more than {limits.side} along one side")
+        raise refuse(href, f"claims {rows} x {cols} pixels, more than {limits.side} along one side", SIDE)
     if bands > limits.bands:
         raise refuse(href, f"claims {bands} bands, more than {limits.bands}")
 
@@ -62,7 +68,8 @@ def check_block(href: str, block: tuple[int, int], pixel_bytes: float, limits: L
         raise refuse(href, f"claims blocks of {rows} x {cols} pixels")
     if rows * cols * pixel_bytes > limits.block_mb * MIB:
         size = rows * cols * pixel_bytes / MIB
-        raise refuse(href, f"claims blocks of {rows} x {cols} pixels, {size:.0f} MB each: more than {limits.block_mb}")
+        what = f"claims blocks of {rows} x {cols} pixels, {size:.0f} MB each: more than {limits.block_mb}"
+        raise refuse(href, what, BLOCK)
 
 
 def check_window(href: str, area: int, pixel_bytes: int, limits: Limits) -> None:

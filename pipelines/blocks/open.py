@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Self
 from pipelines.blocks.cache import BlockCache
 from pipelines.blocks.cog import CogSource, TiffFile, open_tiff
 from pipelines.blocks.gdal import GdalFile, GdalSource, driver_of
-from pipelines.blocks.limits import Limits
 from pipelines.blocks.services import TileSource
 from pipelines.blocks.shared import Lanes, Shared
 from pipelines.blocks.source import PixelSource
@@ -21,6 +20,7 @@ from swathe.scene import Asset
 from swathe.source import Auth, TileService
 
 if TYPE_CHECKING:
+    from pipelines.blocks.limits import Limits
     from pipelines.remote.fetch import Fetcher
 
 _FOR_GOOD = ("read.gone", "read.corrupt")
@@ -44,9 +44,12 @@ class Opener:
         limits: Limits | None = None,
         threads: int | None = None,
     ) -> None:
-        """``tiles``: assets are tile services of this kind. ``threads`` decode; None: one per core, at most 8."""
+        """``tiles``: assets are tile services of this kind. ``limits``: None for those of the fetcher's network.
+
+        ``threads`` decode; None: one per core, at most 8.
+        """
         lanes = Lanes(threads or min(8, os.cpu_count() or 1))
-        self._shared = Shared(fetcher, auth, BlockCache(cache_mb), lanes, limits or Limits())
+        self._shared = Shared(fetcher, auth, BlockCache(cache_mb), lanes, limits or fetcher.network.limits)
         self._service = tiles
         self._lock = threading.Lock()
         self._doors: dict[str, threading.Lock] = {}

@@ -12,6 +12,7 @@ from urllib.parse import urljoin, urlsplit
 
 from pipelines.catalogue.entry import INFERRED
 from pipelines.inputs import IMAGES
+from pipelines.remote.kept import unsigned
 from swathe.errors import InputError
 from swathe.imagery import is_remote, shown
 
@@ -83,16 +84,19 @@ def read_json(path: Path) -> Json:
 
 
 def placed(document: Json, where: str) -> Json:
-    """With absolute hrefs, relative ones being meant from ``where`` (a file or an address), and a link back to it."""
+    """With absolute hrefs, relative ones being meant from ``where`` (a file or an address), and a link back to it.
+
+    Signatures of addresses are left out: they are secrets, and soon over.
+    """
     given = document.get("links") or []
     if not isinstance(given, list):
         raise _no_stac(where, "its links are no list")
     links = [link for link in given if isinstance(link, dict) and link.get("rel") not in INFERRED]
     links = [_absolute(link, where) for link in links if link.get("rel") != "via"]
-    links.append({"rel": "via", "href": where, "type": "application/json", "title": "as it was registered"})
+    links.append({"rel": "via", "href": _lasting(where), "type": "application/json", "title": "as it was registered"})
     found = {**document, "links": links}
     if isinstance(document.get("assets"), dict):
-        found["assets"] = {key: _absolute(asset, where) for key, asset in document["assets"].items()}
+        found["assets"] = {key: _asset(asset, where) for key, asset in document["assets"].items()}
     return found
 
 
@@ -102,13 +106,30 @@ def _joined(where: str, href: str) -> str:
     return f"{scheme}{mark}{urljoin(f'//{rest}', href)[2:]}" if scheme == "s3" else urljoin(where, href)
 
 
+def _lasting(href: str) -> str:
+    """Without its signature, if it has one. Names of files may hold a ? or a #, and pages are named with one."""
+    bare = unsigned(href) if is_remote(href) else href
+    return href if href.partition("#")[0] == bare else bare
+
+
+def _asset(asset: Any, where: str) -> Any:
+    """With its alternates, which are addresses of the same file."""
+    found = _absolute(asset, where)
+    others = found.get("alternate") if isinstance(found, dict) else None
+    if not isinstance(others, dict):
+        return found
+    return {**found, "alternate": {name: _absolute(other, where) for name, other in others.items()}}
+
+
 def _absolute(holder: Any, where: str) -> Any:
     """A link or asset; hrefs with a scheme, and absolute paths, stay."""
     href = holder.get("href") if isinstance(holder, dict) else None
-    if not isinstance(href, str) or urlsplit(href).scheme:
+    if not isinstance(href, str):
         return holder
+    if urlsplit(href).scheme:
+        return {**holder, "href": _lasting(href)}
     if is_remote(where):
-        return {**holder, "href": _joined(where, href)}
+        return {**holder, "href": _lasting(_joined(where, href))}
     return {**holder, "href": os.path.normpath(Path(where).parent / href)}
 
 

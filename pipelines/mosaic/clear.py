@@ -1,4 +1,7 @@
-"""Whether enough of the area is clear for a run to make sense: told before it begins, not found in the result."""
+"""Whether enough of the area is clear for a run to make sense: told before it begins, not found in the result.
+
+Which scenes are clear enough for whoever set a limit, and whether those that are left show anything.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,50 @@ from collections.abc import Callable, Sequence
 
 from pipelines.mosaic.measure import Measured
 from pipelines.search.query import Near
-from swathe.errors import InputError
+from swathe.errors import ImageryError, InputError
 from swathe.mosaic import Slot
+from swathe.scene import Scene
 
 LITTLE = 0.05
 """Share of the area that is clear on a date, below which the user is told."""
 _OVERCAST = 100.0
 """Percent of a scene under cloud at which it is no better."""
+_TOLD, _SHOWN = 8, 3
+"""Scenes that a note names, and a hint."""
+
+
+def within(measured: Measured, limit: float) -> tuple[tuple[Scene, ...], tuple[str, ...]]:
+    """Scenes with at most ``limit`` percent of cloud over the area, and what to tell of the others.
+
+    As their masks show it; where one could not be read, as the catalogue says of the whole scene, and where that says
+    nothing, the scene stays. Raises ImageryError (``search.nothing``) where none is left.
+    """
+    shares = {scene.key: _cloud(scene, measured) for scene in measured.scenes}
+    cloudy = sorted((s for s in measured.scenes if shares[s.key] > limit), key=lambda s: (shares[s.key], s.when, s.id))
+    kept = tuple(s for s in measured.scenes if shares[s.key] <= limit)
+    if not kept:
+        raise _none_within(limit, [(scene, shares[scene.key]) for scene in cloudy])
+    if not cloudy:
+        return kept, ()
+    told = ", ".join(f"{scene.id} ({shares[scene.key]:.0f} %)" for scene in cloudy[:_TOLD])
+    more = f" and {len(cloudy) - _TOLD} more" if len(cloudy) > _TOLD else ""
+    return kept, (f"scenes with more than {limit:g} % cloud over the area were left out: {told}{more}",)
+
+
+def _cloud(scene: Scene, measured: Measured) -> float:
+    """Percent."""
+    sight = measured.seen.get(scene.key)
+    return sight.cloud if sight is not None and scene.masked else scene.cloud or 0.0
+
+
+def _none_within(limit: float, cloudy: Sequence[tuple[Scene, float]]) -> ImageryError:
+    there = ", ".join(f"{scene.when[:10]} ({share:.0f} % cloud)" for scene, share in cloudy[:_SHOWN])
+    return ImageryError(
+        f"no scene has at most {limit:g} % cloud over the area",
+        code="search.nothing",
+        hint=f"raise --max-cloud: there are {there}; or widen --dates",
+        field="--max-cloud",
+    )
 
 
 def checked(slots: Sequence[Slot], measured: Measured, others: Callable[[], Sequence[Near]]) -> tuple[str, ...]:

@@ -43,6 +43,13 @@ class Seen:
     """Share of the area that has data, 0..1."""
     where: NDArray[np.uint8]
     """The clear pixels, packed: of the same pixels for all scenes."""
+    cloudy: float
+    """Share of the area under what the mask drops as cloud, cirrus or shadow, 0..1."""
+
+    @property
+    def cloud(self) -> float:
+        """The same in percent of where the scene has data at all."""
+        return 100.0 * self.cloudy / self.valid if self.valid else 0.0
 
 
 @dataclass(frozen=True)
@@ -134,4 +141,5 @@ def _seen(states: NDArray[np.uint8], wanted: NDArray[np.bool_]) -> Seen:
     total = int(wanted.sum())
     clear = (states == masks.CLEAR) & wanted
     data = (states != masks.NOTHING) & wanted
-    return Seen(int(clear.sum()) / total, int(data.sum()) / total, np.packbits(clear))
+    cloudy = (states == masks.CLOUDY) & wanted
+    return Seen(int(clear.sum()) / total, int(data.sum()) / total, np.packbits(clear), int(cloudy.sum()) / total)

@@ -77,10 +77,19 @@ class _Host:
         self.known = False
         """Whether it ever answered."""
 
+    def hush(self, seconds: float) -> None:
+        """It asked to be left in peace for so long."""
+        self.calm_until = max(self.calm_until, time.monotonic() + seconds)
+
     async def calm(self, sleep: Sleep) -> None:
-        """Wait as long as it asked for, and a little longer, so that not all come back at once."""
-        left = self.calm_until - time.monotonic()
-        if left > 0:
+        """Wait as long as it asked for, and a little longer, so that not all come back at once.
+
+        Where it asked anew in the meantime, that long as well.
+        """
+        waited_for = 0.0
+        while self.calm_until > max(waited_for, time.monotonic()):
+            waited_for = self.calm_until
+            left = waited_for - time.monotonic()
             await sleep(left * (1 + 0.1 * random.random()))  # noqa: S311  jitter, no secret
 
 
@@ -126,8 +135,9 @@ class Courier:
                 if attempt == attempts:
                     raise lost(href, str(error)) from None
                 self.tally.retried += 1
-                if error.retry_after is None:  # else the server is left in peace before the next question
-                    await self._sleep(retry.pause_s(attempt, "http://"))
+                pause = retry.pause_s(attempt, "http://")
+                if (error.retry_after or 0.0) < pause:  # else the server is left in peace before the next question
+                    await self._sleep(pause)
         raise AssertionError(shown(href))  # unreachable: the last attempt returns or raises
 
     async def _renewed(self, request: Request, take: Take[T]) -> T:
@@ -181,8 +191,8 @@ class Courier:
         own = target.origin == signed.target.origin
         session = self._trusted if own and signed.trusted else self._guarded
         headers = {**request.headers, **(signed.headers if own else {})}
-        await host.calm(self._sleep)
         async with host.room:
+            await host.calm(self._sleep)  # here, as others may have been told to wait while this one queued
             self.tally.requests += 1
             answer = None
             try:
@@ -200,7 +210,7 @@ class Courier:
                 raise broken(request.href, error, timeout_s, known=host.known) from None
             except Passing as error:
                 if error.retry_after is not None:
-                    host.calm_until = time.monotonic() + error.retry_after
+                    host.hush(error.retry_after)
                 raise
             finally:
                 self.tally.bytes += answer.received if answer is not None else 0

@@ -139,7 +139,7 @@ def unsigned(href: str) -> str:
     """The address without what changes with every signature: the same bytes have a new one every hour."""
     bare, mark, query = href.partition("#")[0].partition("?")
     pairs = [pair for pair in query.split("&") if not _SIGNATURE.fullmatch(pair.partition("=")[0])]
-    return bare + mark + "&".join(pairs)
+    return bare + mark + "&".join(pairs) if pairs else bare
 
 
 def _head(body: bytes) -> bytes:

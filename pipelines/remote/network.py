@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.blocks.limits import Limits
 from pipelines.gdal import Retry
 from pipelines.remote.secrets import Secrets
 
@@ -17,6 +18,8 @@ class Network:
     """Loopback and private addresses may be read: one's own network. Link-local ones never are."""
     retry: Retry = Retry()  # noqa: RUF009  frozen
     """Stubbornness."""
+    limits: Limits = Limits()  # noqa: RUF009  frozen
+    """What files may claim about themselves."""
     per_host: int = 16
     """Requests at once to one host, in one process."""
     cache_dir: Path | None = None

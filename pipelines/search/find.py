@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import shapely
+from shapely.geometry.base import BaseGeometry
 
 from pipelines.search import duplicates, folder, stac, static
 from pipelines.search.footprint import footprint_of
@@ -16,11 +17,14 @@ from pipelines.search.nearest import nearest, nothing
 from pipelines.search.query import Documents, Found, LeftOut, Near, Query
 from pipelines.search.radiometry import Unclear
 from pipelines.search.tiles import scene_of_tiles
+from swathe.aoi import AOI
 from swathe.errors import BandError, InputError, SwatheError
 from swathe.scene import Scene
 from swathe.source import SourceCard, SourceKind
 from swathe.when import joined
 
+_DOUBT = 5.0
+"""Points of a percentage by which a catalogue and a mask may differ about the same clouds."""
 Json = Mapping[str, Any]
 Read = Callable[[Query], Iterable[tuple[Json, str] | LeftOut]]
 """Items for a query, each with the address it was read from; and what could not be read."""
@@ -86,7 +90,7 @@ def _check_bands(card: SourceCard, query: Query) -> None:
 
 
 def _notes(card: SourceCard, query: Query) -> tuple[str, ...]:
-    if query.max_cloud is not None and not card.cloud_property:
+    if query.max_cloud is not None and not (card.cloud_property or query.measured):
         return (f"{card.id} does not know how cloudy its scenes are: --max-cloud was ignored",)
     return ()
 
@@ -128,12 +132,24 @@ def _fits(item: Json, card: SourceCard, query: Query) -> bool:
         return False
     if shapely.area(shapely.intersection(outline, query.aoi.geometry)) <= 0:
         return False
+    return _clear_enough(item, outline, card, query)
+
+
+def _clear_enough(item: Json, outline: BaseGeometry, card: SourceCard, query: Query) -> bool:
     if query.max_cloud is None or not card.cloud_property:
         return True
     cloud = cloud_of(item, card)
+    if query.measured:
+        return cloud is None or cloud <= _most(outline, query.aoi, query.max_cloud) + _DOUBT
     if cloud is None:
         raise Unclear(f"it does not say how cloudy it is ({card.cloud_property}), and --max-cloud was given")
     return cloud <= query.max_cloud
+
+
+def _most(outline: BaseGeometry, aoi: AOI, limit: float) -> float:
+    """Percent of a whole scene under cloud, so much that the area cannot be under the limit even if all else is."""
+    inside = shapely.area(shapely.intersection(outline, aoi.geometry)) / shapely.area(outline)
+    return 100.0 - float(inside) * (100.0 - limit)
 
 
 def _scene(item: Json, where: str, card: SourceCard, query: Query, left_out: list[LeftOut]) -> Scene | None:

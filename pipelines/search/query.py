@@ -28,11 +28,14 @@ class Query:
     intervals: tuple[Interval, ...]
     """Scenes must fall into one of them."""
     max_cloud: float | None = None
-    """Percent of the whole scene, as catalogues say it; None: any."""
+    """Percent, see ``measured``; None: any."""
     bands: tuple[str, ...] = ()
     """Common names; empty: all that the source has."""
     limit: int = 2000
     """More scenes than this are refused, never cut off silently."""
+    measured: bool = False
+    """Whether ``max_cloud`` is meant of the area, and whoever asks will measure it in masks; else it is meant of whole
+    scenes, as catalogues say it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ def items_of(card: SourceCard, query: Query, documents: Documents) -> Iterator[J
                     seen.add(name)
                     yield item
                 if len(seen) > query.limit:
-                    raise _too_many(query.limit)
+                    raise _too_many(query)
     if not seen:
         _check_collection(client, card, documents)
 
@@ -135,8 +135,11 @@ def _method(client: Client) -> str:
 
 
 def _cloud(client: Client, card: SourceCard, query: Query) -> Json:
-    """The limit on clouds in the words that this API says it knows; it is checked here again in any case."""
-    if query.max_cloud is None or not card.cloud_property:
+    """The limit on clouds in the words that this API says it knows; it is checked here again in any case.
+
+    None where the limit is meant of the area: the API knows whole scenes.
+    """
+    if query.max_cloud is None or query.measured or not card.cloud_property:
         return {}
     if client.conforms_to(ConformanceClasses.QUERY):
         return {"query": {card.cloud_property: {"lte": query.max_cloud}}}
@@ -216,11 +219,11 @@ def _not_stac(url: str, why: str) -> ImageryError:
     )
 
 
-def _too_many(limit: int) -> InputError:
+def _too_many(query: Query) -> InputError:
     return InputError(
-        f"more than {limit} scenes match",
+        f"more than {query.limit} scenes match",
         code="search.too_many",
-        hint="narrow the dates, the area or --max-cloud",
+        hint="narrow the dates or the area" if query.measured else "narrow the dates, the area or --max-cloud",
         field="--dates",
     )
 

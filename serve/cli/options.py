@@ -21,7 +21,8 @@ Bands = Annotated[str | None, typer.Option(help="Instead of a sensor: common nam
 Scale = Annotated[float | None, typer.Option(help="With --bands: physical = stored * scale + offset.")]
 Offset = Annotated[float | None, typer.Option(help="See --scale.")]
 Nodata = Annotated[float | None, typer.Option(help="Stored number that means no data, where the file does not say.")]
-Aoi = Annotated[str | None, typer.Option(help="minlon,minlat,maxlon,maxlat, GeoJSON, WKT, or a vector file.")]
+AREA = "minlon,minlat,maxlon,maxlat; GeoJSON, WKT or a vector file; tiles (12/2200/1343); MGRS (33UXP)."
+Aoi = Annotated[str | None, typer.Option(help=AREA)]
 ChunkSide = Annotated[int | None, typer.Option("--chunk", help="Side of a chunk in pixels. Default: chosen.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 Source = Annotated[
@@ -40,8 +41,10 @@ Dates = Annotated[
 ]  # fmt: skip
 MaxCloud = Annotated[
     float | None,
-    typer.Option(min=0, max=100, help="Leave out scenes with more cloud, in percent.", rich_help_panel=SEARCHED),
-]
+    typer.Option(min=0, max=100, rich_help_panel=SEARCHED,
+                 help="Leave out scenes with more cloud over the area, in percent, as their masks show it; of a source "
+                 "without masks, as its catalogue says."),
+]  # fmt: skip
 CompositeOf = Annotated[
     str | None,
     typer.Option("--composite", help="What becomes of several observations: median, best, latest, none (one day).",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from serve.cli.options import AREA
 from swathe.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,17 +24,15 @@ Source = Annotated[
                  "or an item (file or URL), or a folder."),
 ]  # fmt: skip
 Collection = Annotated[str | None, typer.Option(help="Collection, where the source does not say it, or another one.")]
-Place = Annotated[
-    str,
-    typer.Option(
-        help="minlon,minlat,maxlon,maxlat; GeoJSON, WKT or a vector file; tiles (12/2200/1343); MGRS (33UXP)."
-    ),
-]
+Place = Annotated[str, typer.Option(help=AREA)]
 Dates = Annotated[
     str,
     typer.Option(help="2024-07-25, 2024-07, 2024-07-25_2024-07-27, ../2024-01-01, instants; several with commas."),
 ]
-MaxCloud = Annotated[float | None, typer.Option(help="Percent of a whole scene, as its catalogue says.")]
+MaxCloud = Annotated[
+    float | None,
+    typer.Option(help="Percent of a whole scene, as its catalogue says: unread; a run measures it over the area."),
+]
 
 
 def search(  # noqa: PLR0913, PLR0917  options of a command

@@ -40,7 +40,8 @@ class SearchAsked(Asked):
     collection: Word | None = None
     """Of the source, where its card does not name it."""
     max_cloud: Annotated[float, Field(ge=0, le=100)] | None = None
-    """Percent; scenes whose catalogue says more are left out."""
+    """Percent of cloud over the area; scenes of more are left out. As masks show it; of a source without, as its
+    catalogue says."""
     composite: Composite | None = None
     """What becomes of several observations; null: decided by the dates."""
     res: Annotated[float, Field(gt=0)] | None = None

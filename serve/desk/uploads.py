@@ -210,7 +210,7 @@ class Uploads:
         try:
             with told({str(path): found.name, path.name: found.name}):
                 plain = path.suffix in PLAIN
-                images = [path] if plain else _images(path, limits.archives)
+                images = [path] if plain else _images(path, self._settings.unpacking.limits)
                 facts = {"files": [path.name], "plain": True} if plain else _facts(images)
         except (ImageryError, LimitError) as error:
             return self._told(caller, found, UploadState.REFUSED, size, sha256, problem=error.problem.as_dict())

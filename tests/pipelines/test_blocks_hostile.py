@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import numpy as np
@@ -199,6 +200,40 @@ def test_a_read_of_absurd_size_is_refused(tmp_path, opener):
     ):
         strict.open(Asset("x", str(path))).read((1,), Window(0, 0, 64, 64))
     assert "gdal_translate -of COG" in caught.value.hint  # nothing that is set would raise the bound
+
+
+@pytest.mark.parametrize(("bound", "setting"), [("side", "SWATHE_MAX_IMAGE_SIDE"), ("block_mb", "SWATHE_MAX_BLOCK_MB")])
+def test_bounds_that_are_set_are_those_of_the_network_and_named(tmp_path, bound, setting):
+    path = write_tif(tmp_path / "a.tif", pixels(4, 1024, 1024, "uint32"), tiled=True, blockxsize=1024, blockysize=1024)
+    with FaultServer(tmp_path) as server, ExitStack() as stack:
+        for limits, refused in ((Limits(), False), (Limits(**{bound: 1}), True)):
+            fetcher = Fetcher(Network(allow_private=True, limits=limits))
+            stack.callback(fetcher.close)
+            opener = stack.enter_context(Opener(fetcher, Auth()))
+            asset = Asset("x", server.url(path.name))
+            if not refused:
+                assert opener.open(asset).grid.shape == (1024, 1024)
+                continue
+            with pytest.raises(ImageryError) as caught:
+                opener.open(asset)
+            assert caught.value.problem.code == "imagery.limits"
+            assert f"set {setting} higher" in caught.value.hint
+
+
+def test_an_image_that_is_decoded_whole_has_a_bound_that_is_set(tmp_path):
+    path = tmp_path / "a.png"
+    with rasterio.open(path, "w", driver="PNG", width=40, height=30, count=3, dtype="uint8") as file:
+        file.write(pixels(3, 30, 40, "uint8"))
+    for most, refused in ((3600, False), (3599, True)):
+        fetcher = Fetcher(Network(limits=Limits(pixels=most)))
+        with closing(fetcher), Opener(fetcher, Auth()) as opener:
+            asset = Asset("x", str(path), grid=AssetGrid("EPSG:32632", (10, 0, 500_000, 0, -10, 5_000_000), (30, 40)))
+            if not refused:
+                assert opener.open(asset).count == 3
+                continue
+            with pytest.raises(ImageryError, match="decoded as a whole") as caught:
+                opener.open(asset)
+            assert "SWATHE_MAX_WHOLE_PIXELS" in caught.value.hint
 
 
 def test_messages_hold_no_secrets(tmp_path, opener):

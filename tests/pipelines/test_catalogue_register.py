@@ -139,6 +139,34 @@ def test_documents_at_addresses(catalogue, far):
     assert (assets["a"]["href"], assets["s"]["href"]) == (server.url("one/b.tif"), "s3://bucket/c.tif")
 
 
+def test_no_signature_of_a_document_is_kept(catalogue, far, tmp_path):
+    server, door = far
+    signature = "X-Amz-Signature=secret&X-Amz-Expires=60"
+    assets = {
+        "near": {"href": f"b.tif?{signature}", "alternate": {"s3": {"href": f"https://h/b.tif?v=2&{signature}"}}},
+        "azure": {"href": "https://h/c.tif?se=2024&sp=r&sig=secret"},
+        "odd": {"href": "https://h/d.tif?id=4", "alternate": "none"},
+    }
+    links = [{"rel": "license", "href": "https://h/terms?a=1#b"}, {"rel": "thumbnail", "href": f"t.png?{signature}"}]
+    item = stac_item(collection="far", assets=assets, links=links)
+    (server.folder / "item.json").write_text(json.dumps(item))
+    register(catalogue, f"{server.url('item.json')}?{signature}", Wish(door=door))
+    kept = catalogue.item("far", "x")
+    assert "secret" not in json.dumps(kept)
+    assert {key: asset["href"] for key, asset in kept["assets"].items()} == {
+        "near": server.url("b.tif"), "azure": "https://h/c.tif", "odd": "https://h/d.tif?id=4",
+    }  # fmt: skip
+    assert kept["assets"]["near"]["alternate"]["s3"]["href"] == "https://h/b.tif?v=2"
+    assert {link["rel"]: link["href"] for link in kept["links"]} == {
+        "license": "https://h/terms?a=1#b", "thumbnail": server.url("t.png"), "via": server.url("item.json"),
+    }  # fmt: skip
+    (tmp_path / "a?sig=1.json").write_text(json.dumps({**item, "id": "y"}))
+    register(catalogue, str(tmp_path / "a?sig=1.json"))
+    here = catalogue.item("far", "y")
+    assert "secret" not in json.dumps(here["assets"]["azure"])
+    assert here["links"][-1]["href"] == str(tmp_path / "a?sig=1.json")
+
+
 def test_images_at_addresses(catalogue, far, real_data):
     server, door = far
     source = real_data / "stac_with_local_assets" / "openEO_2023-06-01Z.tif"

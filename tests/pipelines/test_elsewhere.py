@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from pipelines.archive import Limits, Unpacking
+from pipelines.door import Door
+from pipelines.elsewhere import Elsewhere
 from pipelines.gdal import Access, Retry
 from pipelines.inspect import Declared, inspect, parse_input
 from pipelines.read import Reader
@@ -83,6 +85,44 @@ def test_an_archive_at_an_address_is_fetched_once_and_gives_the_pixels_of_its_fi
     assert "secret" not in repr(imagery)
     assert "secret" not in "".join(left(room))
     assert not [name for name in left(room) if "partial" in name]
+
+
+def test_an_archive_is_known_by_its_first_bytes_where_its_address_tells_nothing(served, files, scene, room):
+    packed(served.folder / "download", files)
+    unpacking, href = Unpacking(room), f"{served.url('download')}?id=4&X-Amz-Signature="
+    imagery = look(f"{href}secret", unpacking=unpacking)
+    np.testing.assert_array_equal(pixels(imagery), np.concatenate([scene[name] for name in BANDS]))
+    asked = len(served.requests)
+    assert look(f"{href}another", unpacking=unpacking) == imagery
+    assert len(served.requests) == asked + 1
+    assert "secret" not in "".join(left(room))
+
+
+def test_images_are_left_to_others_and_not_asked_for_where_their_names_say_it(served, files, room):
+    for name in ("scene", "scene.tif"):
+        (served.folder / name).write_bytes(files[0].read_bytes())
+    with Door(HOME, ACCESS.retry) as door:
+        elsewhere = Elsewhere(door, Unpacking(room))
+        assert elsewhere.images(f"{served.url('scene.tif')}?a=1") is None
+        assert served.requests == []
+        assert elsewhere.images(served.url("scene")) is None
+        assert len(served.requests) == 1
+    assert left(room) == []
+
+
+def test_what_is_no_archive_after_all_is_told_as_of_an_image(served, files, room):
+    packed(served.folder / "scene.tif", files)
+    (served.folder / "page").write_bytes(b"<html>sign in</html>")
+    cases = {"scene.tif": "imagery.unreadable", "page": "imagery.unreadable", "nothing": "imagery.missing"}
+    hints = {}
+    for name, code in cases.items():
+        with pytest.raises(ImageryError) as caught:
+            look(f"{served.url(name)}?X-Amz-Signature=secret", unpacking=Unpacking(room))
+        assert (caught.value.problem.code, caught.value.field) == (code, "--input")
+        assert "secret" not in caught.value.problem.line()
+        hints[name] = caught.value.hint
+    assert "ends in .zip" in hints["scene.tif"]
+    assert left(room) == []
 
 
 def test_it_is_fetched_anew_when_it_was_replaced(served, files, scene, room, tmp_path):

@@ -13,6 +13,7 @@ import rasterio
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine, from_origin
 
+from pipelines.blocks.limits import Limits
 from pipelines.gdal import Access, Retry
 from pipelines.inputs import InputSpec
 from pipelines.inspect import Declared, inspect, parse_input
@@ -603,6 +604,17 @@ def test_addresses_of_ones_own_network_are_opened_by_a_setting(server):
     assert (problem.code, problem.field) == ("url.private", "--input")
     assert "SWATHE_ALLOW_PRIVATE_URLS" in problem.hint
     assert server.requests == []
+
+
+def test_an_image_larger_than_is_read_is_refused_when_it_is_looked_at(server, tmp_path):
+    small = Network(allow_private=True, limits=Limits(side=699))
+    problem = refused(server.url("B04.tif"), sensor="sentinel-2-l2a", network=small)
+    assert problem.code == "imagery.limits"
+    assert "600 x 700 pixels" in problem.detail
+    assert "SWATHE_MAX_IMAGE_SIDE" in problem.hint
+    assert look(tmp_path / "B04.tif", sensor="sentinel-2-l2a", network=small).shape == (600, 700)
+    fitting = Network(allow_private=True, limits=Limits(side=700))
+    assert look(server.url("B04.tif"), sensor="sentinel-2-l2a", network=fitting).shape == (600, 700)
 
 
 def test_a_redirect_is_checked_as_any_address(server):

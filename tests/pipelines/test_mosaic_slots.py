@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import shapely
 
-from pipelines.mosaic.clear import checked
+from pipelines.mosaic.clear import checked, within
 from pipelines.mosaic.grid import output_grid
 from pipelines.mosaic.measure import Measured, Seen, measure
 from pipelines.mosaic.reader import MosaicReader
 from pipelines.mosaic.slots import Asked, choose, solar_day
 from pipelines.search.query import Near
 from swathe.aoi import AOI
-from swathe.errors import InputError
+from swathe.errors import ImageryError, InputError
 from swathe.mosaic import Composite, Slot
 from swathe.scene import Scene
 from swathe.when import parse_dates
@@ -163,6 +163,30 @@ def test_without_a_mask_the_footprint_counts(two):
     assert found.scenes[0].clear == pytest.approx(wanted, abs=0.01)
 
 
+def test_a_limit_on_cloud_is_meant_of_the_area_and_of_what_the_scene_shows_of_it(two):
+    """Of columns 100 to 700 the west is clear in 300, the middle in 400; rows without data are nobody's cloud."""
+    west, middle = (replace(scene, cloud=cloud) for scene, cloud in zip(two, (1.0, 99.0), strict=True))
+    found = measure((west, middle), output_grid(two, box()), SCL, LocalOpener(), 2000)
+    assert [found.seen[s.key].cloud for s in two] == [pytest.approx(v, abs=1) for v in (50, 100 / 3)]
+    kept, (note,) = within(found, 40)
+    assert [s.id for s in kept] == ["middle"]
+    assert "more than 40 % cloud over the area were left out: west (50 %)" in note
+    assert within(found, 60) == (found.scenes, ())
+    with pytest.raises(ImageryError) as caught:
+        within(found, 20)
+    assert caught.value.problem.code == "search.nothing"
+    assert "raise --max-cloud: there are 2024-07-01 (33 % cloud), 2024-07-01 (50 % cloud)" in caught.value.hint
+
+
+def test_where_a_mask_is_lost_the_catalogue_says_how_cloudy_it_is(two):
+    west, middle = (replace(scene, cloud=cloud) for scene, cloud in zip(two, (80.0, 99.0), strict=True))
+    opener = LocalOpener(broken={west.mask.href})
+    found = measure((west, middle), output_grid(two, box()), SCL, opener, 2000)
+    assert [s.id for s in within(found, 60)[0]] == ["middle"]
+    unknown = measure((replace(west, cloud=None), middle), output_grid(two, box()), SCL, opener, 2000)
+    assert [s.id for s in within(unknown, 60)[0]] == ["west", "middle"]
+
+
 def test_a_lost_mask_is_told_and_not_measured(two):
     found = measure(two, output_grid(two, box()), SCL, LocalOpener(broken={two[0].mask.href}))
     assert [s.clear is None for s in found.scenes] == [True, False]
@@ -186,7 +210,7 @@ def test_an_observation_of_eight_days_is_of_each_date_that_it_touches():
 
 
 def overcast(name, clear, where):
-    return replace(seen(name, "2024-07-01T10:00:00Z", clear), bands=()), Seen(clear, 1.0, np.packbits(where))
+    return replace(seen(name, "2024-07-01T10:00:00Z", clear), bands=()), Seen(clear, 1.0, np.packbits(where), 1 - clear)
 
 
 def judged(share, others=lambda: ()):

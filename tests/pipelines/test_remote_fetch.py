@@ -276,13 +276,21 @@ def test_pauses_grow_and_are_not_all_alike():
 
 
 def test_the_server_says_how_long_to_wait():
-    slept, _ = waits(faulty(Reply(429, {"Retry-After": "7"}), Reply(503, {"Retry-After": "0"})))
+    slept, _ = waits(faulty(Reply(429, {"Retry-After": "7"})))
     assert slept == [pytest.approx(7, abs=0.8)]
     then = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=30)
     slept, _ = waits(faulty(Reply(503, {"Retry-After": format_datetime(then, usegmt=True)})))
     assert slept == [pytest.approx(30, abs=4)]
     slept, _ = waits(faulty(Reply(429, {"Retry-After": "86400"})))
     assert slept == [pytest.approx(PATIENCE_S, rel=0.11)]
+
+
+@pytest.mark.parametrize("said", ["0", "Fri, 31 Dec 1999 23:59:59 GMT"])
+def test_a_server_that_asks_for_no_time_gets_what_others_get(said):
+    slept, asked = waits(faulty(*[Reply(503, {"Retry-After": said})] * 4), attempts=5)
+    assert len(asked) == 5
+    for pause, most in zip(slept, (0.5, 1, 2, 3), strict=True):
+        assert most / 2 <= pause <= most
 
 
 @pytest.mark.parametrize(
@@ -313,6 +321,55 @@ def test_others_wait_too_when_a_host_asks_for_peace():
         assert len(slept) == 2
         fetcher.ranges(other.url("third"), [(0, 9)])
         assert len(slept) == 2
+
+
+def test_those_that_queued_meanwhile_wait_as_well():
+    """They were let through before the host asked for peace."""
+    slept, came = [], threading.Event()
+
+    async def sleep(seconds):
+        slept.append(seconds)
+
+    def answers(asked):
+        if not came.is_set():
+            came.set()
+            return Reply(429, {"Retry-After": "9"}, after=0.5)
+        return part(DATA, asked)
+
+    narrow = Network(allow_private=True, per_host=1)
+    with Server(answers) as server, Fetcher(narrow, sleep) as fetcher, ThreadPoolExecutor(5) as pool:
+        first = pool.submit(fetcher.ranges, server.url("first"), [(0, 9)])
+        assert came.wait(5)
+        others = [pool.submit(fetcher.ranges, server.url(f"{n}"), [(0, 9)]) for n in range(4)]
+        assert [one.result() for one in (first, *others)] == [[DATA[:9]]] * 5
+        assert len(slept) == 5
+        assert min(slept) > 8
+
+
+def test_whoever_waits_hears_that_the_host_asks_for_more_time():
+    slept, more = [], asyncio.Event()
+
+    async def sleep(seconds):
+        slept.append(seconds)
+        if seconds > 20:
+            more.set()
+        await more.wait()
+
+    told, both = set(), threading.Barrier(2)
+
+    def answers(asked):
+        if asked.target in told:
+            return part(DATA, asked)
+        told.add(asked.target)
+        both.wait(5)
+        late = asked.target == "/late"
+        return Reply(429, {"Retry-After": "40" if late else "5"}, after=0.3 if late else 0)
+
+    with Server(answers) as server, Fetcher(QUICK, sleep) as fetcher, ThreadPoolExecutor(2) as pool:
+        spans = [(0, 9)]
+        found = pool.map(lambda name: fetcher.ranges(server.url(name), spans), ("early", "late"))
+        assert list(found) == [[DATA[:9]]] * 2
+        assert sorted(slept) == [pytest.approx(5, abs=1), pytest.approx(40, abs=5), pytest.approx(40, abs=5)]
 
 
 @pytest.mark.parametrize("reply", [{"drip": (20, 0.1)}, {"after": 3.0}], ids=["drips", "silent"])

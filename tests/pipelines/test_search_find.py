@@ -182,6 +182,21 @@ def test_clouds_that_nobody_knows_are_a_note(fetcher):
     assert "--max-cloud was ignored" in found.notes[0]
 
 
+def test_a_limit_that_will_be_measured_passes_over_what_leaves_no_room(fetcher):
+    """The area is 36 % of each scene: with 64 % of cloud beside it, it may be clear, and 5 are left for doubt."""
+    items = [made(0, cloud=72.0), made(1, cloud=73.0), made(2, cloud=5.0), made(3)]
+    items[3]["properties"].pop("eo:cloud_cover")
+    with StacServer(items) as api:
+        found = find(card(api.url), query(max_cloud=10.0, measured=True), fetcher, NOW)
+        assert not any({"query", "filter"} & set(a.body) for a in api.searches)
+        whole = query(max_cloud=10.0, measured=True, aoi="10,45,11,46")
+        assert ids(find(card(api.url), whole, fetcher, NOW)) == ["scene-0002", "scene-0003"]
+        asked = query(max_cloud=10.0, measured=True)
+        assert find(card(api.url, cloud_property=""), asked, fetcher, NOW).notes == ()
+    assert ids(found) == ["scene-0000", "scene-0002", "scene-0003"]
+    assert found.left_out == ()
+
+
 # --- faults and credentials -------------------------------------------------------------------------------------------
 
 

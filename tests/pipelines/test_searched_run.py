@@ -117,6 +117,19 @@ def test_its_preview_shows_what_an_eye_sees_though_the_method_looks_elsewhere(se
     assert {a.name for s in mosaic.scenes for a in s.picture} == {"red", "green", "blue"}
 
 
+def test_scenes_that_lasted_for_days_say_from_when_to_when(searched_run, coast, tmp_path):
+    copy = tmp_path / "catalogue"
+    shutil.copytree(coast.folder, copy)
+    week = {"datetime": None, "start_datetime": "2024-08-25T00:00:00Z", "end_datetime": "2024-09-02T00:00:00Z"}
+    for path in copy.rglob("*2024-08-28_*.json"):
+        item = json.loads(path.read_text())
+        path.write_text(json.dumps({**item, "properties": {**item["properties"], **week}}))
+    _, mosaic = searched_run(tmp_path / "out", source=copy / "catalog.json", dates=("2024-08-26",))
+    assert {scene.when for scene in mosaic.scenes} == {"2024-08-29T00:00:00Z"}
+    told = json.loads((tmp_path / "out" / "item.json").read_text())["properties"]
+    assert {name: told[name] for name in week} == week
+
+
 def test_the_label_tells_which_scene_made_each_pixel(searched_run, tmp_path):
     searched_run(tmp_path, composite=None)
     (number, clear), *_ = bands_of(tmp_path / "observations.tif")
@@ -209,18 +222,50 @@ def test_nothing_found_names_the_nearest_dates(searched_run, tmp_path):
     assert "2024-08-28" in caught.value.hint
 
 
-@pytest.fixture
-def overcast(coast, tmp_path):
-    """The catalogue, with a mask that is cloud all over."""
-    shutil.copytree(coast.folder, tmp_path / "overcast")
-    for path in (tmp_path / "overcast").rglob("scl.tif"):
+def repainted(coast, target, code_of):
+    """A copy of the catalogue; each mask is of one class all over, which ``code_of`` says of its path."""
+    shutil.copytree(coast.folder, target)
+    for path in target.rglob("scl.tif"):
         with rasterio.open(path) as file:
             profile, classes = file.profile, file.read()
         path.unlink()
         profile.update(driver="GTiff", tiled=True)
         with rasterio.open(path, "w", **{k: v for k, v in profile.items() if k != "interleave"}) as file:
-            file.write(np.full_like(classes, 9))
-    return tmp_path / "overcast" / coast.catalog.relative_to(coast.folder)
+            file.write(np.full_like(classes, code_of(str(path))))
+    return target / coast.catalog.relative_to(coast.folder)
+
+
+@pytest.fixture
+def overcast(coast, tmp_path):
+    """The catalogue, with a mask that is cloud all over."""
+    return repainted(coast, tmp_path / "overcast", lambda _: 9)
+
+
+def test_a_limit_on_cloud_is_measured_over_the_area_and_not_taken_from_the_tile(coast, sources, water, tmp_path):
+    """The catalogue says of the clear day that its tiles are cloudy, and of the overcast one that they are clear."""
+    catalog = repainted(coast, tmp_path / "other", lambda path: 4 if "2024-08-28" in path else 9)
+    for path in catalog.parent.rglob("swathe-demo_2024-*.json"):
+        item = json.loads(path.read_text())
+        item["properties"]["eo:cloud_cover"] = 85 if "2024-08-28" in path.name else 0
+        path.write_text(json.dumps(item))
+    west, south, east, north = map(float, coast.aoi.split(","))
+    x, y, third = (west + east) / 2, (south + north) / 2, (east - west) / 6
+    archive = searched.Archive(sources, Network())
+
+    def look(aoi, limit):
+        search = Search(str(catalog), (LATE,), max_cloud=limit)
+        return searched.look(Recipe(water.id, search=search, aoi=aoi), water, archive)
+
+    small = f"{x - third},{y - third},{x + third},{y + third}"
+    assert {s.when[:10] for s in look(small, None).scenes} == {"2024-08-28", "2024-09-02"}
+    mosaic = look(small, 20)
+    assert {s.when[:10] for s in mosaic.scenes} == {"2024-08-28"}
+    (note,) = [note for note in mosaic.notes if "more than 20 % cloud over the area" in note]
+    assert "swathe-demo_2024-09-02" in note
+    with pytest.raises(ImageryError) as caught:
+        look(coast.aoi, 20)  # of a whole tile the catalogue's number leaves no doubt
+    assert caught.value.problem.code == "search.nothing"
+    assert "100 % cloud" in caught.value.hint
 
 
 def test_an_area_under_cloud_is_refused_before_the_run(searched_run, overcast, tmp_path):

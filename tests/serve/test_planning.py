@@ -1,5 +1,7 @@
 """What the command line and the service share: cards read again when they change, plans with an estimate."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import rasterio
@@ -9,7 +11,7 @@ from affine import Affine
 from pipelines.estimate import Means
 from serve.planning import card_of, cards_of, cards_of_folders, in_precision, plan_of
 from serve.settings import ROOT, Settings
-from swathe.errors import CardError, InputError, UnknownModelError
+from swathe.errors import AreaError, CardError, InputError, UnknownModelError
 from swathe.recipe import Recipe
 
 SHIPPED = ROOT / "configs" / "models"
@@ -63,3 +65,19 @@ def test_warm_workers_take_less_time_than_a_pool_that_is_started(tmp_path):
     kinds = ("pool", "loop", "ray")
     seconds = [plan_of(recipe, card, settings, Means(kind, 2, 1)).cost.seconds for kind in kinds]
     assert seconds == sorted(set(seconds))
+
+
+def test_an_area_may_be_a_tile_by_its_name(tmp_path):
+    """A square kilometre from 610 km east and 5320 km north: a hundred pixels of 10 m."""
+    with rasterio.open(tmp_path / "scene.tif", "w", driver="GTiff", width=300, height=200, count=2, dtype="uint16",
+                       crs="EPSG:32633", transform=Affine(10, 0, 609_500, 0, -10, 5_322_000)) as file:  # fmt: skip
+        file.write(np.full((2, 200, 300), 900, "uint16"))
+        file.scales, file.descriptions = (1e-4, 1e-4), ("green", "nir")
+    recipe = Recipe("water-ndwi", (str(tmp_path / "scene.tif"),), aoi="33UXP1020")
+    settings = Settings(data_dir=tmp_path)
+    grid = plan_of(recipe, card_of(recipe, settings), settings, Means("loop", 1, 1)).work.grid
+    assert grid.shape == (100, 100)
+    assert (grid.transform.c, grid.transform.f) == (610_000, 5_321_000)
+    with pytest.raises(AreaError) as caught:
+        plan_of(replace(recipe, aoi="99UXP"), card_of(recipe, settings), settings, Means("loop", 1, 1))
+    assert caught.value.problem.code == "area.tile"

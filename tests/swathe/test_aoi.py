@@ -62,6 +62,29 @@ def test_across_the_antimeridian_it_is_cut_there(text):
     assert aoi.area_km2 == pytest.approx(AOI.parse("0,-1,2,1").area_km2, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("text", "swapped", "wide", "degrees"),
+    [
+        ("13.6,52.4,13.2,52.6", "13.2,52.4,13.6,52.6", "-346.4,52.4,13.2,52.6", 359.6),
+        ("-70,-5,-80,5", "-80,-5,-70,5", "-70,-5,280,5", 350),
+        ("0,-5,-179,5", "-179,-5,0,5", "-360,-5,-179,5", 181),
+    ],
+)
+def test_longitudes_that_were_swapped_are_told_with_what_would_be_right(text, swapped, wide, degrees):
+    with pytest.raises(AreaError) as caught:
+        AOI.parse(text)
+    assert caught.value.problem.code == "area.reversed"
+    assert f"{swapped}, or {wide}" in caught.value.hint
+    south, north = (float(text.split(",")[n]) for n in (1, 3))
+    assert AOI.parse(swapped).area_km2 == pytest.approx(band_km2(south, north) * (1 - degrees / 360), rel=1e-5)
+    assert AOI.parse(wide).area_km2 == pytest.approx(band_km2(south, north) * degrees / 360, rel=1e-5)
+
+
+def test_a_box_reaches_half_way_round_across_the_antimeridian():
+    assert AOI.parse("0,-1,-180,1").area_km2 == pytest.approx(band_km2(-1, 1) / 2, rel=1e-5)
+    assert AOI.parse("1,-1,-179.5,1").crosses
+
+
 def test_longitudes_from_0_to_360_are_turned():
     assert AOI.parse("350,0,355,1").bounds == (-10, 0, -5, 1)
 
@@ -107,10 +130,13 @@ def test_height_is_dropped():
         ("nan,0,1,1", "area.unreadable"),
         ("1,1,0,0", "area.reversed"),
         ("0,50,1,49", "area.reversed"),
+        ("13.6,52.4,13.2,52.6", "area.reversed"),
+        ("-170,0,-175,1", "area.reversed"),
         ("5,45,5,46", "area.empty"),
         ("46,120,47,121", "area.latitude"),
         ("0,0,400,1", "area.longitude"),
         ("190,0,-190,1", "area.longitude"),
+        ("-400,0,-410,1", "area.longitude"),
         ("POLYGON EMPTY", "area.empty"),
         ("POLYGON((0 0,1 1,0 0))", "area.empty"),
         ("POLYGON((0 0,1 1,2 2,0 0))", "area.empty"),

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.archive import AS_USUAL
+from pipelines.archive import Limits as ArchiveLimits
+from pipelines.blocks.limits import Limits as ImageLimits
 from pipelines.remote.address import Stored, look_at
 from pipelines.remote.fetch import Fetcher
 from serve.desk.limits import Limits, read_limits
@@ -120,6 +123,29 @@ def test_a_search_s_estimate_reads_nothing_that_is_kept_for_other_users(tmp_path
     settings = ServiceSettings.read(data_dir=tmp_path, results="s3://bucket/maps")
     assert settings.network_of_searches.closed == "s3://bucket/maps"
     assert settings.network.closed == ""
+
+
+def test_how_large_images_and_archives_may_be_is_set(monkeypatch, tmp_path):
+    usual = Settings(data_dir=tmp_path)
+    assert (usual.network.limits, usual.unpacking) == (ImageLimits(), AS_USUAL)
+    given = {"IMAGE_SIDE": 5000, "BLOCK_MB": 16, "WHOLE_PIXELS": 1_000_000, "ARCHIVE_MB": 200}
+    for name, value in given.items():
+        monkeypatch.setenv(f"SWATHE_MAX_{name}", str(value))
+    settings, service = Settings(data_dir=tmp_path), ServiceSettings.read(data_dir=tmp_path)
+    for limits in (settings.network.limits, service.network.limits, service.network_of_searches.limits):
+        assert (limits.side, limits.block_mb, limits.pixels) == (5000, 16, 1_000_000)
+    assert settings.unpacking.limits == ArchiveLimits(200, 500, 200, side=5000)
+    taken = service.unpacking.limits
+    assert (taken.side, taken.archive_mb) == (5000, service.limits.max_upload_mb)
+
+
+@pytest.mark.parametrize("name", ["IMAGE_SIDE", "BLOCK_MB", "WHOLE_PIXELS", "ARCHIVE_MB"])
+def test_a_bound_that_is_none_is_named(monkeypatch, name):
+    for value in ("0", "-1", "large"):
+        monkeypatch.setenv(f"SWATHE_MAX_{name}", value)
+        with pytest.raises(InputError) as caught:
+            Settings.from_environment()
+        assert (caught.value.problem.code, caught.value.field) == ("settings.invalid", f"SWATHE_MAX_{name}")
 
 
 def test_the_shipped_limits_say_every_field_as_it_is_without_a_file():
