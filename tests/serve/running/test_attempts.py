@@ -1,5 +1,6 @@
 """Jobs through the plain loop: their story in the store, whatever happens to those who carry them out."""
 
+import errno
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -267,6 +268,26 @@ def test_a_folder_that_a_dead_attempt_seems_to_hold_is_waited_for(tmp_path, scen
     dispatch(world)
     (job,) = world.await_end(id_)
     assert (job.state, job.attempts) == (JobState.DONE, 5)
+
+
+def test_a_disk_that_was_full_where_nobody_expected_it_is_waited_for(world, dispatch, monkeypatch):
+    monkeypatch.setattr("serve.running.ending._ROOM_S", 0.01)
+    full = [OSError(errno.ENOSPC, "No space left on device", "/srv/parts")]
+
+    def meet():
+        if full:
+            raise full.pop()
+
+    crew = Threads(world.settings, world.store)
+    monkeypatch.setattr(crew, "_hiring", hiring(Halting(1, meet)))
+    id_ = world.submit()
+    dispatch(world, crew)
+    (job,) = world.await_end(id_)
+    right_story(world, id_)
+    assert job.attempts == 2
+    (problem,) = (e.facts["problem"] for e in world.events(id_) if e.kind == "retry")
+    assert problem["code"] == "output.full"
+    assert "/srv" not in str(world.told(id_))
 
 
 def weighed(world, id_):
