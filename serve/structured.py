@@ -24,11 +24,14 @@ def about(**facts: Any) -> dict[str, Any]:
 
 
 def install(stream: TextIO | None = None) -> None:
-    """From now on, lines of ours go to ``stream`` (standard output) in this form. Asked again, nothing changes."""
+    """From now on, lines of ours go to ``stream`` (standard output) in this form. Asked again, nothing changes.
+
+    Of the process itself: in its replicas, Serve puts a logger of its own in the place of ``sys.stdout``.
+    """
     for name in OURS:
         logger = logging.getLogger(name)
         if not any(isinstance(handler.formatter, Lines) for handler in logger.handlers):
-            handler = logging.StreamHandler(stream or sys.stdout)
+            handler = logging.StreamHandler(stream or sys.__stdout__)
             handler.setFormatter(Lines())
             logger.addHandler(handler)
             logger.setLevel(logging.INFO)
