@@ -19,7 +19,7 @@ _ABOUT = "about"
 
 
 def about(**facts: Any) -> dict[str, Any]:
-    """``extra`` of a line: its fields, such as ``job``, ``task`` (one attempt at it), ``chunk``, ``batch``, ``hook``."""
+    """``extra`` of a line: its fields, such as ``job``, ``task`` (one attempt at it), ``chunk``, ``batch``."""
     return {_ABOUT: facts}
 
 
@@ -39,7 +39,7 @@ def install(stream: TextIO | None = None) -> None:
 
 
 class Lines(logging.Formatter):
-    """``timestamp`` (UTC, RFC 3339), ``level``, ``logger``, ``message``, ``exception`` where there is one, the fields."""
+    """``timestamp`` (UTC, RFC 3339), ``level``, ``logger``, ``message``, ``exception`` if there is one, the fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         """What a line says of itself wins over what it is about."""

@@ -15,8 +15,8 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from serve.deployments.sizing import app_of, shares
-from swathe.card import ModelCard
 from serve.structured import about
+from swathe.card import ModelCard
 from swathe.errors import ModelError, SwatheError
 
 PREFIX = "model-"

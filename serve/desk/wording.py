@@ -19,12 +19,12 @@ FIELDS = {
     "regularise": "postprocess.regularise",
 }  # fmt: skip
 """Option of the command line -> field of an asking, where they differ."""
-_USELESS = "the service's storage cannot be used now"
+_AWAY = "the service's storage cannot be used now"
 _LATER = "come again later; whoever runs the service finds the reason in its log"
 STORAGE = {
-    "output.full": "the service's storage is full", "output.failed": _USELESS, "output.readonly": _USELESS,
-    "output.unreachable": _USELESS, "output.denied": _USELESS, "output.credentials": _USELESS,
-    "output.bucket": _USELESS,
+    "output.full": "the service's storage is full", "output.failed": _AWAY, "output.readonly": _AWAY,
+    "output.unreachable": _AWAY, "output.denied": _AWAY, "output.credentials": _AWAY,
+    "output.bucket": _AWAY,
 }  # fmt: skip
 """Code of a trouble with the place of results -> what it is to those who ask a service: none of their doing."""
 _OPTION = re.compile(r"--([a-z]+(?:-[a-z]+)*)")

@@ -1,8 +1,8 @@
 """Nobody reaches an SQLite database for a while: no writer, and no reader either.
 
 A lock that SQL can ask for keeps writers away alone, since in WAL mode readers go on beside it. Here all locks of the
-WAL index are held, as its file format places them: https://www.sqlite.org/walformat.html#wal_locks. That takes a process
-of its own: locks of POSIX belong to processes, and one that uses the database would lose its own with the file.
+WAL index are held, as its file format places them: https://www.sqlite.org/walformat.html#wal_locks. That takes a
+process of its own: locks of POSIX belong to processes, and one that uses the database would lose its own with the file.
 
 ``python -m tests.serve.chaos.cutting DATABASE`` holds them from the line that it writes until its input ends.
 """
@@ -23,7 +23,7 @@ _FIRST, _COUNT = 120, 8
 
 @contextmanager
 def cut(database: Path) -> Iterator[None]:
-    """Inside, whoever asks gets an error after SQLite's own patience of ten seconds. Transactions under way end first."""
+    """Inside, whoever asks gets an error after SQLite's patience of ten seconds. Transactions under way end first."""
     program = [sys.executable, "-m", "tests.serve.chaos.cutting", str(database)]
     with subprocess.Popen(program, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None

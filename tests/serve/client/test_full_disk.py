@@ -1,4 +1,4 @@
-"""The service's disk is full: refused with 503 and a time to come again, and over without a restart when there is room."""
+"""The service's disk is full: 503 and a time to come again; over without a restart when there is room."""
 
 from __future__ import annotations
 
@@ -130,6 +130,7 @@ def test_storage_that_is_full_refuses_bytes_and_keeps_accepted_jobs_waiting(disk
         assert client.put(refused, content=scene).json()["state"] == "ready"
 
 
+@pytest.mark.slow
 def test_a_database_whose_disk_is_full_refuses_changes_and_goes_on_afterwards(disk, scene):
     """It lies with everything else."""
     with small_disk(disk) as (client, say):
