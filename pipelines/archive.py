@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Self
 
 from pipelines.peek import driver_of
-from swathe.errors import ImageryError
+from swathe.errors import ImageryError, OutputError
 
 MB = 1_000_000
 ENDINGS = {
@@ -103,7 +103,7 @@ def is_zip(head: bytes) -> bool:
 def unpacked(archive: Path, unpacking: Unpacking = AS_USUAL) -> Path:
     """The folder of an archive's images: unpacked once, all or nothing, and found again by the archive's content.
 
-    Raises ImageryError (``archive.*``, ``image.*``); then nothing is left behind.
+    Raises ImageryError (``archive.*``, ``image.*``), OutputError (``output.full``); then nothing is left behind.
     """
     with disk(archive.name):
         check_size(archive.name, archive.stat().st_size, unpacking.limits)
@@ -118,7 +118,7 @@ def place_of(name: str, digest: str, unpacking: Unpacking) -> Path:
 
     ``name`` is for messages, ``digest`` tells archives apart.
 
-    Raises ImageryError (``archive.failed``, ``archive.room``).
+    Raises ImageryError (``archive.failed``, ``archive.room``), OutputError (``output.full``).
     """
     with disk(name):
         room = unpacking.room or _own_room()
@@ -138,7 +138,10 @@ def images_in(folder: Path) -> list[str]:
 
 
 def unpack(archive: Path, folder: Path, limits: Limits = LIMITS) -> Path:
-    """Take the images of a zip out into a new folder, which appears when it is whole. Raises ImageryError."""
+    """Take the images of a zip out into a new folder, which appears when it is whole.
+
+    Raises ImageryError, OutputError (``output.full``).
+    """
     with disk(archive.name):
         check_size(archive.name, archive.stat().st_size, limits)
         partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}{PARTIAL}", dir=folder.parent))
@@ -180,12 +183,20 @@ def check_image(path: Path, limits: Limits = LIMITS) -> None:
 
 @contextmanager
 def disk(name: str) -> Iterator[None]:
-    """What the disk refuses while the archive ``name`` is brought or unpacked: ImageryError (``archive.failed``)."""
+    """What the disk refuses while the archive ``name`` is brought or unpacked.
+
+    Raises OutputError (``output.full``) where there is no room, which passes; else ImageryError (``archive.failed``).
+    """
     try:
         yield
     except OSError as error:
+        from pipelines.products.parts import disk_full
+
+        if disk_full(error):
+            raise OutputError(f"{name} cannot be unpacked: {error.strerror}", code="output.full", field="--input",
+                              hint="make room, or unpack it yourself") from error  # fmt: skip
         raise ImageryError(f"{name} cannot be unpacked: {error.strerror or error}", code="archive.failed",
-                           field="--input", hint="make room, or unpack it yourself") from error  # fmt: skip
+                           field="--input", hint="unpack it yourself") from error  # fmt: skip
 
 
 def check_size(name: str, size: int, limits: Limits) -> None:

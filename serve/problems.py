@@ -14,11 +14,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from swathe.errors import BusyError, Problem, SwatheError
+from serve.desk.wording import STORAGE, of_storage
+from swathe.errors import BusyError, OutputError, Problem, SwatheError
 
 PROBLEM = "application/problem+json"
 _log = logging.getLogger(__name__)
-_STATUS = {"catalogue.unknown": 404, "catalogue.busy": 503, "idempotency.body": 422}
+_UNAUTHORISED, _UNAVAILABLE, _LATER_S = 401, 503, 5
+_STATUS = {"catalogue.unknown": 404, "catalogue.busy": _UNAVAILABLE, "idempotency.body": 422,
+           **dict.fromkeys(STORAGE, _UNAVAILABLE)}  # fmt: skip
 """Codes whose class says something else, because on a command line it means something else."""
 _TITLES = {
     404: "There is nothing here.",
@@ -26,7 +29,6 @@ _TITLES = {
     408: "The request came too slowly.",
     413: "The request is too large.",
 }
-_UNAUTHORISED, _UNAVAILABLE, _LATER_S = 401, 503, 5
 _SOON, _SOON_S = "idempotency.running", 2
 """The same request is at work: it will have answered soon."""
 _SHOWN = 20
@@ -65,16 +67,19 @@ def respond(
         body["errors"] = errors
     if manners and manners.description:
         body["description"] = problem.detail
-    return JSONResponse(body, problem.status, _told(problem) | dict(headers or {}), PROBLEM)
+    return JSONResponse(body, problem.status, headers_of(problem) | dict(headers or {}), PROBLEM)
 
 
 def problem_of(error: SwatheError) -> Problem:
     """What is told of it over HTTP."""
     problem = error.problem
-    return replace(problem, status=_STATUS.get(problem.code, problem.status))
+    if problem.code in STORAGE:
+        _log.warning("%s", problem.line())  # for whoever runs the service: clients are not told its paths
+    return replace(of_storage(problem), status=_STATUS.get(problem.code, problem.status))
 
 
-def _told(problem: Problem) -> dict[str, str]:
+def headers_of(problem: Problem) -> dict[str, str]:
+    """That go with it: how to come in, or when to come again."""
     if problem.status == _UNAUTHORISED:
         return {"WWW-Authenticate": 'Bearer realm="swathe"'}
     if problem.code == _SOON:
@@ -116,6 +121,15 @@ def _http(manners: Manners, _: Request, error: Exception) -> JSONResponse:
     return respond(problem, manners, error.headers)
 
 
-def _unexpected(manners: Manners, _: Request, error: Exception) -> JSONResponse:
+def _unexpected(manners: Manners, request: Request, error: Exception) -> JSONResponse:
+    if full := met_full_disk(error):
+        return _ours(manners, request, full)
     _log.error("a request failed", exc_info=error)
     return respond(SwatheError("this should not have happened; it was logged").problem, manners)
+
+
+def met_full_disk(error: Exception) -> OutputError | None:
+    """What no code of ours was there to tell, in our words: the system has no room; None: it is something else."""
+    from pipelines.products.parts import disk_full
+
+    return OutputError(f"the disk is full: {error}", code="output.full") if disk_full(error) else None

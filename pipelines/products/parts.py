@@ -267,5 +267,10 @@ def refusal(error: BaseException, folder: Path) -> OutputError:
     )
 
 
+def disk_full(error: BaseException) -> bool:
+    """Whether the system says that there is no room: a full disk, or a quota that is used up."""
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
 _LOCKED = (errno.EACCES, errno.EROFS, errno.EPERM)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

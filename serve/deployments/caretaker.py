@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from serve import structured
 from serve.deployments.steward import LOOK_S, Berth, Steward
 from serve.settings import ServiceSettings
 from swathe.errors import SwatheError
@@ -33,6 +34,7 @@ class Caretaker:
         from serve.deployments.stage import ServeStage
         from serve.running.service import dispatching
 
+        structured.install()
         self._turned = time.monotonic()
         self._end = threading.Event()
         self._dispatcher: Dispatching | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from serve import structured
 from serve.deployments.berths import RayReplicas
 from serve.settings import ServiceSettings
 
@@ -13,6 +14,7 @@ class Ingress:
 
     def __init__(self, caretaker: Any, heads: Any) -> None:
         """Open what the API needs; handles of the other deployments come from Serve."""
+        structured.install()
         self._settings = ServiceSettings.read()
         self._replicas = RayReplicas(caretaker, heads)
 

@@ -22,6 +22,7 @@ import yaml
 from cluster import head, reach
 from cluster.environment import AuthMode
 from cluster.head import Head, HeadSpec
+from serve import structured
 from serve.deployments import record
 from serve.deployments.giving import put, what_fails
 from serve.deployments.record import Up
@@ -250,7 +251,7 @@ def main() -> None:
     keeper = Keeper(KeepSpec.from_dict(json.load(sys.stdin)))
     signal.signal(signal.SIGTERM, keeper.stop)
     signal.signal(signal.SIGINT, keeper.stop)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    structured.install()
     try:
         keeper.run()
     except SwatheError as error:

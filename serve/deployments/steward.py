@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from serve.deployments.sizing import app_of, shares
+from serve.structured import about
 from swathe.card import ModelCard
 from swathe.errors import ModelError, SwatheError
 
@@ -141,7 +142,7 @@ class Steward:
         except SwatheError as error:
             self._problems[app] = error.problem.as_dict()
         except Exception as error:  # noqa: BLE001  the others are still to be started
-            _log.exception("preparing %s", card.id)
+            _log.exception("the model cannot be made ready", extra=about(model=card.id))
             self._problems[app] = _problem(card, f"{type(error).__name__}: {error}")
         else:
             self._ready.add(app)

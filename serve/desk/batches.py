@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from serve.desk import rights
 from serve.desk.asking import asked
 from serve.store import audit, batches, events, ids, users
+from serve.structured import about
 from swathe.errors import (
     AccessError,
     BusyError,
@@ -187,7 +188,7 @@ class Batches:
         except SwatheError as error:
             self._refused(batch, part, error)
         except Exception as error:  # noqa: BLE001  a fault of ours, which would only repeat itself and keep its batch for ever
-            _log.exception("%s: wish %d", batch.id, part.number)
+            _log.exception("the planning broke", extra=about(batch=batch.id, wish=part.number))
             self._refused(batch, part, SwatheError(f"the planning broke: {type(error).__name__}", code="internal"))
         return True
 

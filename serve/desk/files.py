@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.store.blobs import is_stored
 from serve.desk import rights
 from serve.desk.content import Content, media_type, of_path
+from serve.structured import about
 from swathe.errors import SwatheError
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def lying(job: str, settings: ServiceSettings) -> int:
     try:
         return sum(blob.size for blob in settings.blobs(f"jobs/{job}").list())
     except (SwatheError, OSError) as error:
-        _log.warning("what %s has left cannot be counted: %s", job, error)
+        _log.warning("what the job has left cannot be counted: %s", error, extra=about(job=job))
         return 0
 
 

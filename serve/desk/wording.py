@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
-from swathe.errors import SwatheError
+from swathe.errors import Problem, SwatheError
 
 FIELDS = {
     "input": "inputs", "source": "search.source", "dates": "search.dates", "collection": "search.collection",
@@ -18,6 +19,14 @@ FIELDS = {
     "regularise": "postprocess.regularise",
 }  # fmt: skip
 """Option of the command line -> field of an asking, where they differ."""
+_AWAY = "the service's storage cannot be used now"
+_LATER = "come again later; whoever runs the service finds the reason in its log"
+STORAGE = {
+    "output.full": "the service's storage is full", "output.failed": _AWAY, "output.readonly": _AWAY,
+    "output.unreachable": _AWAY, "output.denied": _AWAY, "output.credentials": _AWAY,
+    "output.bucket": _AWAY,
+}  # fmt: skip
+"""Code of a trouble with the place of results -> what it is to those who ask a service: none of their doing."""
 _OPTION = re.compile(r"--([a-z]+(?:-[a-z]+)*)")
 
 
@@ -43,3 +52,10 @@ def in_words(text: str, names: Mapping[str, str]) -> str:
     for found in sorted(names, key=len, reverse=True):
         text = text.replace(found, names[found])
     return _OPTION.sub(lambda m: FIELDS.get(m[1], m[1].replace("-", "_")), text)
+
+
+def of_storage(problem: Problem) -> Problem:
+    """Trouble with the service's own storage, without its paths and without advice for its operator; others as are."""
+    if problem.code not in STORAGE:
+        return problem
+    return replace(problem, detail=STORAGE[problem.code], hint=_LATER, field="")

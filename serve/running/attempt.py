@@ -67,7 +67,7 @@ def attempt(
     ``on_stop`` is called by another thread when the attempt is to end (cancelled, or somebody else's).
     """
     with Held(store, hold, settings.limits.lease_s, on_stop) as held:
-        pen = Pen(store, held.lose)
+        pen = Pen(store, hold, held.lose)
         with store.read() as c:
             from serve.store import jobs
 
@@ -210,6 +210,7 @@ def main(job: str, epoch: str, holder: str) -> None:
     import signal
     import threading
 
+    from serve import structured
     from serve.settings import ServiceSettings
     from serve.store.jobs import Hold
 
@@ -221,6 +222,7 @@ def main(job: str, epoch: str, holder: str) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, interrupt)
+    structured.install()
     settings = ServiceSettings.read()
     attempt(settings, settings.open_store(), Hold(job, int(epoch), holder), _on_ray(settings), ask)
 

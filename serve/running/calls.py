@@ -15,6 +15,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from serve.structured import about
 from swathe.errors import SwatheError
 
 if TYPE_CHECKING:
@@ -146,4 +147,4 @@ class Calls:
         wait = min(_WAIT_S * 3**hook.tries, _LONGEST_S)
         with self._store.begin() as c:
             hooks.failed(c, hook.id, problem, clock() + wait, give_up=hook.tries + 1 >= TRIES)
-        _log.info("hook %s of %s: %s", hook.id, hook.job, problem)
+        _log.info("a webhook was not taken: %s", problem, extra=about(job=hook.job, hook=hook.id))

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from serve.structured import about
 from swathe.errors import ClusterError, SwatheError
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Threads:
             return future is not None
         del self._under_way[hold]
         if error := future.exception():
-            _log.error("the attempt at %s broke", hold.job, exc_info=error)
+            _log.error("the attempt broke", exc_info=error, extra=about(job=hold.job, task=hold.task))
         return False
 
     def stop(self, hold: Hold) -> None:
@@ -146,7 +147,7 @@ class OnPool:
         ready, _ = ray.wait([ref], timeout=0, fetch_local=False)
         if ready:
             del self._under_way[hold]
-            self._look_at(name, ref)
+            self._look_at(name, ref, job=hold.job, task=hold.task)
         return not ready
 
     def stop(self, hold: Hold) -> None:
@@ -163,22 +164,25 @@ class OnPool:
         busy = Counter(name for name, _ in self._under_way.values())
         return min(awake, key=lambda name: busy[name])
 
-    def _look_at(self, name: str, ref: Any) -> bool:
-        """Whether that call came back: a lead that died is asked whether it is there again, or asked for anew."""
+    def _look_at(self, name: str, ref: Any, **facts: str) -> bool:
+        """Whether that call came back: a lead that died is asked whether it is there again, or asked for anew.
+
+        ``facts``: what the call was about.
+        """
         import ray
         from ray.exceptions import ActorDiedError, RayActorError, RayError
 
         try:
             ray.get(ref)
         except ActorDiedError as error:
-            _log.warning("%s is gone: %s", name, error)
+            _log.warning("a lead is gone: %s", error, extra=about(actor=name, **facts))
             self._pool = None
         except RayActorError as error:
-            _log.warning("%s died: %s", name, error)
+            _log.warning("a lead died: %s", error, extra=about(actor=name, **facts))
             if name in self._leads:
                 self._resting[name] = self._leads[name].ready.remote()
         except RayError as error:
-            _log.warning("%s: %s", name, error)
+            _log.warning("a lead: %s", error, extra=about(actor=name, **facts))
         else:
             return True
         return False
@@ -272,7 +276,7 @@ class AsRayJobs:
         error = looked.exception()
         if error is None:
             return looked.result()
-        _log.warning("the Ray job of %s: %s", hold.job, error)
+        _log.warning("the Ray job: %s", error, extra=about(job=hold.job, task=hold.task))
         known = isinstance(error, SwatheError) and error.problem.code in {"cluster.unreachable", "cluster.auth"}
         return known and self._sent[hold].exception() is None
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from serve.running.ending import waits
+from serve.structured import about
 from swathe.errors import ClusterError, ConflictError, StoreError, SwatheError
 from swathe.job import ENDED, JobState, Where
 
@@ -174,7 +175,7 @@ class Dispatcher:
             if job.state not in ENDED:
                 lost = jobs.fruitless(c, hold.job)
                 jobs.release(c, hold, clock() + (0.0 if lost <= 1 else waits(lost - 1)))
-                _log.warning("attempt %s of %s died: taken back", hold.epoch, hold.job)
+                _log.warning("the attempt died: taken back", extra=about(job=hold.job, task=hold.task))
 
     def _hurry(self) -> None:
         """What is not wanted any more and does not stop by itself is stopped from outside, where that can be done."""
@@ -248,7 +249,7 @@ class Dispatcher:
         try:
             crew.start(job, hold)
         except SwatheError as error:
-            _log.warning("%s cannot begin: %s", job.id, error.problem.line())
+            _log.warning("the attempt cannot begin: %s", error.problem.line(), extra=about(job=job.id, task=hold.task))
             with self._store.begin() as c:
                 jobs.release(c, hold, clock() + waits(jobs.fruitless(c, job.id)))
         else:

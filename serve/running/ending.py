@@ -39,17 +39,21 @@ FILES = (*(asset.name for asset in ASSETS), "item.json")
 """What a job may leave behind."""
 _STATES = {State.DONE: JobState.DONE, State.INCOMPLETE: JobState.INCOMPLETE}
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 60.0
+_ROOM_S, _LONGEST_ROOM_S = 60.0, 600.0
+"""The same where there is no room: somebody has to notice, and to make some."""
 _AGAIN_S = 0.5
 _BUSY_S = 10.0
 """Between two looks whether another attempt's hold on the folder has run out; it lasts a minute beyond its holder."""
 _BUSY = "output.busy"
-_PASSING = (_BUSY, "output.unreachable", "output.full", "output.failed")
+_FULL = "output.full"
+_PASSING = (_BUSY, "output.unreachable", _FULL, "output.failed")
 """Troubles of storage that may be gone at the next attempt."""
 
 
-def waits(attempts: int) -> float:
-    """Seconds before the next attempt, after so many."""
-    return min(_FIRST_WAIT_S * 2 ** max(0, attempts - 1), _LONGEST_WAIT_S)
+def waits(attempts: int, code: str = "") -> float:
+    """Seconds before the next attempt, after so many, of which the last one ended with this code."""
+    first, longest = (_ROOM_S, _LONGEST_ROOM_S) if code == _FULL else (_FIRST_WAIT_S, _LONGEST_WAIT_S)
+    return min(first * 2 ** max(0, attempts - 1), longest)
 
 
 def passing(error: SwatheError) -> bool:
@@ -57,6 +61,15 @@ def passing(error: SwatheError) -> bool:
     if isinstance(error, OutputError):
         return error.problem.code in _PASSING
     return isinstance(error, (ClusterError, StoreError, ReadError))
+
+
+def _of_the_machine(error: Exception) -> SwatheError | None:
+    """What it had too little of, where the system said so to somebody who did not expect it."""
+    from pipelines.products.parts import disk_full
+
+    if isinstance(error, MemoryError):
+        return ClusterError("the attempt ran out of memory", code="cluster.memory")
+    return OutputError(f"the disk is full: {error}", code=_FULL) if disk_full(error) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +121,8 @@ class Ending:
 
         A folder that a dead attempt still seems to hold is waited for, however often that has to be.
         """
+        if isinstance(error, OutputError):
+            journal.inside(error.problem.line())  # its owner is not told where the service keeps what
         problem = self._problem(error, words)
         if self._held.lost:
             return
@@ -117,7 +132,7 @@ class Ending:
             journal.warning("waits for the attempt before it", problem=problem, seconds=_BUSY_S)
             self._release(_BUSY_S, problem, counts=False)
         elif passing(error) and (tried := self._fruitless()) < self._settings.limits.max_attempts:
-            wait = waits(tried)
+            wait = waits(tried, error.problem.code)
             journal.warning("tried again", problem=problem, seconds=wait)
             self._release(wait, problem)
         else:
@@ -125,9 +140,9 @@ class Ending:
             self._finish(JobState.FAILED, {}, self._lying(), problem)
 
     def broke(self, error: Exception, journal: Journal) -> None:
-        """A fault of ours, which would only repeat itself."""
-        if isinstance(error, MemoryError):
-            self.failed(ClusterError("the attempt ran out of memory", code="cluster.memory"), str, journal)
+        """A fault of ours, which would only repeat itself; but for what the machine lacked, which passes."""
+        if (known := _of_the_machine(error)) is not None:
+            self.failed(known, str, journal)
             return
         problem = SwatheError(f"the attempt broke: {type(error).__name__}", code="internal").problem.as_dict()
         journal.error("ends as failed", problem=problem)
@@ -136,14 +151,14 @@ class Ending:
     # --- pieces ---
 
     def _problem(self, error: SwatheError, words: Callable[[str], str]) -> dict[str, Any]:
-        from serve.desk.wording import reworded
+        from serve.desk.wording import of_storage, reworded
 
         if error.problem.code == "output.taken":
             error = ConflictError("the imagery or the model has changed since this job began", code="job.changed",
                                   hint="submit it anew")  # fmt: skip
         error = reworded(error, {})
         error.detail, error.hint = words(error.detail), words(error.hint)
-        return error.problem.as_dict()
+        return of_storage(error.problem).as_dict()
 
     def _files(self) -> dict[str, int]:
         """Name -> bytes."""

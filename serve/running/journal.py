@@ -1,16 +1,18 @@
-"""A job's log: one JSON line per fact on standard output, and the same line in the store, for its owner."""
+"""A job's log: one JSON line per fact in the log of the process, and the same line in the store, for its owner."""
 
 from __future__ import annotations
 
 import json
-import sys
+import logging
 from typing import TYPE_CHECKING, Any
 
-import structlog
+from serve.structured import about
 
 if TYPE_CHECKING:
     from serve.running.pen import Pen
     from serve.store.jobs import Hold
+
+_log = logging.getLogger("swathe.jobs")
 
 
 class Journal:
@@ -18,49 +20,36 @@ class Journal:
 
     def __init__(self, hold: Hold, pen: Pen) -> None:
         """Nothing is written yet."""
-        self._job, self._pen = hold.job, pen
-        self._out = _lines().bind(job=hold.job, task=f"{hold.job}-{hold.epoch}")
-        self._task = f"{hold.job}-{hold.epoch}"
+        self._hold, self._pen = hold, pen
 
     def info(self, message: str, **facts: Any) -> None:
         """How it goes."""
-        self._out.info(message, **facts)
-        self._keep("info", message, facts)
+        self._write(logging.INFO, message, facts)
 
     def warning(self, message: str, **facts: Any) -> None:
         """What the owner should look at."""
-        self._out.warning(message, **facts)
-        self._keep("warning", message, facts)
+        self._write(logging.WARNING, message, facts)
 
     def error(self, message: str, **facts: Any) -> None:
         """What ended an attempt."""
-        self._out.error(message, **facts)
-        self._keep("error", message, facts)
+        self._write(logging.ERROR, message, facts)
 
     def inside(self, message: str, **facts: Any) -> None:
         """What is not for the owner: a traceback stays on this machine."""
-        self._out.error(message, exc_info=True, **facts)
+        _log.error("%s", message, exc_info=True, extra=self._about(facts))
 
-    def _keep(self, level: str, message: str, facts: dict[str, Any]) -> None:
+    def _write(self, level: int, message: str, facts: dict[str, Any]) -> None:
         from serve.store import logs
         from serve.store.store import now
 
-        line = logs.Line(now(), level, message, {"task": self._task, **_plain(facts)})
-        self._pen.keep(lambda c: logs.add(c, self._job, [line]))
+        _log.log(level, "%s", message, extra=self._about(facts))
+        kept = {"task": self._hold.task, **_plain(facts)}
+        line = logs.Line(now(), logging.getLevelName(level).lower(), message, kept)
+        self._pen.keep(lambda c: logs.add(c, self._hold.job, [line]))
+
+    def _about(self, facts: dict[str, Any]) -> dict[str, Any]:
+        return about(**{**facts, "job": self._hold.job, "task": self._hold.task})
 
 
 def _plain(facts: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(facts, default=str))
-
-
-def _lines() -> Any:
-    return structlog.wrap_logger(
-        structlog.PrintLogger(sys.stdout),
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.EventRenamer("message"),
-            structlog.processors.JSONRenderer(default=str),
-        ],
-    )

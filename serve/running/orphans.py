@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from pipelines.store.blobs import is_stored
 from serve.store import ids, jobs, leases, uploads
+from serve.structured import about
 
 if TYPE_CHECKING:
     from serve.settings import ServiceSettings
@@ -58,7 +59,7 @@ def remove_orphans(settings: ServiceSettings, store: Store) -> int:
     for kind in _LETTERS:
         for folder in _unknown(kind, settings, store):
             if folder.changed < before:
-                _log.info("%s/%s is known to nobody: removed", folder.kind, folder.id)
+                _log.info("known to nobody: removed", extra=about(**{folder.kind.removesuffix("s"): folder.id}))
                 _remove(folder, settings)
                 count += 1
     return count

@@ -8,11 +8,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from serve.structured import about
 from swathe.errors import ConflictError, InputError, StoreError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from serve.store.jobs import Hold
     from serve.store.store import Store
 
 Step = Callable[["Connection"], object]
@@ -26,9 +28,9 @@ _log = logging.getLogger("swathe.pen")
 class Pen:
     """Threads of one attempt may share it. A step must be fit to be tried again: what it writes carries a key."""
 
-    def __init__(self, store: Store, lost: Callable[[], None]) -> None:
+    def __init__(self, store: Store, hold: Hold, lost: Callable[[], None]) -> None:
         """``lost`` is called where the job turns out to be somebody else's by now; then nothing is written any more."""
-        self._store, self._lost = store, lost
+        self._store, self._hold, self._lost = store, hold, lost
         self._waiting: deque[Step] = deque()
         self._lock = threading.RLock()
 
@@ -54,7 +56,8 @@ class Pen:
                     if len(some) > 1:
                         at_once = 1
                         continue
-                    _log.error("left out: %s", error.problem.line(), exc_info=error)
+                    _log.error("left out: %s", error.problem.line(), exc_info=error,
+                               extra=about(job=self._hold.job, task=self._hold.task))  # fmt: skip
                 for _ in some:
                     self._waiting.popleft()
             return True

@@ -9,6 +9,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from serve.structured import about
 from swathe.errors import BusyError, StoreError, SwatheError
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ class Planner:
         except BusyError:  # its owner's queue is full
             return False
         except SwatheError as error:
-            _log.warning("%s: %s", batch.id, error.problem.line())
+            _log.warning("not planned: %s", error.problem.line(), extra=about(batch=batch.id))
             return False
         except Exception:  # noqa: BLE001  the others are planned nevertheless
-            _log.exception("%s", batch.id)
+            _log.exception("the planning broke", extra=about(batch=batch.id))
             return False

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from serve import structured
 from serve.running.hand import WARM, Hand, warm
 from swathe.errors import ClusterError, SwatheError
 
@@ -190,6 +191,7 @@ class PoolLead:
 
     def __init__(self, settings: ServiceSettings, hands: Sequence[str], threads: int) -> None:
         """``hands``: names of actors."""
+        structured.install()
         warm(WARM_LEAD)
         self._settings, self._hands, self._threads = settings, hands, threads
         self._store = settings.open_store()

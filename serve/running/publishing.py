@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.store.blobs import is_stored
+from serve.structured import about
 from swathe.errors import NotFoundError, ServiceError, StoreError, SwatheError
 from swathe.publication import Publication
 from swathe.sld import colours_of, sld
@@ -70,7 +71,7 @@ class Publishing:
             self._failed(one, error)
             return False
         except Exception as error:  # noqa: BLE001  one that stumbles must not keep the others waiting
-            _log.exception("%s", one.full_name)
+            _log.exception("the publication broke", extra=about(job=one.job, layer=one.full_name))
             self._failed(one, ServiceError(f"{type(error).__name__}", code="internal"))
             return False
         return True
@@ -145,7 +146,7 @@ class Publishing:
                 publications.give_up(c, one.id, problem, jobs.get(c, one.job).last_seq)
         if one.job is not None:
             self._say(one.job, "warning", f"not published as {one.full_name}", {"problem": problem})
-        _log.info("%s: %s", one.full_name, error.problem.line())
+        _log.info("not published: %s", error.problem.line(), extra=about(job=one.job, layer=one.full_name))
 
     def _say(self, job: str, level: str, message: str, facts: dict[str, Any]) -> None:
         from serve.store import logs

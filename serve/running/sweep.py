@@ -9,6 +9,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from serve.structured import about
 from swathe.errors import ConflictError, SwatheError
 from swathe.job import ENDED
 
@@ -70,4 +71,4 @@ def _drop(job: Job, settings: ServiceSettings, store: Store) -> None:
     except ConflictError:  # resumed in between
         return
     except SwatheError as error:
-        _log.warning("%s: %s", job.id, error.problem.line())
+        _log.warning("not removed: %s", error.problem.line(), extra=about(job=job.id))

@@ -54,6 +54,11 @@ class Hold:
     holder: str
     """Names a process."""
 
+    @property
+    def task(self) -> str:
+        """The attempt, as logs name it."""
+        return f"{self.job}-{self.epoch}"
+
 
 class Lost(ConflictError):  # noqa: N818  what happened to the attempt; the suffix would say nothing more
     """The job was given to another attempt, or has ended: whoever gets this stops at once."""

@@ -13,11 +13,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from swathe.errors import BusyError, SwatheError, status_of
+from serve.problems import headers_of, met_full_disk, problem_of
+from swathe.errors import BusyError, Problem, SwatheError
 
 _SHOWN = 20
 _STATUS = {"model.disabled": 422, "input": 422}
-_BAD, _BUSY = 400, 429
+_BAD, _BUSY, _UNKNOWN_CALLER = 400, 429, 401
 _CODES: dict[str, tuple[int, str]] = {
     "search.nothing": (1001, "there is no imagery of this place and time"),
     "search": (1001, "no imagery could be found"),
@@ -86,9 +87,9 @@ def shown(problem: dict[str, Any]) -> dict[str, Any]:
     return {"message": f"{known[0]}: {known[1]}: {detail}{hint}", "code": str(known[0])}
 
 
-def status(error: SwatheError) -> int:
+def status(problem: Problem) -> int:
     """Of HTTP. What they call unprocessable is a bad request to us."""
-    found = _STATUS.get(error.problem.code, status_of(type(error)))
+    found = _STATUS.get(problem.code, problem.status)
     return 422 if found == _BAD else found
 
 
@@ -99,12 +100,12 @@ def _refused(_: Request, error: Exception) -> JSONResponse:
 
 def _ours(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, SwatheError)
-    problem = error.problem
-    beside = {"code": problem.code, "hint": problem.hint, "field": problem.field}
     if isinstance(error, BusyError):
         return _too_often(request, error)
-    code = status(error)
-    headers = {"WWW-Authenticate": "Bearer"} if code == 401 else {}  # noqa: PLR2004  HTTP's number
+    problem = problem_of(error)
+    code = status(problem)
+    beside = {"code": problem.code, "hint": problem.hint, "field": problem.field}
+    headers = {"WWW-Authenticate": "Bearer"} if code == _UNKNOWN_CALLER else headers_of(problem)
     text = f"{problem.detail}. {problem.hint}" if problem.hint else problem.detail
     return JSONResponse({"detail": text, **{k: v for k, v in beside.items() if v}}, code, headers)
 
@@ -143,6 +144,8 @@ def _http(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
 
 
-def _unexpected(_: Request, error: Exception) -> JSONResponse:
+def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    if full := met_full_disk(error):
+        return _ours(request, full)
     _log.error("a request failed", exc_info=error)
     return JSONResponse({"detail": "this should not have happened; it was logged"}, 500)

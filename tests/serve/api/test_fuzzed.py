@@ -1,4 +1,8 @@
-"""Requests that nobody would write, made from the OpenAPI document: no 5xx, and answers as the document says."""
+"""Requests that nobody would write, made from the OpenAPI documents of the API and of its STAC API.
+
+No 5xx, and answers as the documents say. One 5xx is right: 502 `read.*`, where the imagery that a request names lies on
+somebody else's server, which does not answer.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +22,13 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from serve.store import catalogue
 from swathe.job import JobState
 from swathe.user import Role
 
 CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance,
           response_headers_conformance]  # fmt: skip
-OPERATIONS = 50
+OPERATIONS, STAC_OPERATIONS = 50, 10
 QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large, HealthCheck.large_base_example]
 
 
@@ -71,9 +76,9 @@ def fuzz(house, root, operation, examples, mode):
         ask()
 
 
-def every(schema):
+def every(schema, least=OPERATIONS):
     found = {o.ok().label: o.ok() for o in schema.get_all_operations()}
-    assert len(found) >= OPERATIONS
+    assert len(found) >= least
     return found
 
 
@@ -88,3 +93,64 @@ def test_a_few_of_each(house, root, schema):
 def test_a_hundred_of_each(house, root, schema, mode):
     for operation in every(schema).values():
         fuzz(house, root, operation, 100, mode)
+
+
+# --- the STAC API, which has a document of its own --------------------------------------------------------------------
+
+COLLECTION, ITEM = "fuzzed", "one"
+_KNOWN = {"collection_id": COLLECTION, "item_id": ITEM}
+
+
+@pytest.fixture(scope="module")
+def stac(house, root):
+    """Over a catalogue with something in it."""
+    with house.desk.store.begin() as c:
+        catalogue.put_collection(c, {
+            "type": "Collection", "stac_version": "1.1.0", "id": COLLECTION, "description": "d", "license": "other",
+            "links": [],
+            "extent": {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[None, None]]}},
+        })  # fmt: skip
+        catalogue.put_item(c, {
+            "type": "Feature", "stac_version": "1.1.0", "id": ITEM, "collection": COLLECTION, "bbox": [12, 45, 12, 45],
+            "geometry": {"type": "Point", "coordinates": [12, 45]}, "links": [],
+            "properties": {"datetime": "2026-07-04T10:10:31Z", "eo:cloud_cover": 5},
+            "assets": {"data": {"href": f"{house.desk.settings.place}/jobs/x/result.tif"}},
+        }, root.user.id)  # fmt: skip
+    return schemathesis.openapi.from_asgi("/stac/api", house.app)
+
+
+def fuzz_stac(root, operation, examples, mode):
+    """Half of the requests are about what is there. What is refused is a problem, with STAC's word for it."""
+
+    @settings(max_examples=examples, deadline=None, database=None, phases=[Phase.generate], derandomize=examples < 50,
+              suppress_health_check=QUIET)  # fmt: skip
+    @given(operation.as_strategy(generation_mode=mode), st.randoms(use_true_random=False))
+    def ask(case, chance):
+        for name in set(case.path_parameters or {}) & set(_KNOWN):
+            if chance.random() < 0.5:
+                case.path_parameters[name] = _KNOWN[name]
+        answer = case.call(headers=root.headers)
+        if answer.status_code < 400:
+            case.validate_response(answer, checks=CHECKS)
+        else:
+            case.validate_response(answer, checks=[not_a_server_error])
+            assert answer.headers["content-type"] == ["application/problem+json"]
+            problem = answer.json()
+            assert problem["code"]
+            assert problem.get("description", problem["detail"]) == problem["detail"]
+
+    with suppress(Unsatisfiable):
+        ask()
+
+
+def test_a_few_of_each_of_stac(root, stac):
+    for operation in every(stac, STAC_OPERATIONS).values():
+        fuzz_stac(root, operation, 2, GenerationMode.NEGATIVE)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda m: m.value)
+def test_a_hundred_of_each_of_stac(root, stac, mode):
+    for operation in every(stac, STAC_OPERATIONS).values():
+        fuzz_stac(root, operation, 100, mode)

@@ -6,7 +6,6 @@ import json
 import os
 import random
 import shutil
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from serve.settings import ROOT, ServiceSettings
 from serve.store import users
 from serve.store.store import Store
 from tests.pipelines.conftest import make_scene
+from tests.serve.chaos import cutting
 from tests.serve.running.world import World
 
 WEIGHTS = {
@@ -67,11 +67,8 @@ def sqlite(folder: Path) -> Database:
     path = folder / "data" / "service.sqlite"
 
     def cut() -> None:
-        connection = sqlite3.connect(path, timeout=30)
-        with suppress(sqlite3.Error):
-            connection.execute("BEGIN EXCLUSIVE")
+        with cutting.cut(path):
             time.sleep(_CUT_S)
-        connection.close()
 
     return Database(f"sqlite:///{path}", cut)
 

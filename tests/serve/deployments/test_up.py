@@ -95,6 +95,13 @@ def _title(process):
         return ""
 
 
+def logs(up):
+    """Of all processes of the service, as far as these have them open."""
+    keeper = psutil.Process(json.loads((Path(up["data_dir"]) / "service" / "up.json").read_text())["pid"])
+    return {Path(f.path) for p in (keeper, *keeper.children(recursive=True)) for f in p.open_files()
+            if f.path.endswith((".log", ".out", ".err", ".jsonl"))}  # fmt: skip
+
+
 def test_scripts_are_told_what_they_need(up):
     assert set(up) >= {"url", "key", "dashboard", "data_dir"}
     assert up["key"].startswith("swk-")
@@ -155,11 +162,27 @@ def test_what_opens_a_link_stands_in_no_log(up, client, image):
     forged = links[1].replace(token, token[::-1])
     assert httpx2.get(forged).status_code in {403, 404}
     tokens = [link.split("/")[-2] for link in (*links, forged)]
-    keeper = psutil.Process(json.loads((Path(up["data_dir"]) / "service" / "up.json").read_text())["pid"])
-    written = {Path(f.path) for p in (keeper, *keeper.children(recursive=True)) for f in p.open_files()
-               if f.path.endswith((".log", ".out", ".err", ".jsonl"))}  # fmt: skip
+    written = logs(up)
     until(lambda: any(b"/api/links/{token}/{name}" in path.read_bytes() for path in written), 60)
     assert not [path for path in written for token in tokens if token.encode() in path.read_bytes()]
+
+
+def lines_about(up, job):
+    written = [line for path in logs(up) for line in path.read_text(errors="replace").splitlines()]
+    return [json.loads(line) for line in written if line.startswith("{") and f'"job": "{job}"' in line]
+
+
+def test_lines_about_a_job_are_found_by_its_id_whichever_process_writes_them(up, client, image):
+    upload = client.post("/api/uploads", json={"name": "scene.tif"}).json()
+    assert client.put(upload["links"]["content"], content=image).json()["state"] == "ready"
+    nobody = {"url": "https://nobody.invalid/", "secret": "s" * 32}
+    wish = {"model": "water-ndwi", "inputs": [f"upload://{upload['id']}"], "hook": nobody}
+    job = client.post("/api/jobs", json=wish).json()["id"]
+    until(lambda: client.get(f"/api/jobs/{job}").json()["state"] == "done")
+    until(lambda: {line["logger"] for line in lines_about(up, job)} >= {"swathe.jobs", "swathe.hooks"}, 60)
+    found = [line for line in lines_about(up, job) if line["logger"] == "swathe.jobs"]
+    assert {line["task"] for line in found} == {f"{job}-1"}
+    assert {"chunk", "ends as done"} <= {line["message"] for line in found}
 
 
 def test_a_model_is_added_while_it_runs_and_taken_away_again(client, image):

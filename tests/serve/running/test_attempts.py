@@ -1,5 +1,6 @@
 """Jobs through the plain loop: their story in the store, whatever happens to those who carry them out."""
 
+import errno
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from serve.store import jobs, logs, uploads, users
 from swathe.errors import CardError, ClusterError, OutputError
 from swathe.job import JobState
 from swathe.user import SCOPES_OF, Caller, Role
+from tests.serve.lines import logged
 from tests.serve.running.world import make_world, right_story
 
 
@@ -267,6 +269,47 @@ def test_a_folder_that_a_dead_attempt_seems_to_hold_is_waited_for(tmp_path, scen
     dispatch(world)
     (job,) = world.await_end(id_)
     assert (job.state, job.attempts) == (JobState.DONE, 5)
+
+
+def test_a_disk_that_was_full_where_nobody_expected_it_is_waited_for(world, dispatch, monkeypatch):
+    monkeypatch.setattr("serve.running.ending._ROOM_S", 0.01)
+    full = [OSError(errno.ENOSPC, "No space left on device", "/srv/parts")]
+
+    def meet():
+        if full:
+            raise full.pop()
+
+    crew = Threads(world.settings, world.store)
+    monkeypatch.setattr(crew, "_hiring", hiring(Halting(1, meet)))
+    id_ = world.submit()
+    dispatch(world, crew)
+    (job,) = world.await_end(id_)
+    right_story(world, id_)
+    assert job.attempts == 2
+    (problem,) = (e.facts["problem"] for e in world.events(id_) if e.kind == "retry")
+    assert problem["code"] == "output.full"
+    assert "/srv" not in str(world.told(id_))
+
+
+def test_lines_of_the_process_about_a_job_name_it_and_the_attempt_as_fields(world, dispatch, monkeypatch):
+    living = [dies]
+
+    def meet():
+        if living:
+            living.pop()()
+
+    crew = Threads(world.settings, world.store)
+    monkeypatch.setattr(crew, "_hiring", hiring(Halting(1, meet)))
+    id_ = world.submit()
+    with logged() as lines:
+        dispatch(world, crew)
+        world.await_end(id_)
+        told = [line for line in lines() if id_ in str(line)]
+    assert {line["job"] for line in told} == {id_}
+    assert {line["task"] for line in told} == {f"{id_}-1", f"{id_}-2"}
+    assert {line["logger"] for line in told} == {"swathe.crews", "swathe.dispatcher", "swathe.jobs"}
+    assert not [line for line in told if id_ in line["message"]]
+    assert all("chunk" in line for line in told if line["message"] == "chunk")
 
 
 def weighed(world, id_):

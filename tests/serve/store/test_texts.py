@@ -39,7 +39,7 @@ def test_a_step_that_is_refused_for_its_value_does_not_stop_the_others(store, su
     id_ = submit()
     with store.begin() as c:
         hold = jobs.take(c, id_, "worker", 60)
-    pen = Pen(store, lambda: pytest.fail("it is held"))
+    pen = Pen(store, hold, lambda: pytest.fail("it is held"))
     for number, model in enumerate(("a", "b" * 9 + "\ud800", "c")):
         pen.keep(lambda c, number=number: jobs.note(c, hold, "chunk", key=f"{number}"))
         if not model.isascii():
