@@ -634,10 +634,11 @@ def test_a_server_that_asks_for_patience_gets_it(server):
 
 
 def test_an_archive_without_its_name_is_told_from_damage(server, tmp_path):
-    (tmp_path / "download").write_bytes(b"PK\3\4" + bytes(100))
-    problem = refused(server.url("download"), bands=("red",), scale=1)
-    assert problem.code == "imagery.unreadable"
-    assert "archive" in problem.hint
+    for name, code in (("download.tif", "imagery.unreadable"), ("download", "archive.unreadable")):
+        (tmp_path / name).write_bytes(b"PK\3\4" + bytes(100))
+        problem = refused(server.url(name), bands=("red",), scale=1)
+        assert problem.code == code
+        assert "zip" in problem.hint
 
 
 def test_s3_addresses_are_read_like_any_other(server):
