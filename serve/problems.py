@@ -18,8 +18,9 @@ from swathe.errors import BusyError, Problem, SwatheError
 
 PROBLEM = "application/problem+json"
 _log = logging.getLogger(__name__)
-_STATUS = {"catalogue.unknown": 404, "catalogue.busy": 503, "idempotency.body": 422}
-"""Codes whose class says something else, because on a command line it means something else."""
+_STATUS = {"catalogue.unknown": 404, "catalogue.busy": 503, "idempotency.body": 422, "model.starting": 503}
+"""Codes whose class says something else, because on a command line it means something else, or because the same request
+will do later (503)."""
 _TITLES = {
     404: "There is nothing here.",
     405: "This cannot be done here.",
