@@ -21,8 +21,9 @@ PROBLEM = "application/problem+json"
 _log = logging.getLogger(__name__)
 _UNAUTHORISED, _UNAVAILABLE, _LATER_S = 401, 503, 5
 _STATUS = {"catalogue.unknown": 404, "catalogue.busy": _UNAVAILABLE, "idempotency.body": 422,
-           **dict.fromkeys(STORAGE, _UNAVAILABLE)}  # fmt: skip
-"""Codes whose class says something else, because on a command line it means something else."""
+           "model.starting": _UNAVAILABLE, **dict.fromkeys(STORAGE, _UNAVAILABLE)}  # fmt: skip
+"""Codes whose class says something else, because on a command line it means something else, or because the same request
+will do later (503)."""
 _TITLES = {
     404: "There is nothing here.",
     405: "This cannot be done here.",

@@ -33,7 +33,7 @@ _PAGE = 500
 _PARTS = 4
 """So many users can fill a process with listeners together; one alone gets that part of it."""
 _PAUSE_S = 1.0
-"""Between two looks while the store is out of reach."""
+"""Between two looks where one went wrong, as while the store is out of reach."""
 _log = logging.getLogger(__name__)
 
 
@@ -178,6 +178,9 @@ class Hub:
                 await self._look()
             except StoreError as error:
                 _log.warning("listeners wait: %s", error.problem.line())
+                pause = _PAUSE_S
+            except Exception:  # noqa: BLE001  the next look may go well; without one, all would wait in silence
+                _log.exception("the look at what is followed stumbled")
                 pause = _PAUSE_S
             await asyncio.sleep(pause)
 

@@ -51,6 +51,8 @@ class Meters:
         self.listeners = Gauge("swathe_listeners", "Clients that follow jobs.", registry=registry)
         self.predictions = Histogram("swathe_prediction_seconds", "Of predictions at once.", ("model",), buckets=_SHORT,
                                      registry=registry)  # fmt: skip
+        self.predicting = Gauge("swathe_predictions_in_flight", "Predictions at work or waiting for a replica.",
+                                ("model",), registry=registry)  # fmt: skip
         self.refused = Counter("swathe_prediction_failures", "Predictions that failed, by code.", ("model", "code"),
                                registry=registry)  # fmt: skip
         self._ends = Counter("swathe_jobs_ended", "Jobs that came to their end.", ("state", "place"), registry=registry)
@@ -105,7 +107,7 @@ class _Standing(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """What the store cannot tell now is left out."""
-        jobs, queue, replicas = self._empty()
+        jobs, queue, states, replicas = self._empty()
         try:
             with self._store.read() as c:
                 found = tally.standing(c)
@@ -118,16 +120,20 @@ class _Standing(Collector):
                 queue.add_metric([place.value], found.get((JobState.QUEUED.value, place.value), 0))
             yield from (jobs, queue)
         for model, said in self._states().items():
-            replicas.add_metric([model, str(said.get("state", ""))], 1)
-        yield replicas
+            states.add_metric([model, str(said.get("state", ""))], 1)
+            if "replicas" in said:
+                replicas.add_metric([model], said["replicas"])
+        yield from (states, replicas)
 
     @staticmethod
-    def _empty() -> tuple[GaugeMetricFamily, GaugeMetricFamily, GaugeMetricFamily]:
+    def _empty() -> tuple[GaugeMetricFamily, GaugeMetricFamily, GaugeMetricFamily, GaugeMetricFamily]:
         return (
             GaugeMetricFamily("swathe_jobs", "Jobs by state.", labels=["state"]),
             GaugeMetricFamily("swathe_queue_length", "Jobs that wait, by place.", labels=["place"]),
             GaugeMetricFamily("swathe_model_state", "Warm models: 1 for the state that each is in.",
                               labels=["model", "state"]),
+            GaugeMetricFamily("swathe_model_replicas", "Replicas that answer, of models with processes of their own.",
+                              labels=["model"]),
         )  # fmt: skip
 
 

@@ -91,12 +91,13 @@ def _asking(body: bytes) -> Asking:
 async def _answered(service: Service, order: Order, image: bytes | None, form: Form) -> Response:
     if service.replicas is None:
         raise ConflictError("no models are kept warm here", code="predict.off", hint="submit it as a job")
-    question = PredictOrder(order.recipe, image, form, order.max_pixels)
+    question, meters = PredictOrder(order.recipe, image, form, order.max_pixels), service.meters
+    at_work = meters.predicting.labels(order.recipe.model)
     try:
-        with service.meters.predictions.labels(order.recipe.model).time():
+        with at_work.track_inprogress(), meters.predictions.labels(order.recipe.model).time():
             found = await service.replicas.predict(order.recipe.model, question)
     except SwatheError as error:
-        service.meters.refused.labels(order.recipe.model, error.problem.code).inc()
+        meters.refused.labels(order.recipe.model, error.problem.code).inc()
         with order.worded():
             raise
     stages = ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in found.seconds.items())

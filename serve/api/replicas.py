@@ -16,15 +16,16 @@ class Replicas(Protocol):
     async def predict(self, model_id: str, work: PredictOrder) -> Predicted:
         """One small image through a model that is enabled.
 
-        Raises what ``pipelines.online.Online`` raises; ConflictError (``model.starting``) with a model that is not
-        there yet, the problem of one that failed to start, BusyError where too many wait.
+        Raises what ``pipelines.online.Online`` raises; ConflictError (``model.starting``, over HTTP 503) with a model
+        that is not there yet, the problem of one that failed to start, BusyError where too many wait.
         """
         ...
 
     def states(self) -> dict[str, dict[str, Any]]:
         """Per id of an enabled model ``{"state": "starting" | "ready" | "idle" | "failed", "problem"?: {…}}``.
 
-        ``idle``: scaled to zero, the first request waits. Never raises, never waits long; called in threads.
+        ``idle``: scaled to zero, the first request waits. ``"replicas"``, where the model has processes of its own: so
+        many of them answer. Never raises, never waits long; called in threads.
         """
         ...
 

@@ -41,8 +41,7 @@ class RayReplicas:
         """See there."""
         if time.monotonic() - self._asked > FRESH_S:
             try:
-                self._berths = self._steward.berths.remote().result(timeout_s=_SLOW_S)
-                self._asked = time.monotonic()
+                self._hear(self._steward.berths.remote().result(timeout_s=_SLOW_S))
             except Exception:  # noqa: BLE001  it is being restarted; what was known still tells more than nothing
                 self._asked = time.monotonic()
         return {name: berth.as_state() for name, berth in self._berths.items()}
@@ -63,12 +62,21 @@ class RayReplicas:
     async def _berth(self, model_id: str) -> Berth:
         if time.monotonic() - self._asked > FRESH_S or model_id not in self._berths:
             try:
-                self._berths = await self._steward.berths.remote()
-                self._asked = time.monotonic()
+                looked = self._hear(await self._steward.berths.remote())
             except Exception as error:
                 if model_id not in self._berths:
                     raise _explained(error, model_id) from error
+            else:
+                if not looked and model_id not in self._berths:
+                    raise _not_yet("the service has just started, and does not know yet where its models are")
         return _usable(self._berths, model_id)
+
+    def _hear(self, found: Mapping[str, Berth] | None) -> bool:
+        """Whether the steward has looked; what one before it has said counts until then."""
+        self._asked = time.monotonic()
+        if found is not None:
+            self._berths = found
+        return found is not None
 
     async def _ask(self, berth: Berth, work: Question) -> Answer | SwatheError:
         if berth.shared:
@@ -90,13 +98,18 @@ def _usable(berths: Mapping[str, Berth], model_id: str) -> Berth:
                                 hint="GET /api/models lists those that are")  # fmt: skip
     berth = berths[model_id]
     if berth.standing is Standing.STARTING:
-        raise ConflictError(f"{model_id} is still starting: {berth.said or 'a replica loads it'}", field="model",
-                            hint="GET /api/models/{id} says when it is ready", code="model.starting")  # fmt: skip
+        raise _not_yet(f"{model_id} is still starting: {berth.said or 'a replica loads it'}")
     if berth.standing is Standing.FAILED:
         problem = berth.problem or {}
         raise ModelError(str(problem.get("detail", f"{model_id} does not start")), field="model",
                          code=str(problem.get("code", "model.start")), hint=str(problem.get("hint", "")))  # fmt: skip
     return berth
+
+
+def _not_yet(detail: str) -> ConflictError:
+    """To be raised; over HTTP it is 503 with Retry-After."""
+    return ConflictError(detail, field="model", hint="come again; GET /api/models/{id} says when it is ready",
+                         code="model.starting")  # fmt: skip
 
 
 def _explained(error: Exception, model_id: str) -> SwatheError:

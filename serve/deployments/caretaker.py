@@ -44,8 +44,8 @@ class Caretaker:
         self._dispatcher = dispatching(settings, store)
         threading.Thread(target=self._tend, name="steward", daemon=True).start()
 
-    def berths(self) -> Mapping[str, Berth]:
-        """Where each enabled model stands."""
+    def berths(self) -> Mapping[str, Berth] | None:
+        """Where each enabled model stands; None: nobody has looked yet."""
         return self._steward.berths
 
     def check_health(self) -> None:
@@ -62,7 +62,7 @@ class Caretaker:
             self._dispatcher.stop()
 
     def _tend(self) -> None:
-        while not self._end.wait(LOOK_S):
+        while not self._end.is_set():
             try:
                 self._steward.step()
             except SwatheError as error:  # the store is out of reach: what runs goes on
@@ -70,6 +70,7 @@ class Caretaker:
             except Exception:  # noqa: BLE001  Serve may stumble; the next look finds it standing
                 _log.exception("the steward stumbled")
             self._turned = time.monotonic()
+            self._end.wait(LOOK_S)
 
 
 def enabled(settings: ServiceSettings, store: Store) -> Callable[[], Mapping[str, ModelCard]]:

@@ -39,7 +39,8 @@ class LocalReplicas:
     def _state(self, name: str) -> dict[str, Any]:
         if name in self._problems:
             return {"state": "failed", "problem": self._problems[name]}
-        return {"state": "ready" if name in self._loaded else "idle"}
+        loaded = name in self._loaded
+        return {"state": "ready" if loaded else "idle", "replicas": int(loaded)}
 
     def _answer(self, model_id: str, work: Question) -> Answer:
         cards = self._wanted()

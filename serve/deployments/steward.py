@@ -3,12 +3,17 @@
 Applications that are started from inside the service are none of the config's: a config that is put again does not
 delete them. The name of an application holds a hash of its card, so that what runs can be told from what is wanted
 without any memory, and a changed card is there before the old one goes.
+
+A start that failed is tried again, after pauses that grow: the network, the disk or the memory may have been to blame.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,11 +22,15 @@ from typing import Any, Protocol
 from serve.deployments.sizing import app_of, shares
 from serve.structured import about
 from swathe.card import ModelCard
-from swathe.errors import ModelError, SwatheError
+from swathe.errors import ClusterError, Interrupted, ModelError, ReadError, StoreError, SwatheError
 
 PREFIX = "model-"
 LOOK_S = 1.0
 """Between two looks at what is wanted."""
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 15.0, 1800.0
+"""Before a start that failed is tried again; doubled each time. An export takes minutes of all cores."""
+_PASSING = frozenset({"weights.missing", "weights.unreadable", "weights.cache", "model.register"})
+"""Codes behind which the network, the disk or the memory may be; with all others the card or its weights are wrong."""
 _log = logging.getLogger("swathe.steward")
 
 
@@ -39,6 +48,18 @@ class Standing(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """The application of a model, as Serve has it."""
+
+    standing: Standing
+    """See there."""
+    said: str = ""
+    """Why, in Serve's words."""
+    replicas: int = 0
+    """Those that answer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Berth:
     """An enabled model, and where it is asked."""
 
@@ -52,6 +73,8 @@ class Berth:
     """The step of a start, in words."""
     problem: dict[str, Any] | None = None
     """RFC 9457."""
+    replicas: int = 0
+    """Those that answer; of a model that shares a process nobody counts any."""
 
     @property
     def shared(self) -> bool:
@@ -59,16 +82,27 @@ class Berth:
         return shares(self.card)
 
     def as_state(self) -> dict[str, Any]:
-        """For people and programs; no card."""
+        """For people and programs; no card. ``replicas``: not of those that share a process."""
         facts = {"state": self.standing.value, "said": self.said, "problem": self.problem}
-        return {name: value for name, value in facts.items() if value}
+        counted = {} if self.shared else {"replicas": self.replicas}
+        return {name: value for name, value in facts.items() if value} | counted
+
+
+@dataclass(frozen=True, slots=True)
+class Setback:
+    """A start that failed."""
+
+    problem: dict[str, Any]
+    """RFC 9457."""
+    due: float
+    """When it is tried again, by the steward's clock; infinite: when the model is switched off and on."""
 
 
 class Stage(Protocol):
     """Serve, as far as models go."""
 
-    def running(self) -> Mapping[str, tuple[Standing, str]]:
-        """Applications of models by name, with what Serve says where they failed."""
+    def running(self) -> Mapping[str, Seen]:
+        """Applications of models by name, those that are ending among them."""
         ...
 
     def start(self, app: str, card: ModelCard) -> None:
@@ -76,7 +110,7 @@ class Stage(Protocol):
         ...
 
     def stop(self, app: str) -> None:
-        """End one."""
+        """End one; may be said again while it ends."""
         ...
 
 
@@ -87,75 +121,128 @@ Prepare = Callable[[ModelCard, Callable[[str], None]], None]
 class Steward:
     """Compares what is wanted with what runs, and moves the second towards the first."""
 
-    def __init__(self, wanted: Wanted, prepare: Prepare, stage: Stage) -> None:
+    def __init__(
+        self, wanted: Wanted, prepare: Prepare, stage: Stage, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """``wanted``: enabled cards by id. ``prepare``: weights and artefact of a card; may take minutes."""
-        self._wanted, self._prepare, self._stage = wanted, prepare, stage
+        self._wanted, self._prepare, self._stage, self._clock = wanted, prepare, stage, clock
         self._ready: set[str] = set()
         self._said: dict[str, str] = {}
-        self._problems: dict[str, dict[str, Any]] = {}
+        self._tries: Counter[str] = Counter()
+        self._setbacks: dict[str, Setback] = {}
+        self._leaving: set[str] = set()
         self._preparing: threading.Thread | None = None
-        self.berths: dict[str, Berth] = {}
+        self.berths: dict[str, Berth] | None = None
+        """By id of the model; None before the first look."""
 
     def step(self) -> None:
         """One look; raises what reading the wishes or asking Serve raises."""
         cards = {app_of(card): card for card in self._wanted().values()}
         running = self._stage.running()
         self._forget(set(cards))
+        self._take_stock(cards, running)
+        self._try_again(running)
         self._prepare_next(cards)
         for app, card in cards.items():
             if app in self._ready and app not in running and not shares(card):
                 self._stage.start(app, card)
         self.berths = {card.id: self._berth(app, card, running) for app, card in cards.items()}
-        self._drop_unwanted(set(cards), running)
+        self._drop_unwanted(set(cards), running, self.berths)
 
-    def _berth(self, app: str, card: ModelCard, running: Mapping[str, tuple[Standing, str]]) -> Berth:
-        if app in self._problems:
-            return Berth(card, app, Standing.FAILED, problem=self._problems[app])
-        if app not in self._ready:
+    def _berth(self, app: str, card: ModelCard, running: Mapping[str, Seen]) -> Berth:
+        if setback := self._setbacks.get(app):
+            return Berth(card, app, Standing.FAILED, problem=setback.problem)
+        if app in self._leaving or app not in self._ready:
             return Berth(card, app, Standing.STARTING, self._said.get(app, "waiting for its turn"))
         if shares(card):
             return Berth(card, app, Standing.READY)
-        standing, said = running.get(app, (Standing.STARTING, ""))
-        problem = _problem(card, said) if standing is Standing.FAILED else None
-        return Berth(card, app, standing, said if problem is None else "", problem)
+        seen = running.get(app, Seen(Standing.STARTING))
+        return Berth(card, app, seen.standing, seen.said, replicas=seen.replicas)
 
-    def _drop_unwanted(self, wanted: set[str], running: Mapping[str, object]) -> None:
+    def _drop_unwanted(self, wanted: set[str], running: Mapping[str, Seen], berths: Mapping[str, Berth]) -> None:
         """What nobody wants any more ends; an older card of a model goes when the newer one is there."""
-        coming = {berth.app.rpartition("-")[0] for berth in self.berths.values() if berth.standing is Standing.STARTING}
+        coming = {berth.app.rpartition("-")[0] for berth in berths.values() if berth.standing is Standing.STARTING}
         for app in set(running) - wanted:
             if app.rpartition("-")[0] not in coming:
                 self._stage.stop(app)
 
-    # --- before a replica can load it: one at a time, as an export takes gigabytes ------------------------------
+    # --- what runs, and what failed -----------------------------------------------------------------------------------
+
+    def _take_stock(self, cards: Mapping[str, ModelCard], running: Mapping[str, Seen]) -> None:
+        """Whoever started what runs had made it ready, a steward before this one perhaps: its name holds its card."""
+        self._leaving &= set(running)
+        for app in (set(cards) & set(running)) - self._leaving:
+            self._ready.add(app)
+            seen = running[app]
+            if seen.standing is Standing.FAILED and app not in self._setbacks:
+                self._set_back(app, _problem(cards[app], seen.said), passing=True)
+            elif seen.standing in (Standing.READY, Standing.IDLE):
+                self._setbacks.pop(app, None)
+            if seen.standing is Standing.READY:
+                self._tries.pop(app, None)
+
+    def _set_back(self, app: str, problem: dict[str, Any], *, passing: bool) -> None:
+        self._tries[app] += 1
+        _log.warning("%s, try %d: %s", app, self._tries[app], problem.get("detail"))
+        if passing:
+            hints = (str(problem.get("hint", "")), "it is tried again by itself, after pauses that grow")
+            problem = problem | {"hint": "; ".join(filter(None, hints))}
+        self._setbacks[app] = Setback(problem, self._clock() + _pause(self._tries[app]) if passing else math.inf)
+
+    def _try_again(self, running: Mapping[str, Seen]) -> None:
+        """From the beginning: an application that failed ends first, and its weights are looked at again."""
+        for app, setback in list(self._setbacks.items()):
+            if setback.due <= self._clock():
+                del self._setbacks[app]
+                self._said.pop(app, None)
+                if app in running:
+                    self._ready.discard(app)
+                    self._leaving.add(app)
+        for app in self._leaving:
+            self._stage.stop(app)
+
+    # --- before a replica can load it: one at a time, as an export takes gigabytes ------------------------------------
 
     def _prepare_next(self, cards: Mapping[str, ModelCard]) -> None:
         self._ready |= {app for app, card in cards.items() if card.adapter == "formula"}
-        waiting = [app for app in cards if app not in self._ready and app not in self._problems]
+        waiting = [app for app in cards if app not in self._ready and app not in self._setbacks]
         if waiting and not (self._preparing and self._preparing.is_alive()):
-            self._preparing = threading.Thread(target=self._prepared, args=(waiting[0], cards[waiting[0]]),
-                                               name="prepare", daemon=True)  # fmt: skip
+            first = min(waiting, key=lambda app: self._tries[app])  # one that fails does not keep the others waiting
+            self._preparing = threading.Thread(target=self._prepared, args=(first, cards[first]), name="prepare",
+                                               daemon=True)  # fmt: skip
             self._preparing.start()
 
     def _prepared(self, app: str, card: ModelCard) -> None:
         try:
             self._prepare(card, lambda text: self._said.update({app: text}))
         except SwatheError as error:
-            self._problems[app] = error.problem.as_dict()
+            self._set_back(app, error.problem.as_dict(), passing=_passing(error))
         except Exception as error:  # noqa: BLE001  the others are still to be started
             _log.exception("the model cannot be made ready", extra=about(model=card.id))
-            self._problems[app] = _problem(card, f"{type(error).__name__}: {error}")
+            self._set_back(app, _problem(card, f"{type(error).__name__}: {error}"), passing=True)
         else:
             self._ready.add(app)
 
     def _forget(self, wanted: set[str]) -> None:
         """A model that is switched off and on again is tried anew."""
         self._ready &= wanted
-        for known in (self._problems, self._said):
+        self._leaving &= wanted
+        for known in (self._setbacks, self._said, self._tries):
             for app in set(known) - wanted:
                 known.pop(app, None)
 
 
+def _pause(tries: int) -> float:
+    """Seconds before the next try, after so many; the exponent is bounded, as floats are."""
+    return min(_FIRST_PAUSE_S * 2 ** min(tries - 1, 16), _LONGEST_PAUSE_S)
+
+
+def _passing(error: SwatheError) -> bool:
+    """Whether the surroundings may be to blame, so that another try may succeed; a wrong card stays wrong."""
+    return isinstance(error, ClusterError | StoreError | ReadError | Interrupted) or error.problem.code in _PASSING
+
+
 def _problem(card: ModelCard, said: str) -> dict[str, Any]:
     error = ModelError(f"{card.id} does not start: {said or 'no replica came up'}", code="model.start",
-                       hint="switch it off and on again to try once more")  # fmt: skip
+                       hint="switched off and on again, it is tried at once")  # fmt: skip
     return error.problem.as_dict()

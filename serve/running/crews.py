@@ -135,7 +135,7 @@ class OnPool:
     def start(self, job: Job, hold: Hold) -> None:  # noqa: ARG002  the protocol's
         """See :class:`Crew`."""
         name = self._idlest()
-        self._under_way[hold] = name, self._leads[name].carry_out.remote(hold)
+        self._under_way[hold] = name, self._leads[name].carry_out.options(name=task_name(hold.job)).remote(hold)
 
     def alive(self, hold: Hold) -> bool:
         """See :class:`Crew`."""
@@ -193,6 +193,11 @@ class OnPool:
         ref = self._resting[name]
         if ray.wait([ref], timeout=0, fetch_local=False)[0] and self._look_at(name, ref):
             del self._resting[name]
+
+
+def task_name(job: str) -> str:
+    """Of an attempt at a job on the pool, as Ray's dashboard shows it."""
+    return f"job {job}"
 
 
 @dataclass(frozen=True, slots=True)

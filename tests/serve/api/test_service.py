@@ -386,6 +386,26 @@ def test_the_dashboard_asks_for_nothing_that_is_not_there(house, client, image):
     assert len(asked) >= 10
     assert asked <= known
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    assert metrics(client)["swathe_model_replicas", (("model", "water-ndwi"),)] == 1
+
+
+def test_predictions_at_work_are_counted(house_of, image):
+    house = house_of(replicas=True)
+    client, service, seen = house.client(house.person()), house.app.state.service, []
+    answered = service.replicas.predict
+
+    def count():
+        return service.meters.registry.get_sample_value("swathe_predictions_in_flight", {"model": "water-ndwi"})
+
+    async def counted(*asked):
+        seen.append(count())
+        return await answered(*asked)
+
+    service.replicas.predict = counted
+    question = "/api/predict?model=water-ndwi&sensor=sentinel-2-l2a"
+    assert client.post(question, content=image.read_bytes()).status_code == 200
+    assert client.post(question, content=b"x").status_code == 422
+    assert (seen, count()) == ([1, 1], 0)
 
 
 def test_the_front_page_is_for_people_and_programs(house):

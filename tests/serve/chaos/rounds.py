@@ -18,7 +18,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
+from cluster import reach
+from cluster import submit as submit_job
+from serve.running.crews import task_name
+from swathe.job import Where
 from tests.serve.chaos.listener import Listener, submit
 from tests.serve.chaos.stage import DATABASES, LATE, POOL, RAY, WEIGHTS, Stage
 from tests.serve.running.world import right_story
@@ -154,7 +159,37 @@ def _alone(stage: Stage, shape: tuple[int, int]) -> dict[str, str]:
         id_ = submit(client, wish_for(stage, shape), _PATIENCE_S)
     stage.world.await_end(id_, patience=_PATIENCE_S)
     right_story(stage.world, id_)
+    assert (stage.world.job(id_).where is Where.CLUSTER) == (shape == RAY)
+    _expect_shown(stage, id_)
     return stage.world.digest(id_)
+
+
+def _expect_shown(stage: Stage, id_: str) -> None:
+    """Ray's dashboard shows a job by its id: as a task of the pool, or as a Ray job with metadata and a log."""
+    job, url = stage.world.job(id_), stage.up["dashboard"]
+    if job.where is not Where.CLUSTER:
+        assert _tasks(url, task_name(id_)), f"no task of {id_} is shown"
+        return
+    assert job.ray_job is not None
+    _, shown = reach.get_json(f"{url}/api/jobs/{job.ray_job}")
+    expected = {"program": "swathe", "job": id_, "user": job.owner, "model": job.model}
+    assert shown["metadata"].items() >= expected.items(), shown["metadata"]
+    assert {"title", "attempt"} <= set(shown["metadata"])
+    log = submit_job.logs(job.ray_job, submit_job.Dashboard(url, here=True)).splitlines()
+    facts = [json.loads(line) for line in log if line.startswith("{")]
+    assert facts, log
+    assert {fact["job"] for fact in facts} == {id_}
+
+
+def _tasks(url: str, name: str, patience_s: float = 30.0) -> list[dict[str, Any]]:
+    """Those of a name; workers report them once a second."""
+    query = urlencode({"filter_keys": "name", "filter_predicates": "=", "filter_values": name})
+    limit, found = time.monotonic() + patience_s, []
+    while not found and time.monotonic() < limit:
+        _, answer = reach.get_json(f"{url}/api/v0/tasks?{query}", timeout=30)
+        found = (answer or {}).get("data", {}).get("result", {}).get("result", [])
+        time.sleep(0.5)
+    return found
 
 
 def _say(outcome: Outcome) -> None:

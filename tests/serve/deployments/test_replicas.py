@@ -34,13 +34,14 @@ def settings(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cards(tmp_path_factory, settings):
-    """The same network as a large model, and as a small one."""
+    """The same network as a large model, as a small one, and as one that sleeps while nobody asks."""
     from conftest import network_card, write_network
 
     file = write_network(tmp_path_factory.mktemp("net") / "net.onnx")
     large = ensure(network_card(file, id="large", resources=Resources(batch=4, memory_gb=1)), settings.home).card
     small = network_card(file, id="small", resources=Resources(batch=4, memory_gb=0.3))
-    return {"large": large, "small": small}
+    sleepy = large.model_copy(update={"id": "sleepy", "resources": Resources(batch=4, memory_gb=1, warm=0, idle_s=1)})
+    return {"large": large, "small": small, "sleepy": sleepy}
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +134,32 @@ def test_a_model_that_does_not_load_says_why(served, cards, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.usefixtures("served")
 def test_a_model_that_is_not_there_yet_says_so(cards):
-    steward = Steward(lambda: cards, lambda *_: time.sleep(1), ServeStage(reserve=False))
+    late = cards["large"].model_copy(update={"id": "late"})
+    steward = Steward(lambda: cards | {"late": late}, lambda *_: time.sleep(1), ServeStage(reserve=False))
     steward.step()
     with pytest.raises(ConflictError) as caught:
-        ask(RayReplicas(Asked(steward), None), "large", b"")
+        ask(RayReplicas(Asked(steward), None), "late", b"")
     assert caught.value.problem.code == "model.starting"
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_new_steward_finds_what_runs_ready_at_its_first_look(served, cards, image):
+    steward = Steward(lambda: cards, lambda *_: time.sleep(1), ServeStage(reserve=False))
+    replicas = RayReplicas(Asked(steward), None)
+    with pytest.raises(ConflictError, match="just started"):
+        ask(replicas, "large", image)
+    steward.step()
+    assert steward.berths["large"].as_state() == {"state": "ready", "replicas": 1}
+    assert ask(replicas, "large", image).body == ask(served[0], "large", image).body
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_model_that_sleeps_is_woken_by_a_request_and_falls_asleep_again(served, image):
+    replicas, steward = served
+    asleep = {"state": "idle", "replicas": 0}
+    _until(steward, lambda: steward.berths["sleepy"].as_state() == asleep)
+    assert ask(replicas, "sleepy", image).body == ask(replicas, "large", image).body
+    _until(steward, lambda: steward.berths["sleepy"].as_state() == {"state": "ready", "replicas": 1})
+    _until(steward, lambda: steward.berths["sleepy"].as_state() == asleep)

@@ -2,13 +2,16 @@
 
 import threading
 import time
+from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 
 from serve.deployments.sizing import app_of, options_of, shares, threads_of
-from serve.deployments.steward import Standing, Steward
+from serve.deployments.stage import seen
+from serve.deployments.steward import Seen, Standing, Steward
 from swathe.card import Input, ModelCard, Output, Resources
-from swathe.errors import WeightsError
+from swathe.errors import CardError, WeightsError
 
 
 def a_card(name="net", **changes):
@@ -24,20 +27,23 @@ class Stage:
     """Applications that come up when they are told to."""
 
     def __init__(self):
-        self.apps, self.stopped = {}, []
+        self.apps, self.stopped, self.slow = {}, [], False
 
     def running(self):
         return dict(self.apps)
 
     def start(self, app, card):
-        self.apps[app] = (Standing.STARTING, "")
+        self.apps[app] = Seen(Standing.STARTING)
 
     def stop(self, app):
         self.stopped.append(app)
-        self.apps.pop(app)
+        if self.slow:
+            self.apps[app] = Seen(Standing.STARTING, "ending")
+        else:
+            self.apps.pop(app, None)
 
     def come_up(self):
-        self.apps = dict.fromkeys(self.apps, (Standing.READY, ""))
+        self.apps = dict.fromkeys(self.apps, Seen(Standing.READY, replicas=1))
 
 
 def settle(steward, patience=5.0):
@@ -67,13 +73,13 @@ def test_a_model_comes_up_step_by_step(stage):
     steward.step()
     steward.step()
     assert (steward.berths["net"].standing, stage.apps) == (Standing.STARTING, {})
-    assert steward.berths["net"].as_state() == {"state": "starting", "said": "exporting"}
+    assert steward.berths["net"].as_state() == {"state": "starting", "said": "exporting", "replicas": 0}
     gate.set()
     settle(steward)
     assert list(stage.apps) == [app_of(card)]
     stage.come_up()
     steward.step()
-    assert steward.berths["net"].as_state() == {"state": "ready"}
+    assert steward.berths["net"].as_state() == {"state": "ready", "replicas": 1}
 
 
 def test_models_are_prepared_one_at_a_time_and_one_that_fails_says_why(stage):
@@ -121,11 +127,110 @@ def test_a_replica_that_does_not_start_is_told_with_serves_words(stage):
     card = a_card()
     steward = Steward(lambda: {card.id: card}, lambda *_: None, stage)
     settle(steward)
-    stage.apps[app_of(card)] = (Standing.FAILED, "MemoryError: no room")
+    stage.apps[app_of(card)] = Seen(Standing.FAILED, "MemoryError: no room")
     steward.step()
     state = steward.berths["net"].as_state()
     assert state["problem"]["code"] == "model.start"
     assert "no room" in state["problem"]["detail"]
+
+
+@dataclass
+class Clock:
+    """Time that passes when it is told to."""
+
+    now: float = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_a_start_that_the_network_kept_back_is_tried_again_after_growing_pauses(stage):
+    clock, tried = Clock(), []
+
+    def prepare(card, _):
+        tried.append(clock.now)
+        if len(tried) < 4:
+            raise WeightsError("nobody answers", code="weights.missing", hint="put it there")
+
+    card = a_card()
+    steward = Steward(lambda: {card.id: card}, prepare, stage, clock)
+    settle(steward)
+    state = steward.berths["net"].as_state()
+    assert (state["state"], state["problem"]["code"]) == ("failed", "weights.missing")
+    assert "put it there" in state["problem"]["hint"]
+    assert "again" in state["problem"]["hint"]
+    for _ in range(400):
+        clock.now += 1
+        settle(steward)
+    pauses = [after - before for before, after in pairwise(tried)]
+    assert len(tried) == 4
+    assert pauses == sorted(pauses)
+    assert pauses[-1] > 2 * pauses[0] > 0
+    assert list(stage.apps) == [app_of(card)]
+
+
+def test_a_wrong_card_is_not_tried_again(stage):
+    clock, tried = Clock(), []
+
+    def prepare(card, _):
+        tried.append(card.id)
+        raise CardError("no such layer", code="card.network")
+
+    card = a_card()
+    steward = Steward(lambda: {card.id: card}, prepare, stage, clock)
+    settle(steward)
+    clock.now += 1e6
+    settle(steward)
+    assert len(tried) == 1
+    assert steward.berths["net"].standing is Standing.FAILED
+
+
+def test_one_that_fails_again_and_again_lets_the_others_go_first(stage):
+    clock, tried = Clock(), []
+
+    def prepare(card, _):
+        tried.append(card.id)
+        if card.id == "bad":
+            raise OSError("no room")
+
+    cards = {"bad": a_card("bad")}
+    steward = Steward(lambda: cards, prepare, stage, clock)
+    settle(steward)
+    clock.now += 1e6
+    cards |= {"good": a_card("good"), "better": a_card("better")}
+    for _ in range(3):
+        settle(steward)
+    assert tried == ["bad", "good", "better", "bad"]
+
+
+def test_an_application_that_failed_ends_before_it_is_started_again(stage):
+    card, clock, prepared = a_card(), Clock(), []
+    steward = Steward(lambda: {card.id: card}, lambda card, _: prepared.append(card.id), stage, clock)
+    settle(steward)
+    stage.apps[app_of(card)] = Seen(Standing.FAILED, "MemoryError: no room")
+    steward.step()
+    assert stage.stopped == []
+    clock.now += 3600
+    stage.slow = True
+    settle(steward)
+    assert steward.berths["net"].standing is Standing.STARTING
+    assert stage.apps[app_of(card)].said == "ending"
+    stage.slow = False
+    settle(steward)
+    settle(steward)
+    assert set(stage.stopped) == {app_of(card)}
+    assert stage.apps == {app_of(card): Seen(Standing.STARTING)}
+    assert prepared == ["net", "net"]
+    stage.come_up()
+    steward.step()
+    assert steward.berths["net"].standing is Standing.READY
+
+
+def test_nothing_is_known_before_the_first_look(stage):
+    steward = Steward(dict, lambda *_: None, stage)
+    assert steward.berths is None
+    steward.step()
+    assert steward.berths == {}
 
 
 def test_a_changed_card_is_there_before_the_old_one_goes(stage):
@@ -160,10 +265,12 @@ def test_a_new_steward_takes_over_what_runs(stage):
     settle(first)
     stage.come_up()
     before = dict(stage.apps)
-    second = Steward(lambda: {card.id: card}, lambda *_: None, stage)
-    settle(second)
-    assert (stage.apps, stage.stopped) == (before, [])
+    anew = []
+    second = Steward(lambda: {card.id: card}, lambda card, _: anew.append(card.id), stage)
+    second.step()
     assert second.berths["net"].standing is Standing.READY
+    settle(second)
+    assert (stage.apps, stage.stopped, anew) == (before, [], [])
 
 
 def test_small_models_share_a_process(stage):
@@ -199,3 +306,43 @@ def test_serve_takes_these_options():
 @pytest.mark.parametrize(("wanted", "cores", "threads"), [(1, 8, 1), (4, 2, 2), (0.5, 8, 1), (3.7, 8, 3)])
 def test_threads_are_the_cards_cores_as_far_as_there_are_any(wanted, cores, threads):
     assert threads_of(a_card(resources=Resources(cpu=wanted)), cores) == threads
+
+
+def overview(status, deployment, trigger, message="", **replicas):
+    """What Serve says of an application of one deployment."""
+    from ray.serve.schema import ApplicationStatusOverview, DeploymentStatusOverview
+
+    one = DeploymentStatusOverview(deployment, trigger, replicas, message)
+    return ApplicationStatusOverview(status, f"the application is {status}", 0.0, {"net": one})
+
+
+@pytest.mark.parametrize(
+    ("said", "standing", "replicas"),
+    [
+        (("DEPLOYING", "UPDATING", "CONFIG_UPDATE_STARTED", "", {"STARTING": 1}), Standing.STARTING, 0),
+        (("RUNNING", "HEALTHY", "CONFIG_UPDATE_COMPLETED", "", {"RUNNING": 2, "STARTING": 1}), Standing.READY, 2),
+        (("RUNNING", "HEALTHY", "CONFIG_UPDATE_COMPLETED", "", {}), Standing.IDLE, 0),
+        (("RUNNING", "UPSCALING", "AUTOSCALING", "", {"STARTING": 1}), Standing.IDLE, 0),
+        (("RUNNING", "DOWNSCALING", "AUTOSCALING", "", {"STOPPING": 1}), Standing.IDLE, 0),
+        (("UNHEALTHY", "UNHEALTHY", "HEALTH_CHECK_FAILED", "", {"STARTING": 1, "STOPPING": 1}), Standing.STARTING, 0),
+        (("UNHEALTHY", "UNHEALTHY", "HEALTH_CHECK_FAILED", "", {"RUNNING": 1, "STARTING": 1}), Standing.READY, 1),
+        (("DEPLOY_FAILED", "DEPLOY_FAILED", "HEALTH_CHECK_FAILED", "", {"STARTING": 1}), Standing.STARTING, 0),
+        (("DEPLOYING", "UPDATING", "CONFIG_UPDATE_STARTED", "", {"RECOVERING": 1}), Standing.READY, 1),
+        (("UNHEALTHY", "UNHEALTHY", "REPLICA_STARTUP_FAILED", "x\nOSError: no", {"STARTING": 1}), Standing.FAILED, 0),
+        (("DEPLOY_FAILED", "DEPLOY_FAILED", "REPLICA_STARTUP_FAILED", "OSError: no", {}), Standing.FAILED, 0),
+        (("DELETING", "UPDATING", "DELETING", "", {"RUNNING": 1}), Standing.STARTING, 0),
+    ],
+)
+def test_a_lost_replica_is_no_failed_model(said, standing, replicas):
+    *words, states = said
+    found = seen(overview(*words, **states))
+    assert (found.standing, found.replicas) == (standing, replicas)
+    if standing is Standing.FAILED:
+        assert found.said == "OSError: no"
+
+
+def test_an_application_that_could_not_be_built_has_failed():
+    from ray.serve.schema import ApplicationStatusOverview
+
+    found = seen(ApplicationStatusOverview("DEPLOY_FAILED", "Deploying failed\nImportError: x", 0.0, {}))
+    assert (found.standing, found.said) == (Standing.FAILED, "ImportError: x")

@@ -43,12 +43,14 @@ def brought_up(data_dir, cards=None):
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory):
-    """What `swathe up -d --json` says, with a small network among the models."""
+    """What `swathe up -d --json` says, with a network that has a process of its own among the models."""
     from conftest import network_card, write_network
+
+    from swathe.card import Resources
 
     cards = tmp_path_factory.mktemp("cards")
     write_network(cards / "net.onnx")
-    card = network_card("net.onnx", id="water-net")
+    card = network_card("net.onnx", id="water-net", resources=Resources(batch=4, memory_gb=1))
     (cards / "water-net.yaml").write_text(card.model_dump_json(exclude_defaults=True))
     data_dir = tmp_path_factory.mktemp("up")
     yield brought_up(data_dir, cards) | {"cards": cards}
@@ -152,6 +154,15 @@ def test_models_come_up_and_answer_as_a_run_does(up, client, image, tmp_path):
         assert (mine.read() == run.read()).all()
 
 
+def test_numbers_of_replicas_are_where_the_docs_say(up, client):
+    """Ours at the API, Ray's at ports that its dashboard tells."""
+    until(lambda: 'swathe_model_replicas{model="water-net"} 1.0' in client.get("/metrics").text, 120)
+    found = httpx2.get(f"{up['dashboard']}/api/prometheus/sd").json()
+    targets = [f"http://{target}/metrics" for group in found for target in group["targets"]]
+    wanted = "ray_serve_replica_processing_queries", "ray_serve_replica_utilization_percent", 'deployment="water-net"'
+    until(lambda: all(any(word in httpx2.get(url).text for url in targets) for word in wanted), 120)
+
+
 def test_what_opens_a_link_stands_in_no_log(up, client, image):
     """It is part of the path; logs of Serve and ours name routes by their templates."""
     upload = client.post("/api/uploads", json={"name": "scene.tif", "signed": True}).json()
@@ -211,14 +222,35 @@ def test_a_key_made_beside_it_opens_it(up):
     assert httpx2.get(f"{up['url']}/api/models", headers=key).status_code == 401
 
 
-@pytest.mark.parametrize("victim", ["ray::ServeReplica:swathe:api", "ray::ServeController", "ray::ProxyActor",
-                                    "ray::ServeReplica:swathe:caretaker"])  # fmt: skip
+@pytest.mark.parametrize("victim", ["ray::ServeReplica:swathe:api", "ray::ServeController", "ray::ProxyActor"])
 def test_what_is_killed_comes_back(up, client, image, victim):
     killed = actor(up, victim)
     killed.kill()
     question = "/api/predict?model=water-ndwi"
     until(lambda: client.post(question, content=image, headers={"Content-Type": "image/tiff"}).status_code == 200)
     until(lambda: (found := actor(up, victim)) and found.pid != killed.pid)
+
+
+@pytest.mark.parametrize("victim", ["ray::ServeReplica:model-water-net", "ray::ServeReplica:swathe:caretaker"])
+def test_a_model_is_neither_unknown_nor_broken_while_what_was_killed_comes_back(up, client, image, victim):
+    """Whoever asks is answered, or told to come again."""
+    question, answers, states = "/api/predict?model=water-net", [], set()
+    until(lambda: client.get("/api/models/water-net").json()["state"] == "ready")
+    killed = actor(up, victim)
+    killed.kill()
+
+    def is_back():
+        states.add(client.get("/api/models/water-net").json()["state"])
+        answers.append(client.post(question, content=image, headers={"Content-Type": "image/tiff"}))
+        found = actor(up, victim)
+        return answers[-1].status_code == 200 and found is not None and found.pid != killed.pid
+
+    until(is_back)
+    until(lambda: client.get("/api/models/water-net").json()["state"] == "ready")
+    told = [(a.status_code, a.json()["code"], a.headers.get("Retry-After")) for a in answers if a.status_code != 200]
+    assert {status for status, _, _ in told} <= {503}, told
+    assert all(int(later or 0) > 0 for _, _, later in told), told
+    assert states <= {"ready", "starting"}
 
 
 def test_a_dead_ray_is_started_again_at_the_same_address(up, client, image):

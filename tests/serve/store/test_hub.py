@@ -113,3 +113,18 @@ def test_a_pulse_comes_after_the_events_before_it(store, taken):
     found = asyncio.run(heard(Hub(store, Front()), taken))
     assert [news.seq for news in found] == [*range(1, found[-1].seq), found[-1].seq, found[-1].seq]
     assert isinstance(found[-2], Pulse)
+
+
+def test_a_look_that_stumbles_silences_nobody(store, taken, monkeypatch):
+    asked, looks = pulse.of, []
+
+    def stumbling(c, ids):
+        looks.append(ids)
+        if len(looks) == 2:
+            raise RuntimeError("what nobody thought of")
+        return asked(c, ids)
+
+    monkeypatch.setattr(pulse, "of", stumbling)
+    found = followed(store, taken, lambda: finish(store, taken))
+    assert len(looks) > 2
+    assert numbers(found) == list(range(1, found[-1].seq + 1))
