@@ -121,7 +121,8 @@ def run(plan: Plan, request: Request, runner: Runner, observer: Observer) -> Out
 def kept_scenes(out: Path, store: Blobs | None, recipe: Recipe) -> Mosaic | None:
     """The scenes of the run in this folder, if it was asked for the same; else they have to be searched."""
     place, name = place_of(out, store), f".swathe/{kept_search.NAME}"
-    return kept_search.read(place.read(name), recipe.asked) if place.has(name) else None
+    source = recipe.search.source.strip() if recipe.search else ""
+    return kept_search.read(place.read(name), recipe.asked, source) if place.has(name) else None
 
 
 def refuse_foreign(request: Request) -> None:

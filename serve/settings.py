@@ -130,13 +130,13 @@ class Settings(BaseSettings):
     def network(self) -> Network:
         """How imagery is fetched, with the secrets that source cards name."""
         from pipelines.remote.network import Network
-        from pipelines.remote.secrets import AWS, Secrets
+        from pipelines.remote.secrets import Secrets, names_of
 
-        named = {auth.secret for card in self.sources.values() for auth in (card.auth, card.search_auth) if auth.secret}
+        named = names_of(auth for card in self.sources.values() for auth in (card.auth, card.search_auth))
         return Network(
             allow_private=self.allow_private_urls, cache_dir=self.data_dir / "fetched", cache_mb=self.cache_mb,
-            secrets=Secrets.read(os.environ, (*sorted(named), *AWS)), s3_endpoint=self.s3_endpoint,
-            s3_anonymous=self.s3_anonymous, limits=self.image_limits,
+            secrets=Secrets.read(os.environ, named), s3_endpoint=self.s3_endpoint, s3_anonymous=self.s3_anonymous,
+            limits=self.image_limits,
         )  # fmt: skip
 
     @property

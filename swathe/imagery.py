@@ -9,6 +9,7 @@ from typing import Any
 from swathe.unit import Conversion
 
 REMOTE = ("http://", "https://", "s3://")
+_ADDRESS = re.compile(r"""(?:https?|s3)://[^\s"'<>]+""", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,3 +111,8 @@ def shown(href: str) -> str:
     scheme, _, rest = re.sub(r"[?#].*", "", href).partition("://")
     host, slash, path = rest.partition("/")
     return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+
+
+def shown_in(text: str) -> str:
+    """A text with every address in it as people may see it."""
+    return _ADDRESS.sub(lambda found: shown(found[0]), text)

@@ -115,6 +115,7 @@ def _facts_of(asset: Any) -> Any:
     if asset is None:
         return None
     found = {**asdict(asset), "href": shown(asset.href), "scale": float(asset.scale), "offset": float(asset.offset)}
+    del found["origin"]  # where a link is found decides no pixel
     found["nodata"] = None if asset.nodata is None else float(asset.nodata)
     if asset.grid is not None:
         found["grid"] = (asset.grid.crs, tuple(map(float, asset.grid.transform)), asset.grid.shape)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from pydantic import ConfigDict
+
+from swathe.imagery import shown
+from swathe.source import Auth
 
 Affine6 = tuple[float, float, float, float, float, float]
 
@@ -23,6 +26,20 @@ class AssetGrid:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a link was found, and is found anew when its signature has expired."""
+
+    document: str
+    """Address of the item, or of the collection of items that it stands in."""
+    item: str
+    """Id."""
+    asset: str
+    """Key among the assets of the item."""
+    auth: Auth = field(default=Auth())
+    """How the document is read."""
+
+
+@dataclass(frozen=True, slots=True)
 class Asset:
     """One band of one scene."""
 
@@ -31,7 +48,8 @@ class Asset:
     name: str
     """Common name of the band, or of the mask (``scl``, ``qa``)."""
     href: str
-    """As published: never signed, never with credentials. A tile service has ``{z}/{x}/{y}`` in it."""
+    """As published; a signed link with its signature, which is for reading alone: see ``unsigned``. A tile service has
+    ``{z}/{x}/{y}`` in it."""
     index: int = 1
     """Band of the file, from 1."""
     scale: float = 1.0
@@ -44,6 +62,15 @@ class Asset:
     """nearest, bilinear or cubic; masks are always nearest."""
     grid: AssetGrid | None = None
     """Where the catalogue says it (``proj:*``); None: known when the file is opened."""
+    origin: Origin | None = None
+    """Of a link with a query, which may be a signature; None: the address stands by itself."""
+
+    @property
+    def unsigned(self) -> Asset:
+        """As a result keeps it: without any query, which ``origin`` finds again. An address without one as it is."""
+        if self.origin is None:
+            return self
+        return replace(self, href=shown(self.href), origin=replace(self.origin, document=shown(self.origin.document)))
 
 
 @dataclass(frozen=True, slots=True)

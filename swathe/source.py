@@ -73,13 +73,22 @@ class AuthKind(StrEnum):
     """A query parameter, ``name``."""
 
 
+AMAZON = "amazon"
+"""As an endpoint: Amazon's own, whatever ``AWS_ENDPOINT_URL`` says."""
+OWN_KEYS = "AWS"
+"""The pair of S3 keys that is one's own: ``AWS_ACCESS_KEY_ID`` and ``AWS_SECRET_ACCESS_KEY``."""
+
+
 class Auth(Frozen):
     """Names of secrets, never secrets."""
 
     kind: AuthKind = AuthKind.NONE
     """See ``AuthKind``."""
     secret: str = ""
-    """Name of the environment variable that holds the secret, or whose value with ``_FILE`` appended names a file."""
+    """Name of the environment variable that holds the secret, or whose value with ``_FILE`` appended names a file.
+
+    S3: name of a pair of keys, ``NAME_ACCESS_KEY_ID`` and ``NAME_SECRET_ACCESS_KEY``, and ``NAME_SESSION_TOKEN`` where
+    there is one; empty: one's own."""
     name: str = ""
     """Of the header or query parameter."""
     hosts: tuple[str, ...] = ()
@@ -89,7 +98,7 @@ class Auth(Frozen):
     """S3: buckets that the source's files lie in. A service reads no others with its credentials, except those of
     ``SWATHE_S3_BUCKETS``; on the command line they are one's own, and open what they open."""
     endpoint: str = ""
-    """S3: of a provider that is not Amazon, and not the one of ``AWS_ENDPOINT_URL``."""
+    """S3: where the buckets lie, an address or ``amazon``; empty: where one's own do (``AWS_ENDPOINT_URL``)."""
     sas_url: str = ""
     """planetary-computer: where tokens are given out."""
     requester_pays: bool = False
@@ -98,6 +107,11 @@ class Auth(Frozen):
     """S3: unsigned."""
     region: str = ""
     """S3: of the buckets, where it is known."""
+
+    @property
+    def keys(self) -> str:
+        """Name of the pair of S3 keys that objects are read with."""
+        return (self.kind is AuthKind.S3 and self.secret) or OWN_KEYS
 
 
 class SourceBand(Frozen):

@@ -109,6 +109,8 @@ class Opener:
         if self._service is not None:
             source: PixelSource = TileSource(asset, self._service, self._shared)
         else:
+            if asset.origin is not None:
+                self._shared.fetcher.remember(asset.href, asset.origin)
             file = self._file(asset.href)
             kind = CogSource if isinstance(file, TiffFile) else GdalSource
             source = kind(asset, file, self._shared)  # type: ignore[arg-type]

@@ -20,6 +20,8 @@ from swathe.imagery import shown
 OK, EMPTY, PARTIAL, UNSATISFIABLE = 200, 204, 206, 416
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 DENIED = frozenset({401, 403})
+LAPSED = frozenset({400})
+"""What Google Cloud Storage says to a signed link that has expired; of any other address it means what it says."""
 PASSING = frozenset({408, 425, 429})
 """And 5xx, but for 501 and 505: worth another request."""
 PATIENCE_S = 120.0

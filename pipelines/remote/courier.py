@@ -16,9 +16,11 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from pipelines.remote.address import Stored, Web, web
-from pipelines.remote.answer import DENIED, FAILURES, REDIRECTS, Answer, Passing, broken, fault, lost
+from pipelines.remote import local
+from pipelines.remote.address import Local, Stored, Web, look_at, web
+from pipelines.remote.answer import DENIED, FAILURES, LAPSED, REDIRECTS, Answer, Passing, broken, fault, lost
 from pipelines.remote.gate import CheckedResolver, CheckedSockets
+from pipelines.remote.links import Links
 from pipelines.remote.network import Network
 from pipelines.remote.sign import Signed, Signer
 from pipelines.remote.stored import REGION
@@ -39,6 +41,7 @@ _HELD = 4096
 _SMALL = 64 << 10
 """A refusal's body up to here is read, so that the connection can be used again."""
 _TOKEN_BYTES = 1 << 20
+_ITEM_BYTES = 64 << 20
 _PLAIN = Auth()
 IDENTITY = {"Accept-Encoding": "identity"}
 
@@ -107,7 +110,8 @@ class Courier:
         """To be made in the loop. ``resolver``: None for the system's."""
         self._network, self._sleep = network, sleep
         self.tally = Tally()
-        self._signer = Signer(network, self._document)
+        self.links = Links(network, self._item)
+        self._signer = Signer(network, self._document, self.links)
         self._hosts: defaultdict[tuple[str, str, int], _Host] = defaultdict(lambda: _Host(network.per_host))
         self._moved: dict[tuple[Web | Stored, Auth], _Moved] = {}
         self._guarded = _session(resolver, allow_private=network.allow_private)
@@ -226,7 +230,8 @@ class Courier:
         if status in REDIRECTS and location and not strayed:
             return _Elsewhere(location)
         found = fault(request.href, answer)
-        if status in DENIED or strayed:
+        lapsed = status in LAPSED and isinstance(request.place, Web) and self.links.knows(request.place)
+        if status in DENIED or strayed or lapsed:
             raise _Refused(found, signed, answer.headers)
         raise found
 
@@ -238,10 +243,7 @@ class Courier:
             raise ImageryError(f"{place.origin[1]} is addressed without encryption", code="url.insecure", hint=hint)
 
         async def take(answer: Answer) -> Any:
-            try:
-                return json.loads(await answer.body(_TOKEN_BYTES) or b"")
-            except (ValueError, RecursionError):
-                return None
+            return _parsed(await answer.body(_TOKEN_BYTES))
 
         # The headers travel as a signature does, so that a redirect to another host loses them.
         signed, request = Signed(place, headers), Request(url, place, _PLAIN)
@@ -249,6 +251,18 @@ class Courier:
             return await self._insist(url, lambda: self._follow(request, signed, place, take))
         except _Refused as refused:
             raise refused.fault from None
+
+    async def _item(self, href: str, auth: Auth) -> Any:
+        """For links: the document that they were found in, read as any other."""
+        place = look_at(href, self._network)
+        if isinstance(place, Local):
+            return _parsed(await asyncio.to_thread(_text_of, place))
+
+        async def take(answer: Answer) -> bytes | None:
+            return await answer.body(_ITEM_BYTES)
+
+        accept = {"Accept": "application/geo+json, application/json"}
+        return _parsed(await self.carry(Request(href, place, auth, accept), take))
 
 
 class _Refused(Exception):  # noqa: N818  may turn out well
@@ -261,6 +275,19 @@ class _Refused(Exception):  # noqa: N818  may turn out well
     async def renew(self, signer: Signer, request: Request) -> bool:
         """Whether signing again may help."""
         return await signer.renew(request.place, request.auth, self._signed, self._headers)
+
+
+def _parsed(text: bytes | None) -> Any:
+    """JSON; None for anything else."""
+    try:
+        return json.loads(text or b"")
+    except (ValueError, RecursionError):
+        return None
+
+
+def _text_of(place: Local) -> bytes | None:
+    with local.opened(place.path) as (file, version):
+        return local.read(file, [(0, version.size)])[0] if version.size <= _ITEM_BYTES else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ from pipelines.remote.ranges import Span, merge, pieces
 from swathe.background import Background
 from swathe.errors import ImageryError, ReadError
 from swathe.imagery import shown
+from swathe.scene import Origin
 from swathe.source import Auth
 
 T = TypeVar("T")
@@ -119,6 +120,12 @@ class Fetcher:
         return Counts(tally.requests, tally.bytes, tally.retried, self._from_cache)
 
     # --- for threads --------------------------------------------------------------------------------------------
+
+    def remember(self, href: str, origin: Origin) -> None:
+        """Where a signed link was found: refused, it is looked up there. Raises ImageryError (``url.*``)."""
+        place = look_at(href, self.network)
+        if isinstance(place, Web):
+            self._courier.links.note(place, origin)
 
     def ranges(self, href: str, spans: Sequence[Span], auth: Auth = _PLAIN) -> list[bytes]:
         """Bytes of each [start, stop); shorter where the file ends before. Near spans become one request."""

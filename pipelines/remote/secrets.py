@@ -7,10 +7,25 @@ from pathlib import Path
 from typing import Self
 
 from swathe.errors import InputError
+from swathe.source import OWN_KEYS, Auth, AuthKind
 
-AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-"""To be read beside those that source cards name, where workers have no credentials of their own."""
 _LARGEST = 64 << 10
+
+
+def key_names(pair: str) -> tuple[str, str, str]:
+    """Of a pair of S3 keys, and of the token that goes with it where it is passing."""
+    return f"{pair}_ACCESS_KEY_ID", f"{pair}_SECRET_ACCESS_KEY", f"{pair}_SESSION_TOKEN"
+
+
+def names_of(auths: Iterable[Auth]) -> tuple[str, ...]:
+    """What has to be read for sources, in alphabetical order; one's own S3 keys are always among it.
+
+    Workers may have no credentials of their own.
+    """
+    found = set(key_names(OWN_KEYS))
+    for auth in auths:
+        found.update(key_names(auth.keys) if auth.kind is AuthKind.S3 else (auth.secret,))
+    return tuple(sorted(found - {""}))
 
 
 class Secrets:

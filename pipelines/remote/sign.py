@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from pipelines.remote.address import Stored, Web, web
+from pipelines.remote.links import Links
 from pipelines.remote.network import Network
 from pipelines.remote.planetary import Tokens
 from pipelines.remote.stored import Bucketeer
@@ -35,11 +36,12 @@ class Signed:
 class Signer:
     """One per process, used in one event loop."""
 
-    def __init__(self, network: Network, ask: Ask) -> None:
-        """``ask`` fetches tokens."""
+    def __init__(self, network: Network, ask: Ask, links: Links) -> None:
+        """``ask`` fetches tokens; ``links`` finds signed links anew."""
         self._network = network
         self._tokens = Tokens(network.secrets, ask)
         self._buckets = Bucketeer(network)
+        self._links = links
 
     async def sign(self, place: Web | Stored, auth: Auth) -> Signed:
         """What to send. Raises InputError (``secret.missing``), ReadError.
@@ -53,6 +55,7 @@ class Signer:
             trusted = bool(self._network.s3_endpoint) and not auth.endpoint
             target = web(url, allow_private=self._network.allow_private or trusted)
             return Signed(target, headers, trusted)
+        place = await self._links.current(place)
         if auth.kind in (AuthKind.NONE, AuthKind.S3):
             return Signed(place)
         if place.origin[0] != "https" and not self._network.allow_private:
@@ -83,9 +86,15 @@ class Signer:
         """After a refusal of ``used``, with the headers of the answer: whether signing again may help."""
         if isinstance(place, Stored):
             return await self._buckets.renew(place, auth, used.headers, answer)
+        if self._links.knows(place) and await self._linked_anew(place, auth, used):
+            return True
         if auth.kind is AuthKind.PLANETARY_COMPUTER:
             return self._tokens.drop(place, auth, used.target)
         return False
+
+    async def _linked_anew(self, place: Web, auth: Auth, used: Signed) -> bool:
+        """Whether there is another link than the one that was refused: somebody else may have found it by now."""
+        return (await self.sign(place, auth)).target != used.target or await self._links.renew(place)
 
 
 def check_bucket(place: Stored, network: Network, auth: Auth = _PLAIN) -> None:

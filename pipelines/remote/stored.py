@@ -13,9 +13,9 @@ from urllib.parse import quote
 
 from pipelines.remote.address import Stored
 from pipelines.remote.network import Network
-from pipelines.remote.secrets import AWS
+from pipelines.remote.secrets import key_names
 from swathe.errors import ImageryError
-from swathe.source import Auth, AuthKind
+from swathe.source import AMAZON, OWN_KEYS, Auth, AuthKind
 
 if TYPE_CHECKING:
     from botocore.credentials import ReadOnlyCredentials
@@ -25,6 +25,8 @@ _GOOD_S = 240.0
 for all requests of an object."""
 _LOOK_S = 60.0
 """Credentials are looked up again after so long, as those of a role change."""
+_JUST_S = 1.0
+"""Longer ago than another refused request may just have done it."""
 _HELD = 8192
 _REGION = re.compile(r"[a-z0-9-]{2,32}")
 _DEFAULT = "us-east-1"
@@ -39,27 +41,35 @@ class _Ready:
     until: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    keys: ReadOnlyCredentials | None = field(repr=False)
+    at: float
+
+
 class Bucketeer:
-    """Signs requests for objects. Credentials: those of ``Network.secrets``, else AWS's own chain."""
+    """Signs requests for objects.
+
+    With the pair of keys that a source names; where it names none with one's own: those of ``Network.secrets``, else of
+    AWS's own chain.
+    """
 
     def __init__(self, network: Network) -> None:
         """Nothing is looked up yet."""
         self._network = network
         self._door = asyncio.Lock()
         self._session: Any = None
-        self._credentials: ReadOnlyCredentials | None = None
-        self._looked = float("-inf")
+        self._found: dict[str, _Found] = {}
         self._regions: dict[str, str] = {}
         self._ready: OrderedDict[tuple[Stored, Auth], _Ready] = OrderedDict()
 
     async def sign(self, place: Stored, auth: Auth) -> tuple[str, Mapping[str, str]]:
-        """(url, headers) of a GET. Raises ImageryError (``url.credentials``)."""
+        """(url, headers) of a GET. Raises ImageryError (``url.credentials``), InputError (``secret.missing``)."""
         now = time.monotonic()
         found = self._ready.get((place, auth))
         if found is None or found.until < now:
-            if not (auth.anonymous or self._network.s3_anonymous) and now - self._looked > _LOOK_S:
-                await self._look()
-            url, headers = self._signed(place, auth)
+            keys = None if self._anonymous(auth) else await self._keys(auth.keys, _LOOK_S)
+            url, headers = self._signed(place, auth, keys)
             found = self._ready[place, auth] = _Ready(url, headers, now + _GOOD_S)
             if len(self._ready) > _HELD:
                 self._ready.popitem(last=False)
@@ -71,32 +81,36 @@ class Bucketeer:
         if found is not None and found.headers is used:
             del self._ready[place, auth]
         region = answer.get(REGION, "")
-        amazon = not (auth.endpoint or self._network.s3_endpoint)
-        if amazon and _REGION.fullmatch(region) and region != self._region(place, auth):
+        if not self._endpoint(auth) and _REGION.fullmatch(region) and region != self._region(place, auth):
             self._regions[place.bucket] = region
             return True
-        before = self._credentials
-        await self._look()
-        return self._credentials is not None and self._credentials != before
+        known = self._found.get(auth.keys)
+        keys = None if self._anonymous(auth) else await self._keys(auth.keys, _JUST_S)
+        return keys is not None and (known is None or keys != known.keys)
 
     # --- credentials ------------------------------------------------------------------------------------------------
 
-    async def _look(self) -> None:
+    async def _keys(self, pair: str, fresh_s: float) -> ReadOnlyCredentials | None:
+        """Looked up again where that is longer ago."""
         async with self._door:
-            if time.monotonic() - self._looked > 1.0:  # another one may just have done it
-                self._credentials = await asyncio.to_thread(self._find)
-                self._looked = time.monotonic()
+            known = self._found.get(pair)
+            if known is None or time.monotonic() - known.at > fresh_s:
+                known = self._found[pair] = _Found(await asyncio.to_thread(self._find, pair), time.monotonic())
+            return known.keys
 
-    def _find(self) -> ReadOnlyCredentials | None:
+    def _find(self, pair: str) -> ReadOnlyCredentials | None:
         """In a thread: libraries are loaded, and a role's credentials are asked for over the network."""
         import botocore.auth  # noqa: F401  half a second, once
         from botocore.credentials import ReadOnlyCredentials
         from botocore.exceptions import BotoCoreError
         from botocore.session import Session
 
-        key, secret, token = (self._network.secrets.get(name) for name in AWS)
         if self._session is None:
             self._session = Session()
+        secrets, names = self._network.secrets, key_names(pair)
+        if pair != OWN_KEYS:  # whoever names a pair means no other
+            return ReadOnlyCredentials(secrets.need(names[0]), secrets.need(names[1]), secrets.get(names[2]))
+        key, secret, token = map(secrets.get, names)
         if key and secret:
             return ReadOnlyCredentials(key, secret, token)
         try:
@@ -107,14 +121,13 @@ class Bucketeer:
 
     # --- the request ------------------------------------------------------------------------------------------------
 
-    def _signed(self, place: Stored, auth: Auth) -> tuple[str, Mapping[str, str]]:
+    def _signed(self, place: Stored, auth: Auth, keys: ReadOnlyCredentials | None) -> tuple[str, Mapping[str, str]]:
         region = self._region(place, auth)
-        url = self._url(place, region, auth.endpoint)
+        url = self._url(place, region, self._endpoint(auth))
         headers = {"x-amz-request-payer": "requester"} if auth.requester_pays else {}
-        now = self._credentials
-        if auth.anonymous or self._network.s3_anonymous or (now is None and auth.kind is not AuthKind.S3):
+        if keys is None and (self._anonymous(auth) or auth.kind is not AuthKind.S3):
             return url, headers
-        if now is None:
+        if keys is None:
             raise ImageryError(
                 f"there are no credentials to read s3://{place.bucket}/{place.key}",
                 code="url.credentials",
@@ -125,8 +138,16 @@ class Bucketeer:
         from botocore.credentials import Credentials
 
         request = AWSRequest("GET", url, headers=headers)
-        S3SigV4Auth(Credentials(now.access_key, now.secret_key, now.token), "s3", region).add_auth(request)
+        S3SigV4Auth(Credentials(keys.access_key, keys.secret_key, keys.token), "s3", region).add_auth(request)
         return url, dict(request.headers.items())
+
+    def _anonymous(self, auth: Auth) -> bool:
+        """Whether nothing is signed: keys that a source names are there to be used."""
+        return auth.anonymous or (self._network.s3_anonymous and auth.keys == OWN_KEYS)
+
+    def _endpoint(self, auth: Auth) -> str:
+        """Where buckets lie; empty: at Amazon, whatever server one's own are kept on."""
+        return "" if auth.endpoint == AMAZON else auth.endpoint or self._network.s3_endpoint
 
     def _region(self, place: Stored, auth: Auth) -> str:
         asked = self._session.get_config_variable("region") if self._session is not None else ""
@@ -138,8 +159,8 @@ class Bucketeer:
     def _url(self, place: Stored, region: str, endpoint: str) -> str:
         """Amazon's own by the bucket's name, others by the path, which every S3 understands."""
         key = f"?{place.query}" if place.query else quote(place.key, safe="/-._~")
-        if other := endpoint or self._network.s3_endpoint:
-            return f"{other.rstrip('/')}/{place.bucket}/{key}"
+        if endpoint:
+            return f"{endpoint.rstrip('/')}/{place.bucket}/{key}"
         host = f"s3.{region}.amazonaws.com" + (".cn" if region.startswith("cn-") else "")
         if "." in place.bucket or not place.bucket.islower():  # no certificate, or no host, has such a name
             return f"https://{host}/{place.bucket}/{key}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import shapely
 
@@ -18,8 +18,8 @@ from pipelines.search.grids import grid_of
 from pipelines.search.radiometry import Unclear, described, meaning, nodata_of, number
 from swathe.bands import TRUE_COLOUR
 from swathe.imagery import is_remote, shown
-from swathe.scene import Asset, Scene
-from swathe.source import AuthKind, SourceBand, SourceCard
+from swathe.scene import Asset, Origin, Scene
+from swathe.source import AuthKind, SourceBand, SourceCard, SourceKind
 from swathe.when import read_moment
 
 Json = Mapping[str, Any]
@@ -62,14 +62,14 @@ def scene_of(item: Json, card: SourceCard, bands: Sequence[str], where: str = ""
     if outline is None:
         raise Unclear("it has no usable geometry")
     names = tuple(bands) or tuple(card.bands)
-    home = address_of(item, where)
+    home = _home(item, card, where)
     found, time = [_band(name, item, card, home) for name in names], timed(item)
     return Scene(
         id=str(item["id"]), collection=str(item.get("collection") or ""), when=time.middle, lasted=time.ends,
         footprint=shapely.to_wkb(outline), bands=tuple(asset for asset, _ in found), mask=_mask(item, card, home),
         looks=tuple(_band(name, item, card, home)[0] for name in card.looks),
         picture=_picture(names, item, card, home),
-        cloud=cloud_of(item, card), href=shown(home), rule="; ".join(dict.fromkeys(rule for _, rule in found)),
+        cloud=cloud_of(item, card), href=shown(home.item), rule="; ".join(dict.fromkeys(rule for _, rule in found)),
         platform=str(item["properties"].get("platform") or ""),
     )  # fmt: skip
 
@@ -110,7 +110,28 @@ def address_of(item: Json, where: str = "") -> str:
 # --- assets -----------------------------------------------------------------------------------------------------------
 
 
-def _picture(names: Sequence[str], item: Json, card: SourceCard, home: str) -> tuple[Asset, ...]:
+@dataclass(frozen=True, slots=True)
+class _Home:
+    """Where an item lies."""
+
+    item: str
+    """Its own address: relative ones count from there."""
+    document: str
+    """What holds it, and can be read again."""
+
+
+def _home(item: Json, card: SourceCard, where: str) -> _Home:
+    """An API gives items out one by one; in a catalogue they are found again where they were read."""
+    own = address_of(item, where)
+    if card.kind is not SourceKind.STAC:
+        return _Home(own, where or own)
+    if own != where:
+        return _Home(own, own)
+    steps = "collections", str(item.get("collection") or card.collection), "items", str(item["id"])
+    return _Home(own, "/".join((card.url.rstrip("/"), *(quote(step, safe="") for step in steps))))
+
+
+def _picture(names: Sequence[str], item: Json, card: SourceCard, home: _Home) -> tuple[Asset, ...]:
     """Nothing depends on it, so an item that lacks one of them is none the worse."""
     if set(TRUE_COLOUR) <= set(names) or not set(TRUE_COLOUR) <= set(card.bands):
         return ()
@@ -120,19 +141,20 @@ def _picture(names: Sequence[str], item: Json, card: SourceCard, home: str) -> t
         return ()
 
 
-def _band(name: str, item: Json, card: SourceCard, home: str) -> tuple[Asset, str]:
+def _band(name: str, item: Json, card: SourceCard, home: _Home) -> tuple[Asset, str]:
     band = card.bands[name]
     asset = _asset(name, band.asset, item)
     _check(name, band, asset)
-    units = meaning(card, band, item, asset)
+    units, href = meaning(card, band, item, asset), _href(asset, card, home.item)
     made = Asset(
-        name=name, href=_href(asset, card, home), index=band.index, scale=units.scale, offset=units.offset,
+        name=name, href=href, index=band.index, scale=units.scale, offset=units.offset,
         nodata=nodata_of(card, band, asset), resampling=band.resampling, grid=grid_of(item, asset),
+        origin=_origin(href, band.asset, item, card, home),
     )  # fmt: skip
     return made, units.rule
 
 
-def _mask(item: Json, card: SourceCard, home: str) -> Asset | None:
+def _mask(item: Json, card: SourceCard, home: _Home) -> Asset | None:
     rule = card.mask
     if rule is None or not rule.asset:
         return None
@@ -140,10 +162,10 @@ def _mask(item: Json, card: SourceCard, home: str) -> Asset | None:
     asset = _asset(name, rule.asset, item)
     band = SourceBand(asset=rule.asset, index=rule.index)
     _check(name, band, asset)
-    nodata = number(described(asset, rule.index).get("nodata"))
+    nodata, href = number(described(asset, rule.index).get("nodata")), _href(asset, card, home.item)
     return Asset(
-        name=name, href=_href(asset, card, home), index=rule.index, nodata=nodata, resampling="nearest",
-        grid=grid_of(item, asset),
+        name=name, href=href, index=rule.index, nodata=nodata, resampling="nearest",
+        grid=grid_of(item, asset), origin=_origin(href, rule.asset, item, card, home),
     )  # fmt: skip
 
 
@@ -170,6 +192,12 @@ def _href(asset: Json, card: SourceCard, home: str) -> str:
     if isinstance(stored, Mapping) and str(stored.get("href", "")).startswith("s3://"):
         return str(stored["href"])
     return resolved(str(asset["href"]), home)
+
+
+def _origin(href: str, key: str, item: Json, card: SourceCard, home: _Home) -> Origin | None:
+    """Of a link with a query: it may be signed, and expire."""
+    signed = is_remote(href) and "?" in href
+    return Origin(home.document, str(item["id"]), key, card.search_auth) if signed else None
 
 
 def resolved(href: str, home: str) -> str:

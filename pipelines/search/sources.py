@@ -14,7 +14,7 @@ from pipelines.search.radiometry import PROVIDERS
 from pipelines.sensors import StrictLoader
 from swathe.errors import InputError
 from swathe.imagery import is_remote
-from swathe.source import Auth, AuthKind, MaskRule, RadiometryRule, SourceCard, SourceKind, SourceMask
+from swathe.source import AMAZON, Auth, AuthKind, MaskRule, RadiometryRule, SourceCard, SourceKind, SourceMask
 
 _FIELD = "--source"
 _NEEDS_NO_ASSET = (MaskRule.OMNICLOUDMASK,)
@@ -131,6 +131,8 @@ def _mistakes_of(auth: Auth) -> Iterator[str]:
         yield f"{auth.kind.value} needs 'name'"
     if auth.kind is AuthKind.PLANETARY_COMPUTER and not auth.sas_url:
         yield "planetary-computer needs 'sas_url'"
+    if auth.endpoint not in ("", AMAZON) and not auth.endpoint.startswith(("https://", "http://")):
+        yield f"endpoint {auth.endpoint!r} is no http(s) address, nor {AMAZON!r}"
 
 
 def named(cards: Mapping[str, SourceCard], name: str) -> SourceCard:

@@ -17,6 +17,7 @@ from serve.cli import options, show
 from serve.planning import card_of, cores, estimated, in_precision, look, plan_of
 from swathe.composite import Composite
 from swathe.errors import INCOMPLETE, InputError, SwatheError
+from swathe.imagery import shown_in
 from swathe.postprocess import Postprocess
 from swathe.recipe import ProcessorWish, ProductSettings, Radiometry, Recipe, Search
 
@@ -200,7 +201,8 @@ def _execute(recipe: Recipe, settings: Settings, way: Way, where: tuple[Path, Bl
         request = Request(
             out, settings.home, overwrite=way.overwrite, keep_cut=recipe.chunk is None, store=store,
             network=network, pace=settings.data_dir,
-            context={"command": sys.argv[1:], "cluster": facts}, treatments=treatments, model=ready.content,
+            context={"command": list(map(shown_in, sys.argv[1:])), "cluster": facts}, treatments=treatments,
+            model=ready.content,
         )  # fmt: skip
         with watching(as_json=way.as_json, title=card.id) as observer:
             outcome = run(made, request, runner, observer)

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import os
 import re
+from dataclasses import replace
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
@@ -15,10 +16,11 @@ from pipelines.remote import stored
 from pipelines.remote.address import Stored
 from pipelines.remote.fetch import Fetcher
 from pipelines.remote.network import Network
-from pipelines.remote.secrets import Secrets
+from pipelines.remote.secrets import Secrets, names_of
 from pipelines.remote.stored import Bucketeer
 from swathe.errors import ImageryError, InputError, ReadError, SwatheError
 from swathe.source import Auth
+from tests.pipelines import recorded
 from tests.pipelines.remote_server import Names, Reply, Server, part
 from tests.pipelines.s3_server import running_s3  # noqa: F401  the fixture s3_server
 
@@ -323,7 +325,7 @@ def test_new_credentials_of_a_role_are_taken_when_the_old_ones_are_refused(monke
         _, before = await buckets.sign(place, auth)
         assert not await buckets.renew(place, auth, before, {})  # the same keys: asking again is useless
         os.environ["AWS_ACCESS_KEY_ID"] = "NEW"
-        buckets._looked -= 10
+        buckets._found["AWS"] = replace(buckets._found["AWS"], at=float("-inf"))
         assert await buckets.renew(place, auth, before, {})
         return before, (await buckets.sign(place, auth))[1]
 
@@ -347,6 +349,99 @@ def test_a_bucket_says_where_it_lies():
         "https://bucket.s3.eu-central-1.amazonaws.com/a/%C3%BC.tif",
         "https://s3.us-east-1.amazonaws.com/a.b/k",
     )
+
+
+def both_pairs(**more):
+    return aws("OWN", "x", CDSE_ACCESS_KEY_ID="THEIRS", CDSE_SECRET_ACCESS_KEY="y", **more)
+
+
+def test_a_source_may_have_a_pair_of_keys_of_its_own():
+    own, theirs = Auth(kind="s3"), Auth(kind="s3", secret="CDSE")
+    with Server(lambda asked: part(DATA, asked)) as server:
+        network = Network(secrets=both_pairs(CDSE_SESSION_TOKEN="session"), s3_endpoint=server.url(""))
+        with Fetcher(network) as fetcher:
+            for auth in (own, theirs, own, Auth()):
+                fetcher.ranges("s3://bucket/key", [(0, 9)], auth)
+        with Fetcher(replace(network, s3_anonymous=True)) as fetcher:
+            for auth in (theirs, own):
+                fetcher.ranges("s3://bucket/key", [(0, 9)], auth)
+    said = [asked.headers.get("authorization", "Credential=NONE/") for asked in server.asked]
+    keys = [re.search("Credential=([A-Z]+)/", one)[1] for one in said]
+    assert keys == ["OWN", "THEIRS", "OWN", "OWN", "THEIRS", "NONE"]
+    tokens = [asked.headers.get("x-amz-security-token") for asked in server.asked]
+    assert tokens == [None, "session", None, None, "session", None]
+
+
+def test_whoever_names_a_pair_of_keys_means_no_other(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "FROMENV")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    with Server(lambda asked: part(DATA, asked)) as server:
+        network = Network(secrets=aws(), s3_endpoint=server.url(""))
+        with Fetcher(network) as fetcher, pytest.raises(InputError) as caught:
+            fetcher.ranges("s3://bucket/key", [(0, 9)], Auth(kind="s3", secret="CDSE"))
+    assert (caught.value.problem.code, caught.value.problem.field) == ("secret.missing", "CDSE_ACCESS_KEY_ID")
+    assert server.asked == []
+
+
+def test_names_of_secrets_are_those_of_all_sources():
+    auths = (Auth(kind="bearer", secret="TOKEN"), Auth(kind="s3", secret="CDSE"), Auth(kind="s3"), Auth())
+    keys = ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN")
+    assert names_of(auths) == (*(f"{pair}_{key}" for pair in ("AWS", "CDSE") for key in keys), "TOKEN")
+
+
+def test_a_source_at_amazon_is_read_there_wherever_ones_own_buckets_are():
+    auth = recorded.shipped_cards()["usgs-landsat-c2-l2"].auth
+    network = Network(secrets=aws(), s3_endpoint="https://s3.own.example")
+    host = "usgs-landsat.s3.us-west-2.amazonaws.com"
+
+    async def story():
+        buckets, place = Bucketeer(network), Stored("usgs-landsat", "a/b.tif")
+        first = await buckets.sign(place, auth)
+        own, _ = await buckets.sign(place, Auth(kind="s3"))
+        assert not await buckets.renew(place, Auth(kind="s3"), {}, {stored.REGION: "eu-central-1"})
+        assert await buckets.renew(place, auth, first[1], {stored.REGION: "eu-central-1"})  # Amazon may say so
+        return first[0], own, (await buckets.sign(place, auth))[0]
+
+    assert asyncio.run(story()) == (
+        f"https://{host}/a/b.tif",
+        "https://s3.own.example/usgs-landsat/a/b.tif",
+        "https://usgs-landsat.s3.eu-central-1.amazonaws.com/a/b.tif",
+    )
+    with Fetcher(network, resolver=Names({host: [["127.0.0.1"]]})) as fetcher, pytest.raises(ImageryError) as caught:
+        fetcher.facts("s3://usgs-landsat/a/b.tif", auth)  # one's own endpoint may be private, Amazon may not
+    assert caught.value.problem.code == "url.private"
+
+
+def test_a_card_s_endpoint_and_keys_on_a_real_store(s3_server):
+    """As CDSE's card has them, beside an endpoint and keys of one's own that open nothing here."""
+    prefix, client = s3_server.prefix(), s3_server.client()
+    for name in ("a.tif", "b.tif"):
+        client.put_object(Bucket=s3_server.bucket, Key=f"{prefix.split('/', 3)[3]}/{name}", Body=DATA)
+    auth = recorded.shipped_cards()["cdse-s2-l2a"].auth
+    assert (auth.endpoint, auth.secret, auth.region) == ("https://eodata.dataspace.copernicus.eu", "CDSE", "default")
+    auth = auth.model_copy(update={"endpoint": s3_server.endpoint, "buckets": (s3_server.bucket,)})
+    theirs = {"CDSE_ACCESS_KEY_ID": s3_server.reader_key, "CDSE_SECRET_ACCESS_KEY": s3_server.reader_secret}
+    network = Network(True, RETRY, secrets=aws("OWN", "x", **theirs), s3_endpoint="http://127.0.0.1:9")
+    spans = [(n * 30_000, n * 30_000 + 99) for n in range(10)]
+    with Fetcher(network) as fetcher:
+        assert fetcher.facts(f"{prefix}/a.tif", auth).size == len(DATA)
+        assert fetcher.ranges(f"{prefix}/a.tif", spans, auth) == [DATA[a:b] for a, b in spans]
+        assert fetcher.names(f"{prefix}/", auth) == [f"{prefix}/a.tif", f"{prefix}/b.tif"]
+        with pytest.raises(ReadError) as caught:
+            fetcher.facts(f"{prefix}/a.tif", auth.model_copy(update={"secret": ""}))
+        assert caught.value.problem.code == "read.forbidden"
+        with pytest.raises(ReadError) as caught:
+            fetcher.facts(f"{prefix}/a.tif", auth.model_copy(update={"endpoint": ""}))
+        assert caught.value.problem.code == "read.lost"
+    lent = replace(network, buckets=())
+    with Fetcher(lent) as fetcher:
+        assert fetcher.facts(f"{prefix}/a.tif", auth).size == len(DATA)
+        with pytest.raises(ImageryError) as caught:
+            fetcher.facts("s3://another/a.tif", auth)
+        assert caught.value.problem.code == "url.bucket"
+    with Fetcher(replace(network, allow_private=False)) as fetcher, pytest.raises(ImageryError) as caught:
+        fetcher.facts(f"{prefix}/a.tif", auth)  # a card is anybody's: its endpoint is not trusted as one's own is
+    assert caught.value.problem.code == "url.private"
 
 
 def test_one_signature_serves_all_ranges_of_an_object(monkeypatch):

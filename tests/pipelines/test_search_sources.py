@@ -61,6 +61,7 @@ def write(folder, text, name="mine.yaml"):
         ("licence: own", "licence: own\nauth: {kind: bearer}", "needs 'secret'"),
         ("licence: own", "licence: own\nsearch_auth: {kind: query, secret: X}", "search_auth: query needs 'name'"),
         ("licence: own", "licence: own\nauth: {kind: planetary-computer}", "sas_url"),
+        ("licence: own", "licence: own\nauth: {kind: s3, endpoint: s3.example.com}", "nor 'amazon'"),
         ("licence: own", "licence: own\nmask: {rule: scl}", "needs one"),
         ("licence: own", "licence: own\nmask: {rule: omnicloudmask, asset: scl}", "needs none"),
         ("licence: own", "", "licence and documentation"),

@@ -15,16 +15,20 @@ from pipelines.begin import begin
 from pipelines.demo import catalogue
 from pipelines.gdal import Retry
 from pipelines.remote.network import Network
+from pipelines.remote.secrets import Secrets
 from pipelines.run import Request, kept_scenes, run
 from pipelines.runner import Loop
 from pipelines.search.sources import load_sources
+from pipelines.store.blobs import StoreSettings, open_blobs
+from pipelines.store.scratch import scratch
 from swathe.errors import ImageryError, InputError, OutputError
 from swathe.recipe import Recipe, Search
-from swathe.source import AuthKind
+from swathe.source import AuthKind, SourceBand, SourceKind
 from swathe.state import State
 from tests.pipelines.fault_server import Every, FaultServer, Reset, Status
 from tests.pipelines.s3_server import running_s3  # noqa: F401  the fixture s3_server
-from tests.pipelines.stac_server import StacServer
+from tests.pipelines.signed_server import WORD, SignedApi, SignedFiles
+from tests.pipelines.stac_server import Answer, StacServer
 from tests.pipelines.tile_server import TileServer
 
 SIDE = 512
@@ -59,14 +63,14 @@ def searched_run(coast, sources, water, home):
         def progress(self, done, total):
             pass
 
-    def go(out, card=water, aoi=None, source=None, network=None, mosaic=None, **search):
+    def go(out, card=water, aoi=None, source=None, network=None, mosaic=None, *, store=None, **search):
         search.setdefault("dates", (LATE,))
         recipe = Recipe(card.id, search=Search(str(source or coast.catalog), **search), aoi=aoi or coast.aoi, chunk=512)
         network = network or Network(retry=Retry(attempts=2, base_s=0.02))
         archive = searched.Archive(sources, network)
-        mosaic = mosaic or kept_scenes(out, None, recipe) or searched.look(recipe, card, archive)
+        mosaic = mosaic or kept_scenes(out, store, recipe) or searched.look(recipe, card, archive)
         made = begin(recipe, card, mosaic, actors=1)
-        request = Request(out, home, network=network)
+        request = Request(out, home, network=network, store=store)
         return run(made, request, Loop(), Silent()), mosaic
 
     return go
@@ -326,6 +330,14 @@ def served(coast):
 OPEN = Network(allow_private=True, retry=Retry(attempts=4, base_s=0.02))
 
 
+@pytest.fixture(scope="session")
+def from_disk(searched_run, tmp_path_factory):
+    """The result of the catalogue as it lies on disk: what every other way to its files has to give."""
+    out = tmp_path_factory.mktemp("from-disk")
+    searched_run(out)
+    return out
+
+
 def test_an_api_over_http_gives_the_same_bytes(searched_run, served, tmp_path):
     api, files = served
     searched_run(tmp_path / "disk")
@@ -376,11 +388,108 @@ def test_assets_on_s3_give_the_same_bytes(searched_run, coast, s3_server, monkey
     assert (tmp_path / "s3" / "result.tif").read_bytes() == (tmp_path / "disk" / "result.tif").read_bytes()
 
 
+def test_a_provider_s3_of_its_own_is_read_into_one_s_own(
+    searched_run, sources, coast, s3_server, from_disk, monkeypatch
+):
+    """Two stores with two pairs of keys, in one run: the source's card names its endpoint and its pair."""
+    prefix, client = s3_server.prefix(), s3_server.client()
+    for path in coast.folder.rglob("*.tif"):
+        key = f"{prefix.split('/', 3)[3]}/{path.relative_to(coast.folder)}"
+        client.put_object(Bucket=s3_server.bucket, Key=key, Body=path.read_bytes())
+    own = StoreSettings(s3_server.endpoint, "us-east-1", False, s3_server.key, s3_server.secret)
+    keys = {"CDSE_ACCESS_KEY_ID": s3_server.reader_key, "CDSE_SECRET_ACCESS_KEY": s3_server.reader_secret}
+    wrong = {"AWS_ACCESS_KEY_ID": s3_server.key, "AWS_SECRET_ACCESS_KEY": "of another store"}
+    network = replace(OPEN, s3_endpoint="http://127.0.0.1:9", secrets=Secrets(keys | wrong))  # nobody listens there
+    with StacServer(items_at(coast, prefix)) as api:
+        auth = sources["cdse-s2-l2a"].auth.model_copy(update={"endpoint": s3_server.endpoint})
+        card = sources["local-catalogue"].model_copy(
+            update={"id": "provider", "kind": SourceKind.STAC, "url": api.url, "auth": auth}
+        )
+        monkeypatch.setitem(sources, "provider", card)
+        store = open_blobs(s3_server.prefix(), own)
+        with scratch() as out:
+            outcome, _ = searched_run(out, source="provider", network=network, store=store)
+    assert outcome.state is State.DONE
+    assert store.get("result.tif") == (from_disk / "result.tif").read_bytes()
+    kept = b"".join(store.get(blob.name) for blob in store.list(""))
+    assert s3_server.reader_secret.encode() not in kept
+
+
+# --- signed links ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def signed(coast, tmp_path):
+    """A copy of the catalogue whose files are given to whoever has a link that is good now; its API signs links."""
+    folder = tmp_path / "catalogue"
+    shutil.copytree(coast.folder, folder)
+    files = SignedFiles(folder)
+    with files, SignedApi(items_at(coast, ""), sign=lambda href: files.sign(href.lstrip("/"))) as api:
+        yield api, files, folder
+
+
+def without_signatures(out):
+    return all(WORD.encode() not in path.read_bytes() for path in out.rglob("*") if path.is_file())
+
+
+def test_links_that_expire_before_and_during_a_run_are_found_anew(searched_run, signed, from_disk, tmp_path):
+    api, files, _ = signed
+    _, mosaic = searched_run(tmp_path / "first", source=api.url, collection="swathe-demo", network=OPEN)
+    assert WORD in mosaic.scenes[0].bands[0].href
+    files.expire()
+    begun, searches = len(files.asked), len(api.searches)
+    files.expire_at = (begun + 12, begun + 24)
+    out = tmp_path / "http"
+    outcome, _ = searched_run(out, source=api.url, collection="swathe-demo", network=OPEN, mosaic=mosaic)
+    assert outcome.state is State.DONE
+    assert len(files.asked) > begun + 30
+    assert files.refused > 3
+    assert set(api.items_asked) == {scene.id for scene in mosaic.scenes}
+    assert len(api.searches) == searches
+    for name in ("result.tif", "observations.tif"):
+        assert (out / name).read_bytes() == (from_disk / name).read_bytes(), name
+    assert without_signatures(out)
+
+
+def test_a_resumed_run_finds_its_links_anew(searched_run, signed, from_disk, tmp_path):
+    api, files, folder = signed
+    out, where = tmp_path / "out", {"source": api.url, "collection": "swathe-demo", "network": OPEN}
+    lost = next(folder.rglob("*2024-09-02_33/green.tif"))
+    aside = lost.rename(tmp_path / "aside.tif")
+    outcome, before = searched_run(out, **where)
+    assert outcome.state is State.INCOMPLETE
+    assert without_signatures(out)
+    aside.rename(lost)
+    files.expire()
+    refused, searches = files.refused, len(api.searches)
+    outcome, again = searched_run(out, **where)
+    assert outcome.state is State.DONE
+    assert (files.refused, len(api.searches)) == (refused, searches)
+    assert [scene.key for scene in again.scenes] == [scene.key for scene in before.scenes]
+    assert not any("?" in band.href for scene in again.scenes for band in scene.bands)
+    assert (out / "result.tif").read_bytes() == (from_disk / "result.tif").read_bytes()
+    assert without_signatures(out)
+
+
+def test_an_item_that_is_gone_loses_the_links_that_have_expired_and_says_so(searched_run, signed, tmp_path):
+    api, files, _ = signed
+    _, mosaic = searched_run(tmp_path / "first", source=api.url, collection="swathe-demo", network=OPEN)
+    files.expire()
+    gone = mosaic.scenes[0].id
+    api.faults = lambda asked: Answer(404) if asked.path.endswith(gone) else None
+    outcome, _ = searched_run(
+        tmp_path / "second", source=api.url, collection="swathe-demo", network=OPEN, mosaic=mosaic
+    )
+    assert outcome.state is State.INCOMPLETE
+    assert "may not be read (403)" in json.dumps(outcome.report["failed"])
+    assert without_signatures(tmp_path / "second")
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
 def test_a_tile_service_is_imagery_as_well(searched_run, sources, card, tmp_path, monkeypatch):
     """With a key, from its own picture: the pixels that the model got are the service's."""
-    from pipelines.remote.secrets import Secrets
-    from swathe.source import SourceBand
-
     form = sources["private-tiles"]
     with TileServer(key="open-sesame") as service:
         bands = {

@@ -7,6 +7,9 @@ import pytest
 from pipelines.catalogue.store import Catalogue
 from pipelines.demo import catalogue
 from tests.pipelines.s3_server import running_s3  # noqa: F401  the fixture s3_server
+from tests.pipelines.signed_server import WORD, SignedApi, SignedFiles
+from tests.pipelines.stac_server import Wanted
+from tests.pipelines.test_searched_run import items_at
 from tests.serve.test_command import refused, swathe  # noqa: F401  the fixture that runs the command
 
 DATES = "2024-08-20_2024-09-10"
@@ -51,6 +54,33 @@ def test_a_result_in_object_storage_is_in_the_catalogue_too(swathe, search, s3_s
     with Catalogue(tmp_path / "data" / "catalogue.sqlite") as kept:
         item = kept.item("results-water-mndwi", json.loads(text)[0]["id"])
     assert item["assets"]["data"]["href"] == f"{out}/result.tif"
+
+
+def test_signed_links_are_read_and_stand_nowhere_afterwards(swathe, coast, monkeypatch, tmp_path):  # noqa: F811
+    """A collection of items named by a signed link, with signed links to files: as private archives are handed over."""
+    monkeypatch.setenv("SWATHE_ALLOW_PRIVATE_URLS", "true")
+    items = {"type": "FeatureCollection", "features": items_at(coast, "")}
+    with SignedFiles(coast.folder) as files, SignedApi([], documents={"/all.json": items}) as api:
+        api.sign = lambda href: files.sign(href.lstrip("/"))
+        api.wanted = Wanted(query=(WORD, "hunter2"))
+        search = ("--source", f"{api.root}/all.json?{WORD}=hunter2", "--aoi", coast.aoi, "--dates", DATES)
+        out = tmp_path / "out"
+        run = ("run", "--model", "water-mndwi", *search, "--local", "--json", "--out", out)
+        status, text, err = swathe(*run)
+        assert status == 0, err
+        assert json.loads(text.splitlines()[-1])["state"] == "done"
+        files.expire()
+        (out / "result.tif").unlink()  # a result that is not whole is made anew, from the scenes that it began with
+        refused = files.refused
+        status, text, err = swathe(*run)
+        assert status == 0, err
+        assert json.loads(text.splitlines()[-1])["state"] == "done"
+        assert files.refused == refused
+    command = json.loads((out / "report.json").read_text())["command"]
+    assert f"{api.root}/all.json" in command
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert len(kept) > 12
+    assert [path for path, content in kept.items() if WORD.encode() in content or b"hunter2" in content] == []
 
 
 def test_a_plan_tells_scenes_bytes_seconds_and_memory(swathe, search):  # noqa: F811

@@ -46,6 +46,17 @@ def test_nothing_secret_is_shown(monkeypatch, tmp_path):
     assert "topsecret" not in repr(settings) + str(settings)
 
 
+def test_a_source_s_own_pair_of_keys_is_read_beside_ones_own(monkeypatch, tmp_path):
+    (tmp_path / "secret").write_text("of-cdse\n")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "own")
+    monkeypatch.setenv("CDSE_ACCESS_KEY_ID", "key-of-cdse")
+    monkeypatch.setenv("CDSE_SECRET_ACCESS_KEY_FILE", str(tmp_path / "secret"))
+    settings = ServiceSettings.read(data_dir=tmp_path)
+    found = {name: settings.network.secrets.get(name) for name in settings.network.secrets}
+    assert (found["CDSE_ACCESS_KEY_ID"], found["CDSE_SECRET_ACCESS_KEY"]) == ("key-of-cdse", "of-cdse")
+    assert settings.store.secret == found["AWS_SECRET_ACCESS_KEY"] == "own"
+
+
 def test_by_default_everything_lies_in_the_data_folder(tmp_path):
     settings = ServiceSettings.read(data_dir=tmp_path)
     assert settings.database == f"sqlite:///{tmp_path}/service/service.sqlite"
