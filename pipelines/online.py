@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -24,8 +25,10 @@ from models.predictor import Predictor
 from models.weights import ModelHome
 from pipelines.area import inside
 from pipelines.begin import begin, look
+from pipelines.estimate import Means, estimated
 from pipelines.fit import fit_over_area
 from pipelines.gdal import Access, Retry
+from pipelines.pace import Pace, on_replica
 from pipelines.process import Tally, process
 from pipelines.products import single
 from pipelines.products.layer import LayerSpec, layer_of
@@ -46,6 +49,9 @@ if TYPE_CHECKING:
 
 ONCE = Access(Retry(attempts=2), cache_mb=64)
 """Somebody waits: what does not come soon is refused."""
+_SEEN, _KEPT = 8, 32
+"""Forwards after which a model knows its pace, and those of which the fastest is it: what slowed one down, as the first
+is slow everywhere, must not have images refused that would come at once."""
 
 
 class Form(StrEnum):
@@ -71,6 +77,8 @@ class Question:
     """See there."""
     max_pixels: int = 4_194_304
     """Of the imagery; more is refused before a pixel is predicted."""
+    max_seconds: float | None = None
+    """Estimated; what would take longer is refused as well. None: it takes what it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +99,37 @@ class Answer:
     """What the user should know."""
 
 
+@dataclass(frozen=True, slots=True)
+class Grounds:
+    """What the seconds of an answer are told from, as long as the model has not shown them itself."""
+
+    folder: Path
+    """Where the runs of this machine keep their pace."""
+    mbit_s: float | None = None
+    """Bandwidth to imagery at addresses; None: it is taken for no hindrance."""
+
+
 class _InTurn:
     """A predictor for several threads: one forward at a time, each with an output of its own."""
 
     def __init__(self, predict: Predictor) -> None:
         self._predict, self._turn = predict, threading.Lock()
+        self._forwards: deque[float] = deque(maxlen=_KEPT)
+        self.pace: Pace | None = None
+        """As it has shown itself; None: not often enough yet."""
         self.info = predict.info
 
     def __call__(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
         with self._turn:
-            return self._predict(tiles).copy()  # the next one to call may overwrite it
+            began = time.perf_counter()
+            made = self._predict(tiles).copy()  # the next one to call may overwrite it
+            self._note((time.perf_counter() - began) / len(tiles))
+            return made
+
+    def _note(self, tile_s: float) -> None:
+        self._forwards.append(tile_s)
+        if len(self._forwards) >= _SEEN:
+            self.pace = Pace(min(self._forwards), measured=True)
 
 
 class Online:
@@ -108,9 +137,12 @@ class Online:
 
     def __init__(
         self, card: ModelCard, home: ModelHome, sensors: Mapping[str, SensorProfile], threads: int = 1,
-        network: Network | None = None,
+        network: Network | None = None, grounds: Grounds | None = None,
     ) -> None:  # fmt: skip
-        """Load the model. ``network``: for imagery at addresses. Raises what ``models.load.load`` raises."""
+        """Load the model. ``network``: for imagery at addresses. Raises what ``models.load.load`` raises.
+
+        ``grounds``: what estimates are made from; without them nothing is refused for its seconds.
+        """
         from models.load import ensure, load
 
         ready = ensure(card, home)
@@ -119,14 +151,18 @@ class Online:
         batch = _batch_of(ready)
         self._predict = None if _fits(card) else _InTurn(load(ready.card, home, threads, batch=batch))
         self.card = _in_batches(ready.card, batch)
+        self._grounds, self._threads, self._device = grounds, threads, ready.device
 
     def __call__(self, question: Question) -> Answer:
-        """Answer one. Raises InputError and its kin, LimitError (``limit.pixels``), ModelError, ReadError."""
+        """Answer one; what is too large is refused before a pixel is read.
+
+        Raises InputError and its kin, LimitError (``limit.pixels``, ``.seconds``), ModelError, ReadError.
+        """
         began = time.perf_counter()
         seconds: dict[str, float] = {}
         with _as_file(question) as recipe:
             with _timed(seconds, "look"):
-                plan = self._plan(recipe, question.max_pixels)
+                plan = self._plan(recipe, question)
             stored, tally = self._stored(plan.work, seconds)
         with _timed(seconds, "product"):
             body = self._product(question.form, plan, stored, tally)
@@ -135,10 +171,28 @@ class Online:
         notes = (*plan.warnings, *plan.work.imagery.notes)
         return Answer(body, question.form, plan.cost.pixels, tally.tiles, rounded, notes)
 
-    def _plan(self, recipe: Recipe, most: int) -> Plan:
+    def _plan(self, recipe: Recipe, question: Question) -> Plan:
         imagery = self._look(recipe)
-        _expect_few(imagery.shape, most)
-        return begin(recipe, self.card, imagery, actors=1)
+        _expect_few(imagery.shape, question.max_pixels)
+        plan = begin(recipe, self.card, imagery, actors=1)
+        if question.max_seconds is not None:
+            _expect_soon(self._seconds(plan), question.max_seconds)
+        return plan
+
+    def _seconds(self, plan: Plan) -> float:
+        """Estimated; 0 where nobody can tell."""
+        pace = self._pace
+        if self._grounds is None or pace is None:
+            return 0.0
+        return estimated(plan, pace, Means("replica", 1, self._threads, self._grounds.mbit_s)).cost.seconds or 0.0
+
+    @property
+    def _pace(self) -> Pace | None:
+        """Its own, once it has one: no run has had its threads and its device."""
+        shown = None if self._predict is None else self._predict.pace
+        if shown is not None or self._grounds is None:
+            return shown
+        return on_replica(self.card, self._grounds.folder, self._threads, self._device)
 
     def _look(self, recipe: Recipe) -> Any:
         if recipe.search is not None:
@@ -196,6 +250,12 @@ def _expect_few(shape: tuple[int, int], most: int) -> None:
     if shape[0] * shape[1] > most:
         raise LimitError(f"the image has {shape[0] * shape[1]} pixels; answered at once are {most} at most",
                          code="limit.pixels", hint="submit it as a job", field="body")  # fmt: skip
+
+
+def _expect_soon(seconds: float, most: float) -> None:
+    if seconds > most:
+        raise LimitError(f"this would take about {seconds:,.0f} s; answered at once is what takes {most:g} s at most",
+                         code="limit.seconds", hint="submit it as a job", field="body")  # fmt: skip
 
 
 def _expect_whole(tally: Tally) -> None:

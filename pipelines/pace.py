@@ -11,8 +11,8 @@ from typing import Any
 from pipelines.ledger import Receipt, write_whole
 from swathe.card import ModelCard
 
-START_S = {"loop": 1.0, "pool": 0.5, "ray": 7.0}
-"""Until the first chunk begins: the model is loaded, a pool of actors started."""
+START_S = {"replica": 0.0, "loop": 1.0, "pool": 0.5, "ray": 7.0}
+"""Until the first chunk begins: the model is loaded, a pool of actors started. A replica answers at once."""
 PRODUCTS_S_PER_MPX = 0.02
 """COG, polygons, preview, per million pixels of output."""
 PX_S = 2e-8
@@ -43,9 +43,29 @@ def guess(card: ModelCard) -> Pace:
 
 
 def known(card: ModelCard, folder: Path) -> Pace:
-    """What earlier runs have shown, else a guess."""
-    kept = _read(folder).get(_name(card))
-    return guess(card) if kept is None else Pace(float(kept["tile_s"]), measured=True)
+    """What earlier runs have shown, else a guess.
+
+    Runs are kept by the engine that they settled on. A card that leaves the choice open is taken for the one that most
+    runs of it have had.
+    """
+    kept = _read(folder)
+    found = [kept[_name(card)]] if _name(card) in kept else []
+    if not found and card.runtime.engine == "auto":
+        found = [one for name, one in kept.items() if _any_engine(name) == _any_engine(_name(card))]
+    if not found:
+        return guess(card)
+    return Pace(float(max(found, key=lambda one: int(one["runs"]))["tile_s"]), measured=True)
+
+
+def on_replica(card: ModelCard, folder: Path, threads: int, device: str) -> Pace | None:
+    """The same for a replica that has not measured itself yet.
+
+    None: nobody can tell, as a guess is one of a core and this is a GPU.
+    """
+    pace = known(card, folder)
+    if pace.measured:
+        return pace
+    return Pace(pace.tile_s / threads, measured=False) if device == "cpu" else None
 
 
 def learn(card: ModelCard, receipts: Sequence[Receipt], folder: Path) -> None:
@@ -69,6 +89,11 @@ def learn(card: ModelCard, receipts: Sequence[Receipt], folder: Path) -> None:
 
 def _name(card: ModelCard) -> str:
     return f"{card.id} {card.runtime.engine} {card.runtime.precision}"
+
+
+def _any_engine(name: str) -> tuple[str, str]:
+    id_, _, precision = name.split(" ")
+    return id_, precision
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -155,6 +155,8 @@ class Output(Frozen):
 class Resources(Frozen):
     """What one actor asks Ray for."""
 
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
     cpu: Annotated[float, Field(gt=0)] = 1
     """Cores, and threads of the forward (at least 1)."""
     gpu: Annotated[float, Field(ge=0)] = 0

@@ -46,7 +46,7 @@ class Quota:
     """What one user may have; None: the service's own limit."""
 
     running_jobs: int | None = None
-    """At a time; more wait in the queue."""
+    """At a time; more wait in the queue. Small ones are counted for themselves: as many again."""
     queued_jobs: int | None = None
     """Waiting; more are refused with 429."""
     storage_mb: int | None = None

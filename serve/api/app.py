@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,8 @@ _GONE = 499
 def api(desk: Desk, replicas: Replicas | None = None, front: Front | None = None) -> FastAPI:
     """The whole application. ``replicas``: warm models; None: predictions at once are refused."""
     front = front or Front.of(desk.settings)
-    meters = Meters(desk.store, replicas.states if replicas else dict)
+    name = secrets.token_hex(4) if front.processes > 1 else ""
+    meters = Meters(desk.store, replicas.states if replicas else dict, name)
     app = FastAPI(
         title="swathe", version=version("swathe"), description=openapi.ABOUT, openapi_url=None, docs_url=None,
         redoc_url=None, dependencies=[Depends(_named)], redirect_slashes=False,
@@ -84,7 +86,8 @@ def _middleware(front: Front, meters: Meters) -> list[Any]:
     origins = [Middleware(CORSMiddleware, allow_origins=front.cors_origins, allow_methods=["*"], allow_headers=_TAKEN,
                           expose_headers=_SENT)] if front.cors_origins else []  # fmt: skip
     sized = Middleware(RequestBodyLimitMiddleware, max_body_size=BODY_BYTES)
-    return [Middleware(Doorway, front), *origins, sized, Middleware(Metered, meters)]
+    # Outside of everything: a page of another site is to read refusals too.
+    return [*origins, Middleware(Doorway, front), sized, Middleware(Metered, meters)]
 
 
 async def _gone(_: Request, __: Exception) -> Response:

@@ -41,9 +41,9 @@ async def recognised(request: Request, service: Service, text: str | None, kind:
     except (AccessError, StoreError) as error:
         if isinstance(error, StoreError) and error.problem.code != SILENT:
             raise
-        await service.rates.take("stranger", request.client.host if request.client else "")
+        await service.rates.take(request, "stranger", request.client.host if request.client else "")
         raise
-    request.state.rate = await service.rates.take(kind, caller.key or caller.user.id)
+    await service.rates.take(request, kind, caller.key or caller.user.id)
     return caller
 
 

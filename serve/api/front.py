@@ -36,6 +36,8 @@ class Front:
     """Tiles and maps of one key; they do not count as requests."""
     rates_at: str = "async+memory://"
     """Where requests are counted (an address of ``limits``); memory: in each process of its own."""
+    processes: int = 1
+    """That share the requests and count them each for itself: each allows its part of a rate."""
     silence_s: float = 20.0
     """Of a body that is on its way; then 408."""
     slowest_bytes_s: float = 1000.0
@@ -58,10 +60,10 @@ class Front:
     """That wait; more are refused with 429, and a quarter of them of one user."""
 
     @classmethod
-    def of(cls, settings: ServiceSettings) -> Front:
-        """As the settings have it."""
+    def of(cls, settings: ServiceSettings, processes: int = 1) -> Front:
+        """As the settings have it, for one of so many processes."""
         return cls(
             settings.public_url.rstrip("/"), settings.trusted_proxies, settings.cors_origins, settings.oidc_issuer,
             settings.oidc_audience, settings.limits.rate_per_minute, settings.limits.predict_rate_per_minute,
-            settings.limits.tile_rate_per_minute,
+            settings.limits.tile_rate_per_minute, processes=processes,
         )  # fmt: skip

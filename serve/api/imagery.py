@@ -12,6 +12,7 @@ from starlette.responses import Response
 from serve.api.answers import ImageryAnswer
 from serve.api.callers import Who
 from serve.api.catalogue import published
+from serve.api.replay import IdempotencyKey, Keeper, once
 from serve.api.sending import address, sent
 from serve.api.service import Here
 from serve.api.strict import StrictRoute
@@ -40,15 +41,21 @@ class ImageryAsked(BaseModel):
 
 @router.post("", operation_id="register_imagery", status_code=201, response_model=ImageryAnswer)
 async def register(
-    request: Request, service: Here, who: Who, asked: Annotated[ImageryAsked, Body(openapi_examples=_EXAMPLES)]  # pyright: ignore[reportArgumentType]
+    request: Request, service: Here, who: Who,
+    asked: Annotated[ImageryAsked, Body(openapi_examples=_EXAMPLES)],  # pyright: ignore[reportArgumentType]
+    key: IdempotencyKey = None,
 ) -> Response:  # fmt: skip
     """An item for each image of an upload, in the collection imagery of /stac; again: they are renewed.
 
     A job takes one as item://imagery/ID.
     """
-    found = await service.slowly(service.desk.catalogue.register, who, asked.upload, asked.datetime, asked.title)
-    place, root = service.desk.settings.place, address(request)
-    return sent(request, ImageryAnswer(items=[_published(item, place, root) for item in found]), 201)
+
+    async def work(_: Keeper | None) -> Response:
+        found = await service.slowly(service.desk.catalogue.register, who, asked.upload, asked.datetime, asked.title)
+        place, root = service.desk.settings.place, address(request)
+        return sent(request, ImageryAnswer(items=[_published(item, place, root) for item in found]), 201)
+
+    return await once(request, service, who, key, work)
 
 
 @router.delete("/{id}", operation_id="forget_imagery", status_code=204, response_class=Response)

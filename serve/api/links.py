@@ -106,7 +106,7 @@ async def _opened(
     try:
         caller, link = await to_thread.run_sync(service.desk.links.open, token, name, method)
     except AccessError:
-        await service.rates.take("stranger", request.client.host if request.client else "")
+        await service.rates.take(request, "stranger", request.client.host if request.client else "")
         raise
-    request.state.rate = await service.rates.take("link", caller.user.id)
+    await service.rates.take(request, "link", caller.user.id)
     return caller, link

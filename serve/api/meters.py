@@ -1,7 +1,8 @@
 """Numbers for Prometheus: requests as this process sees them, jobs as the store has them.
 
 Every process that answers counts its own requests. Jobs are read from the store at each scrape, those that ended since
-the process began; two processes tell the same about them, so ``max`` joins them and not ``sum``.
+the process began; two processes tell the same about them, so ``max`` joins them and not ``sum``. Of several processes
+behind one address each scrape meets another one: what a process counts says whose it is, so that no counter jumps.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -19,7 +21,7 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.store import tally
-from serve.store.store import now
+from serve.store.store import now, text_of
 from serve.store.tally import Mark
 from swathe.errors import StoreError
 from swathe.job import JobState, Where
@@ -32,6 +34,8 @@ _SHORT = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 
 _LONG = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0)
 _SPEED = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 _PAGE = 500
+_LATE_S = 30.0
+"""Between the moment that an end says of itself and its commit, at most: others may have been counted meanwhile."""
 _log = logging.getLogger(__name__)
 States = Callable[[], dict[str, dict[str, Any]]]
 
@@ -39,10 +43,12 @@ States = Callable[[], dict[str, dict[str, Any]]]
 class Meters:
     """Of one process."""
 
-    def __init__(self, store: Store, states: States) -> None:
-        """``states``: of warm models, as ``Replicas`` has them."""
-        self._store, self._mark, self._turn = store, Mark(now()), threading.Lock()
-        self.registry = registry = CollectorRegistry()
+    def __init__(self, store: Store, states: States, replica: str = "") -> None:
+        """``states``: of warm models, as ``Replicas`` has them. ``replica``: this process; empty: the only one."""
+        self._store, self._turn, self._replica = store, threading.Lock(), replica
+        self._began = self._newest = now()
+        self._counted: set[Mark] = set()
+        self._own, self._of_all = registry, standing = CollectorRegistry(), CollectorRegistry()
         labels = ("route", "method", "status")
         self.requests = Counter("swathe_http_requests", "Requests answered.", labels, registry=registry)
         self.latency = Histogram("swathe_http_request_seconds", "From request to first byte.", ("route",),
@@ -62,7 +68,7 @@ class Meters:
         self._speed = Histogram("swathe_job_megapixels_per_second", "Of ended jobs, while they ran.", ("place",),
                                 buckets=_SPEED, registry=registry)  # fmt: skip
         self._pixels = Counter("swathe_pixels", "Of ended jobs.", ("place",), registry=registry)
-        registry.register(_Standing(store, states))
+        standing.register(_Standing(store, states))
         ProcessCollector(registry=registry)
 
     def page(self) -> bytes:
@@ -71,18 +77,28 @@ class Meters:
             self._catch_up()
         except StoreError as error:
             _log.warning("jobs are not counted: %s", error.problem.line())
-        return generate_latest(self.registry)
+        return generate_latest(_Named(self._own, self._replica)) + generate_latest(self._of_all)
 
     def _catch_up(self) -> None:
         with self._turn:
+            after = Mark(self._since)
             while True:
                 with self._store.read() as c:
-                    found = tally.ended(c, self._mark, _PAGE)
+                    found = tally.ended(c, after, _PAGE, but=self._counted)
                 for job in found:
                     self._count(job)
-                    self._mark = job.mark
+                    self._counted.add(job.mark)
+                    after = job.mark
+                self._newest = max(self._newest, after.ended)
                 if len(found) < _PAGE:
-                    return
+                    break
+            self._counted = {mark for mark in self._counted if mark.ended >= self._since}
+
+    @property
+    def _since(self) -> str:
+        """RFC 3339: from where on ends may yet turn up that were not counted."""
+        late = text_of(datetime.fromisoformat(self._newest) - timedelta(seconds=_LATE_S))
+        return max(self._began, late)
 
     def _count(self, job: Ended) -> None:
         self._ends.labels(job.state, job.place).inc()
@@ -93,6 +109,20 @@ class Meters:
             self._stages.labels(stage, job.place).observe(seconds)
         if running := job.stages.get(JobState.RUNNING):
             self._speed.labels(job.place).observe(job.pixels / 1e6 / running)
+
+
+class _Named(Collector):
+    """What one process counts, under its name."""
+
+    def __init__(self, own: CollectorRegistry, name: str) -> None:
+        self._own, self._name = own, name
+
+    def collect(self) -> Iterator[Metric]:
+        """With a label more."""
+        for metric in self._own.collect():
+            if self._name:
+                metric.samples = [s._replace(labels={**s.labels, "replica": self._name}) for s in metric.samples]
+            yield metric
 
 
 class _Standing(Collector):

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from serve.api import examples
 from serve.api.answers import ModelAnswer, ModelsAnswer
 from serve.api.callers import Who
+from serve.api.replay import IdempotencyKey, once_in_thread
 from serve.api.sending import address, sent
 from serve.api.service import Here, Service
 from serve.api.strict import StrictRoute
@@ -40,14 +41,19 @@ def listed(request: Request, service: Here, who: Who) -> Response:
 
 
 @router.post("", operation_id="add_model", status_code=201, response_model=ModelAnswer)
-def add(
+async def add(
     request: Request, service: Here, who: Who,
     card: Annotated[dict[str, Any], Body(openapi_examples={"card": {"summary": "A method without weights",
                                                                     "value": examples.CARD}})],
+    key: IdempotencyKey = None,
 ) -> Response:  # fmt: skip
     """A model card, as in the files of configs/models. With the id of one's own card it replaces that."""
-    made = ModelAnswer.of(service.desk.models.add(who, card), address(request))
-    return sent(request, made, 201, {"Location": made.links["self"]})
+
+    def work() -> Response:
+        made = ModelAnswer.of(service.desk.models.add(who, card), address(request))
+        return sent(request, made, 201, {"Location": made.links["self"]})
+
+    return await once_in_thread(request, service, who, key, work)
 
 
 @router.get("/{id}", operation_id="get_model", response_model=ModelAnswer)

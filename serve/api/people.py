@@ -21,6 +21,7 @@ from serve.api.identities import (
     UserAnswer,
     UsersAnswer,
 )
+from serve.api.replay import IdempotencyKey, once_in_thread
 from serve.api.sending import Cursor, Limit, address, page_links, sent
 from serve.api.service import Here
 from serve.api.strict import StrictRoute
@@ -65,7 +66,7 @@ class QuotaAsked(BaseModel):
     model_config = _STRICT
 
     running_jobs: Count = None
-    """At a time."""
+    """At a time, and as many small ones."""
     queued_jobs: Count = None
     """Waiting."""
     storage_mb: Count = None
@@ -159,14 +160,19 @@ def list_users(request: Request, service: Here, who: Who, limit: Limit = 50, cur
 
 
 @router.post("/users", operation_id="add_user", status_code=201, response_model=UserAnswer, tags=["users"])
-def add_user(
+async def add_user(
     request: Request, service: Here, who: Who,
     asked: Annotated[UserAsked, Body(openapi_examples={"member": {"summary": "A member", "value": {
         "email": "ada@example.org", "name": "Ada"}}})],
+    key: IdempotencyKey = None,
 ) -> Response:  # fmt: skip
     """A new one (administrators)."""
-    made = UserAnswer.of(service.desk.users.add(who, asked.email, asked.role, asked.name))
-    return sent(request, made, 201, {"Location": f"{address(request)}/api/users/{made.id}"})
+
+    def work() -> Response:
+        made = UserAnswer.of(service.desk.users.add(who, asked.email, asked.role, asked.name))
+        return sent(request, made, 201, {"Location": f"{address(request)}/api/users/{made.id}"})
+
+    return await once_in_thread(request, service, who, key, work)
 
 
 @router.get("/users/{id}", operation_id="get_user", response_model=UserAnswer, tags=["users"])

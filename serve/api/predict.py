@@ -54,9 +54,12 @@ async def predict(  # noqa: PLR0913, PLR0917  what a request has
 ) -> Response:  # fmt: skip
     """One image of at most 4 Mpx (GeoTIFF or JPEG 2000 in the body, or a job's JSON), while the client waits.
 
+    What the model would take longer for than ten seconds, by its estimate, belongs into a job: 422 names both numbers.
+    (An operator may have set other bounds.)
+
     ``Accept`` decides the answer: ``image/tiff`` (the default), ``image/png``, or ``application/json`` for a summary.
     """
-    await service.rates.take("predict", who.key or who.user.id)
+    await service.rates.take(request, "predict", who.key or who.user.id)
     form, body = _form(request.headers.get("accept", "")), await request.body()
     if not body:
         raise InputError("there is no image in the body", code="request.empty", field="body")
@@ -91,7 +94,8 @@ def _asking(body: bytes) -> Asking:
 async def _answered(service: Service, order: Order, image: bytes | None, form: Form) -> Response:
     if service.replicas is None:
         raise ConflictError("no models are kept warm here", code="predict.off", hint="submit it as a job")
-    question, meters = PredictOrder(order.recipe, image, form, order.max_pixels), service.meters
+    question = PredictOrder(order.recipe, image, form, order.max_pixels, order.max_seconds)
+    meters = service.meters
     at_work = meters.predicting.labels(order.recipe.model)
     try:
         with at_work.track_inprogress(), meters.predictions.labels(order.recipe.model).time():

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from serve.api.answers import Link, ProjectAnswer, ProjectsAnswer
 from serve.api.callers import Who
+from serve.api.replay import IdempotencyKey, once_in_thread
 from serve.api.sending import Cursor, Limit, address, page_links, sent
 from serve.api.service import Here
 from serve.api.strict import StrictRoute
@@ -60,15 +61,20 @@ def listed(request: Request, service: Here, who: Who, limit: Limit = 50, cursor:
 
 
 @router.post("", operation_id="add_project", status_code=201, response_model=ProjectAnswer)
-def add(
+async def add(
     request: Request, service: Here, who: Who,
     asked: Annotated[ProjectAsked, Body(openapi_examples={"project": {"summary": "A project",
                                                                       "value": {"name": "Venice"}}})],
+    key: IdempotencyKey = None,
 ) -> Response:  # fmt: skip
     """A new one."""
-    found = service.desk.projects.add(who, asked.name, asked.description, shared=asked.shared, labels=asked.labels)
-    made = ProjectAnswer.of(found, address(request))
-    return sent(request, made, 201, {"Location": made.links["self"]})
+
+    def work() -> Response:
+        found = service.desk.projects.add(who, asked.name, asked.description, shared=asked.shared, labels=asked.labels)
+        made = ProjectAnswer.of(found, address(request))
+        return sent(request, made, 201, {"Location": made.links["self"]})
+
+    return await once_in_thread(request, service, who, key, work)
 
 
 @router.get("/{id}", operation_id="get_project", response_model=ProjectAnswer)

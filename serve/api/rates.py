@@ -1,4 +1,8 @@
-"""How often one key may ask, counted over a sliding minute."""
+"""How often one key may ask, counted over a sliding minute.
+
+Each process of the API counts for itself. Of several (``api_replicas``), Serve hands requests to all alike, so that
+each allows its part of a rate, and one key has no more than the whole with all of them.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from dataclasses import dataclass
 from limits import RateLimitItemPerMinute
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.storage import storage_from_string
+from starlette.requests import Request
 
 from serve.api.front import Front
 from swathe.errors import BusyError
@@ -43,23 +48,27 @@ class Rates:
     def __init__(self, front: Front) -> None:
         """Where they are counted is connected to when the first one comes."""
         self._strategy = SlidingWindowCounterRateLimiter(storage_from_string(front.rates_at))
-        self._limits = {
-            "request": RateLimitItemPerMinute(front.rate_per_minute),
-            "link": RateLimitItemPerMinute(front.rate_per_minute),
-            "predict": RateLimitItemPerMinute(front.predict_rate_per_minute),
-            "tile": RateLimitItemPerMinute(front.tile_rate_per_minute),
-            "stranger": RateLimitItemPerMinute(_STRANGERS_PER_MINUTE),
-        }
+        rates = {
+            "request": front.rate_per_minute, "link": front.rate_per_minute, "predict": front.predict_rate_per_minute,
+            "tile": front.tile_rate_per_minute, "stranger": _STRANGERS_PER_MINUTE,
+        }  # fmt: skip
+        self._limits = {kind: RateLimitItemPerMinute(math.ceil(rate / front.processes)) for kind, rate in rates.items()}
 
-    async def take(self, kind: str, who: str) -> Standing:
-        """Count one. Raises BusyError (``busy.rate``) where it is one too many."""
+    async def take(self, request: Request, kind: str, who: str) -> None:
+        """Count one. Raises BusyError (``busy.rate``) where it is one too many.
+
+        What is left is kept for the headers of the answer; of several limits, the one that is nearest to its end, and
+        always the one that refused.
+        """
         limit = self._limits[kind]
         allowed = await self._strategy.hit(limit, kind, who)
         reset, remaining = await self._strategy.get_window_stats(limit, kind, who)
         standing = Standing(limit.amount, max(0, remaining), max(1, math.ceil(reset - time.time())))
+        before: Standing | None = getattr(request.state, "rate", None)
+        if before is None or not allowed or standing.remaining <= before.remaining:
+            request.state.rate = standing
         if not allowed:
             raise _too_often(kind, standing)
-        return standing
 
 
 def _too_often(kind: str, standing: Standing) -> BusyError:

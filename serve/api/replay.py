@@ -105,6 +105,13 @@ async def once(
     return await _done(turn, work)
 
 
+async def once_in_thread(
+    request: Request, service: Service, caller: Caller, key: str | None, work: Callable[[], Response]
+) -> Response:  # fmt: skip
+    """The same for work that is short and waits for the store."""
+    return await once(request, service, caller, key, lambda _: to_thread.run_sync(work))
+
+
 async def _done(turn: Once, work: Work) -> Response:
     kept = False
 

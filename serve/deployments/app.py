@@ -23,7 +23,7 @@ class ServiceArgs(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     api_replicas: int = Field(default=1, ge=1)
-    """More than one wants PostgreSQL, and results where all nodes see them."""
+    """More than one wants PostgreSQL, and results where all nodes see them. Each allows its part of the rates."""
     reserve_cores: bool = False
     """Whether a model's cores are taken out of Ray's books."""
     replica_actor: dict[str, Any] = Field(default_factory=dict)
@@ -53,7 +53,8 @@ def service(args: dict[str, Any]) -> Application:
     heads: Any = serve.deployment(
         name="heads", num_replicas=1, max_ongoing_requests=8, max_queued_requests=64, **booked,
     )(_heads())  # fmt: skip
-    return ingress.bind(caretaker.bind(reserve=wanted.reserve_cores, actor=wanted.replica_actor), heads.bind())
+    caring = caretaker.bind(reserve=wanted.reserve_cores, actor=wanted.replica_actor)
+    return ingress.bind(caring, heads.bind(), wanted.api_replicas)
 
 
 def _heads() -> type:

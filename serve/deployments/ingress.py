@@ -12,10 +12,10 @@ from serve.settings import ServiceSettings
 class Ingress:
     """What Serve's proxy hands requests to: the FastAPI application, made where it runs."""
 
-    def __init__(self, caretaker: Any, heads: Any) -> None:
-        """Open what the API needs; handles of the other deployments come from Serve."""
+    def __init__(self, caretaker: Any, heads: Any, processes: int) -> None:
+        """Open what the API needs; handles of the other deployments come from Serve. ``processes``: replicas of it."""
         structured.install()
-        self._settings = ServiceSettings.read()
+        self._settings, self._processes = ServiceSettings.read(), processes
         self._replicas = RayReplicas(caretaker, heads)
 
     def __serve_build_asgi_app__(self) -> Any:
@@ -26,4 +26,4 @@ class Ingress:
 
         desk = Desk(self._settings, self._settings.open_store())
         desk.warm()
-        return api(desk, self._replicas, Front.of(self._settings))
+        return api(desk, self._replicas, Front.of(self._settings, self._processes))

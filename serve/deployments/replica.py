@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-from pipelines.online import Answer, Online, Question
+from pipelines.online import Answer, Grounds, Online, Question
 from pipelines.sensors import load_sensors
 from pipelines.worker import give_back
 from serve.deployments.sizing import app_of, threads_of
@@ -25,7 +25,8 @@ def open_model(card: ModelCard, settings: ServiceSettings) -> Online:
     from cluster.machine import cores
 
     threads = threads_of(card, cores())
-    online = Online(card, settings.home, load_sensors(settings.sensors_dir), threads, settings.network)
+    grounds = Grounds(settings.data_dir, settings.link_mbit_s)
+    online = Online(card, settings.home, load_sensors(settings.sensors_dir), threads, settings.network, grounds)
     give_back()  # what compiling the network took
     return online
 

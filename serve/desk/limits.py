@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,7 +27,7 @@ class Limits(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     online_s: Annotated[float, Field(ge=0)] = 10
-    """Seconds up to which a job is small: on the standing pool, in a lane of its own."""
+    """Seconds up to which a job is small: on the standing pool, in places of its own."""
     pool_s: Annotated[float, Field(ge=0)] = 600
     """The same on the standing pool."""
     pool_workers: Count | None = None
@@ -41,12 +40,14 @@ class Limits(BaseModel):
     """Of one result."""
     max_predict_pixels: Count = 4_194_304
     """Of an image that is answered at once: rows x columns."""
+    max_predict_s: Positive = 10
+    """Estimated seconds of such an answer."""
     max_upload_mb: Positive = 10_000
     """Of one upload, and of an archive at an address."""
     max_archives_mb: Positive = 50_000
     """Of all images together that were unpacked from archives at addresses and are still kept."""
     running_per_user: Count = 4
-    """Jobs at work at a time."""
+    """Jobs at work at a time; small ones are counted for themselves, as many again."""
     queued_per_user: Count = 100
     """Jobs that wait."""
     wishes_per_batch: Count = 1000
@@ -63,14 +64,26 @@ class Limits(BaseModel):
     """That a user's script may write."""
     models_per_user: Annotated[int, Field(ge=0)] = 10
     """Added by one user."""
+    model_replicas: Count = 4
+    """Of one model that a member added; administrators' have no such bounds."""
+    model_warm: Annotated[int, Field(ge=0)] = 1
+    """Of them, those that stay while nobody asks."""
+    model_memory_gb: Positive = 8
+    """Of one replica of such a model."""
+    model_cpu: Positive = 8
+    """Cores of one replica of such a model."""
+    model_gpu: Annotated[float, Field(ge=0)] = 1
+    """GPUs of one replica of such a model."""
     rate_per_minute: Count = 600
     """Requests with one key."""
     predict_rate_per_minute: Count = 300
     """Predictions with one key."""
     tile_rate_per_minute: Count = 6000
     """Tiles and maps with one key: a browser asks for dozens at every movement."""
+    running_online: Count = 4
+    """Small jobs on the standing pool."""
     running_pool: Count = 8
-    """Jobs on the standing pool, small ones included."""
+    """Other jobs on the standing pool."""
     running_cluster: Count = 4
     """Jobs of their own on Ray."""
     lease_s: Positive = 15
@@ -113,8 +126,10 @@ class Limits(BaseModel):
 
     @property
     def hands(self) -> int:
-        """Workers of the standing pool."""
-        return self.pool_workers or len(os.sched_getaffinity(0))
+        """Workers of the standing pool. Not set, they are as many as this machine has cores: on others, others."""
+        from cluster.machine import cores
+
+        return self.pool_workers or cores()
 
     @property
     def crew(self) -> int:

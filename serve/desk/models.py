@@ -25,6 +25,7 @@ from swathe.user import Scope
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from serve.desk.limits import Limits
     from serve.settings import ServiceSettings
     from serve.store.models import Model
     from serve.store.store import Store
@@ -101,10 +102,11 @@ class Models:
         a new one of an administrator is for all, which it is where nothing is said; another's never is.
 
         Raises CardError (``card.invalid``, ``.duplicate``, ``.path``, ``.size``), ImageryError (``url.*``: where its
-        weights lie), LimitError (``limit.models``).
+        weights lie), LimitError (``limit.models``, ``limit.model``: more than the card of a member may ask for).
         """
         rights.require(caller, Scope.MODELS_WRITE)
         card = checked_card(document)
+        _check_resources(card, caller, self._settings.limits)
         _check_addresses(card, self._settings, kept)
         with self._store.begin() as c:
             before = self._replaced(c, caller, card.id)
@@ -222,6 +224,22 @@ def checked_card(document: Mapping[str, Any]) -> ModelCard:
         where = ".".join(map(str, fault["loc"]))
         said = str(fault["msg"]).removeprefix("Value error, ")
         raise CardError(f"{where}: {said}" if where else said, field=where, code="card.invalid") from None
+
+
+def _check_resources(card: ModelCard, caller: Caller, limits: Limits) -> None:
+    """What a card asks for is kept from everybody else: a member's has bounds. Raises LimitError."""
+    if caller.admin:
+        return
+    wanted = card.resources
+    asked: dict[str, tuple[float, float]] = {
+        "warm": (wanted.warm, limits.model_warm), "replicas": (wanted.replicas or 1, limits.model_replicas),
+        "memory_gb": (wanted.memory_gb, limits.model_memory_gb), "cpu": (wanted.cpu, limits.model_cpu),
+        "gpu": (wanted.gpu, limits.model_gpu),
+    }  # fmt: skip
+    for name, (given, most) in asked.items():
+        if given > most:
+            raise LimitError(f"the card asks for {name} {given:g}, {most:g} are allowed", code="limit.model",
+                             field=f"resources.{name}", hint="ask for less, or an administrator to add it")  # fmt: skip
 
 
 def _check_addresses(card: ModelCard, settings: ServiceSettings, kept: str) -> None:

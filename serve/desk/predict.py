@@ -30,6 +30,8 @@ class Order:
     """Its inputs can be opened; none where the image comes with the request."""
     max_pixels: int
     """Of the imagery."""
+    max_seconds: float
+    """That the answer may take, estimated by whoever holds the model."""
     names: dict[str, str] = field(default_factory=dict)
     """Paths of this machine -> what was asked for."""
 
@@ -51,7 +53,7 @@ class Predictions:
         """Of an image that comes with the request. Raises UnknownModelError, ConflictError, ForbiddenError."""
         rights.require(caller, Scope.PREDICT)
         self._models.usable(caller, model)
-        return Order(Recipe(model, (), sensor, radiometry), self._settings.limits.max_predict_pixels)
+        return self._order(Recipe(model, (), sensor, radiometry))
 
     def of_asking(self, caller: Caller, asking: Asking) -> Order:
         """Of imagery that has a name. Raises as ``of_image``, and what a submission raises about its inputs."""
@@ -59,4 +61,8 @@ class Predictions:
         self._models.usable(caller, asking.model)
         with told():
             found = settled(at_home(asking, self._settings).to_recipe(), self._settings, self._store, caller)
-        return Order(found.recipe, self._settings.limits.max_predict_pixels, found.names)
+        return self._order(found.recipe, found.names)
+
+    def _order(self, recipe: Recipe, names: dict[str, str] | None = None) -> Order:
+        limits = self._settings.limits
+        return Order(recipe, limits.max_predict_pixels, limits.max_predict_s, names or {})

@@ -30,7 +30,7 @@ class Allowed:
     """What one user may have: their own quota, else the service's."""
 
     running_jobs: int
-    """At a time."""
+    """At a time, and as many small ones."""
     queued_jobs: int
     """Waiting."""
     storage_mb: float
@@ -44,7 +44,7 @@ class Used:
     """What they have now; the same units."""
 
     running_jobs: int
-    """At work."""
+    """At work; small ones are not among them."""
     queued_jobs: int
     """Waiting."""
     storage_mb: float

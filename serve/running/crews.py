@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from serve.structured import about
 from swathe.errors import ClusterError, SwatheError
+from swathe.job import Where
 
 if TYPE_CHECKING:
     from cluster.submit import Dashboard
@@ -132,10 +133,11 @@ class OnPool:
             self._look_at_resting(name)
         return bool(self._pool and set(self._pool.leads) - set(self._resting))
 
-    def start(self, job: Job, hold: Hold) -> None:  # noqa: ARG002  the protocol's
+    def start(self, job: Job, hold: Hold) -> None:
         """See :class:`Crew`."""
         name = self._idlest()
-        self._under_way[hold] = name, self._leads[name].carry_out.options(name=task_name(hold.job)).remote(hold)
+        lead = self._leads[name].carry_out.options(name=task_name(hold.job))
+        self._under_way[hold] = name, lead.remote(hold, small=job.where is Where.ONLINE)
 
     def alive(self, hold: Hold) -> bool:
         """See :class:`Crew`."""

@@ -212,7 +212,8 @@ class Dispatcher:
         from serve.store.queue import QueueLimits
 
         limits = self._limits
-        running = {Where.POOL: limits.running_pool, Where.CLUSTER: limits.running_cluster}
+        running = {Where.ONLINE: limits.running_online, Where.POOL: limits.running_pool,
+                   Where.CLUSTER: limits.running_cluster}  # fmt: skip
         return QueueLimits(limits.running_per_user, running)
 
     def _begin(self, job: Job) -> None:

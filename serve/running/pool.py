@@ -13,10 +13,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from serve import structured
 from serve.running.hand import WARM, Hand, warm
+from serve.running.line import Line
 from swathe.errors import ClusterError, SwatheError
 
 if TYPE_CHECKING:
@@ -51,19 +53,20 @@ WARM_LEAD = (
 class PoolRunner:
     """Chunks to hands that other jobs use as well: each job has one chunk at a time in front of each hand.
 
-    Hands take them in the order in which they come, so that jobs take turns chunk by chunk.
+    Hands take them in the order in which they come, so that jobs take turns chunk by chunk; small jobs go ahead.
     """
 
-    def __init__(self, hands: Sequence[Any], threads: int, check: Callable[[], None]) -> None:
+    def __init__(self, hands: Sequence[Any], threads: int, check: Callable[[], None], *, small: bool = False) -> None:
         """``hands``: handles of actors. ``check`` is called several times a second, and raises to stop."""
         self.actors, self.threads = max(1, len(hands)), threads
-        self._hands, self._check = list(hands), check
+        self._hands, self._check, self._small = list(hands), check, small
 
     def map(self, hire: Hire, order: Order, chunks: Sequence[Chunk]) -> Iterator[dict[str, Any]]:
         """See :class:`pipelines.runner.Runner`."""
         import ray
 
-        round_ = _Round(uuid.uuid4().hex, hire, ray.put(order), deque(chunks), list(self._hands))
+        round_ = _Round(uuid.uuid4().hex, hire, ray.put(order), deque(chunks), list(self._hands),
+                        self._small)  # fmt: skip
         try:
             while round_.unfinished:
                 self._check()
@@ -71,7 +74,7 @@ class PoolRunner:
                 yield from round_.answers()
         finally:
             for hand in self._hands:
-                hand.forget.remote(round_.ticket)
+                hand.forget.remote(round_.ticket, small=self._small)
 
 
 @dataclass(slots=True)
@@ -83,6 +86,7 @@ class _Round:
     order: Any
     todo: deque[Chunk]
     free: list[Any]
+    small: bool
     under_way: dict[Any, tuple[Any, Chunk]] = field(default_factory=dict)
     resting: dict[Any, Any] = field(default_factory=dict)
     tries: Counter[str] = field(default_factory=Counter)
@@ -96,7 +100,8 @@ class _Round:
         while self.todo and self.free:
             hand, chunk = self.free.pop(0), self.todo.popleft()
             # In a list the order stays where it is until a hand asks for it.
-            self.under_way[hand.do.remote(self.ticket, self.hire, [self.order], chunk)] = hand, chunk
+            sent = hand.do.remote(self.ticket, self.hire, [self.order], chunk, small=self.small)
+            self.under_way[sent] = hand, chunk
 
     def answers(self) -> Iterator[dict[str, Any]]:
         import ray
@@ -164,26 +169,28 @@ def _last_line(error: Exception) -> str:
 
 
 class PoolHand:
-    """:class:`serve.running.hand.Hand` as an actor."""
+    """:class:`serve.running.hand.Hand` as an actor, with a line of its own: in Ray's, nothing goes ahead."""
 
     def __init__(self) -> None:
         """Warm before it says that it is ready."""
         warm(WARM)
-        self._hand = Hand()
+        self._hand, self._line = Hand(), Line("hand")
 
     def ready(self) -> int:
         """Answers when it is; with the number of its process."""
         return os.getpid()
 
-    def do(self, ticket: str, hire: Hire, order: list[Any], chunk: Chunk) -> dict[str, Any] | SwatheError:
-        """See ``Hand.do``."""
+    def do(
+        self, ticket: str, hire: Hire, order: list[Any], chunk: Chunk, *, small: bool
+    ) -> dict[str, Any] | SwatheError:  # fmt: skip
+        """See ``Hand.do``. ``small``: of a small job."""
         import ray
 
-        return self._hand.do(ticket, hire, lambda: ray.get(order[0]), chunk)
+        return self._line.do(lambda: self._hand.do(ticket, hire, lambda: ray.get(order[0]), chunk), small=small)
 
-    def forget(self, ticket: str) -> None:
-        """See ``Hand.forget``."""
-        self._hand.forget(ticket)
+    def forget(self, ticket: str, *, small: bool) -> None:
+        """See ``Hand.forget``; after what was asked for before it."""
+        self._line.do(lambda: self._hand.forget(ticket), small=small)
 
 
 class PoolLead:
@@ -200,18 +207,20 @@ class PoolLead:
         """Answers when it is; with the number of its process."""
         return os.getpid()
 
-    def carry_out(self, hold: Hold) -> None:
-        """See ``serve.running.attempt``."""
+    def carry_out(self, hold: Hold, *, small: bool) -> None:
+        """See ``serve.running.attempt``. ``small``: whether its chunks go ahead of those of larger jobs."""
         from serve.running.attempt import attempt
 
-        attempt(self._settings, self._store, hold, self._hiring)
+        attempt(self._settings, self._store, hold, partial(self._hiring, small=small))
 
     @contextmanager
-    def _hiring(self, card: ModelCard, held: Held) -> Iterator[Hired]:  # noqa: ARG002  all hands do all cards
+    def _hiring(
+        self, card: ModelCard, held: Held, *, small: bool  # noqa: ARG002  all hands do all cards
+    ) -> Iterator[Hired]:  # fmt: skip
         from serve.running.attempt import Hired
 
         hands = [actor(name) for name in self._hands]
-        yield Hired(PoolRunner(hands, self._threads, held.check), "pool")
+        yield Hired(PoolRunner(hands, self._threads, held.check, small=small), "pool")
 
 
 def actor(name: str) -> Any:
@@ -275,10 +284,10 @@ def open_pool(settings: ServiceSettings, shape: PoolShape) -> Pool:
     _end_former(prefix, mark)
     hands = [f"{prefix}{mark}-hand-{n}" for n in range(shape.hands)]
     leads = [f"{prefix}{mark}-lead-{n}" for n in range(shape.leads)]
-    gpu = _BOOKED if shape.gpu else 0
+    gpu, at_once = _BOOKED if shape.gpu else 0, shape.jobs + 2
     return Pool(
-        {name: _start(PoolHand, name, num_gpus=gpu) for name in hands},
-        {name: _start(PoolLead, name, settings, hands, shape.threads, num_gpus=gpu, max_concurrency=shape.jobs + 2)
+        {name: _start(PoolHand, name, num_gpus=gpu, max_concurrency=at_once) for name in hands},
+        {name: _start(PoolLead, name, settings, hands, shape.threads, num_gpus=gpu, max_concurrency=at_once)
          for name in leads},
     )  # fmt: skip
 

@@ -108,7 +108,7 @@ def shape_of(settings: ServiceSettings) -> PoolShape:
     hands = settings.limits.hands
     gpus = ray.cluster_resources().get("GPU", 0)
     leads = 1 if hands <= _FEW else LEADS
-    running = settings.limits.running_pool
+    running = settings.limits.running_online + settings.limits.running_pool
     return PoolShape(hands, max(1, int(cores()) // hands), leads, running, gpu=gpus > 0)
 
 

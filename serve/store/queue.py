@@ -45,9 +45,10 @@ def standing(c: Connection, id_: str) -> int:
 
 
 def running_of(c: Connection, user_id: str) -> int:
-    """Jobs of a user that are at work, or were and will be again."""
+    """Jobs of a user that are at work, or were and will be again; small ones (online) are counted for themselves."""
     begun = _T.c.holder.is_not(None) | _T.c.state.in_([state.value for state in ACTIVE])
-    return _count(c, _OPEN & begun & (_T.c.owner_id == user_id))
+    mine = (_T.c.owner_id == user_id) & (_T.c.place != Where.ONLINE.value)
+    return _count(c, _OPEN & begun & mine)
 
 
 def queued_of(c: Connection, user_id: str) -> int:

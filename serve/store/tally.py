@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -49,13 +50,14 @@ def standing(c: Connection) -> dict[tuple[str, str], int]:
     return {(state, place): number for state, place, number in rows}
 
 
-def ended(c: Connection, after: Mark, limit: int = 500) -> list[Ended]:
-    """Those that ended after a mark, in the order of their ends."""
+def ended(c: Connection, after: Mark, limit: int = 500, but: Collection[Mark] = ()) -> list[Ended]:
+    """Those that ended after a mark, in the order of their ends, without some that are known already."""
     t = jobs.c
     later = (t.ended > after.ended) | ((t.ended == after.ended) & (t.id > after.id))
+    known = (t.ended + t.id).in_([mark.ended + mark.id for mark in but])
     wanted = (
         select(t.id, t.ended, t.state, t.place, t.problem, t.progress)
-        .where(t.state.in_(_ENDED), later).order_by(t.ended, t.id).limit(limit)
+        .where(t.state.in_(_ENDED), later, ~known).order_by(t.ended, t.id).limit(limit)
     )  # fmt: skip
     found = c.execute(wanted).all()
     return [_of(row, _stages(c, row.id)) for row in found]

@@ -15,6 +15,8 @@ LEAST_S = 1.0
 """That the smallest job counts."""
 Lane = tuple[str, Where]
 """One user's jobs for one place."""
+Share = tuple[str, bool]
+"""One user's jobs that count together: their small ones (True), or all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +24,9 @@ class QueueLimits:
     """How much may be at work at a time."""
 
     running_per_user: int
-    """Jobs; a user's own quota goes first."""
+    """Jobs; a user's own quota goes first. Small ones (online) are counted for themselves: as many again."""
     running: Mapping[Where, int] = field(default_factory=dict)
-    """Jobs by place; a place that is missing has no bound. Small jobs (online) count as jobs of the pool."""
+    """Jobs by place; a place that is missing has no bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +59,21 @@ class Busy:
 
     given: dict[Lane, float] = field(default_factory=lambda: defaultdict(float))
     """Seconds, those of jobs at work in full and those before them as they have faded."""
-    of_user: Counter[str] = field(default_factory=Counter)
+    of_user: Counter[Share] = field(default_factory=Counter)
     """Jobs at work."""
     at_place: Counter[Where] = field(default_factory=Counter)
-    """Jobs at work; small ones are at work on the pool."""
+    """Jobs at work."""
 
     def start(self, job: Waiting) -> None:
         """One more."""
         self.given[job.lane] = self.given.get(job.lane, 0.0) + job.weight
-        self.of_user[job.owner] += 1
-        self.at_place[_workers(job.place)] += 1
+        self.of_user[_share(job.lane)] += 1
+        self.at_place[job.place] += 1
 
 
-def _workers(place: Where) -> Where:
-    """Small jobs have a lane of their own, and no workers of their own."""
-    return Where.POOL if place is Where.ONLINE else place
+def _share(lane: Lane) -> Share:
+    """Small jobs have places of their own: whatever else is at work, of the same user or of others, takes none."""
+    return lane[0], lane[1] is Where.ONLINE
 
 
 def faded(seconds: float, age_s: float) -> float:
@@ -105,6 +107,7 @@ def turns(
 def _room(lane: Lane, busy: Busy, limits: QueueLimits | None, own: Mapping[str, int]) -> bool:
     if limits is None:
         return True
-    user, place = lane[0], _workers(lane[1])
+    user, place = lane
     most = limits.running.get(place)
-    return busy.of_user[user] < own.get(user, limits.running_per_user) and (most is None or busy.at_place[place] < most)
+    may = own.get(user, limits.running_per_user)
+    return busy.of_user[_share(lane)] < may and (most is None or busy.at_place[place] < most)

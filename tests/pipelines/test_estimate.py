@@ -1,5 +1,6 @@
 """What a run will take, told before it runs."""
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -7,10 +8,11 @@ import pytest
 import shapely
 
 from pipelines.estimate import SAMPLED, Means, _bytes, _fetch_mb, _step, _timed
-from pipelines.pace import Pace
+from pipelines.pace import Pace, known, on_replica
 from swathe.mosaic import Mosaic
 from swathe.plan import Cost
 from swathe.scene import Asset, Scene
+from tests.pipelines.conftest import network_card
 from tests.pipelines.scenes import LocalOpener, Place, make_scene, mosaic_of
 
 COST = Cost(pixels=1_000_000, area_km2=1, tiles=100, repeated=0, read_mb=1, memory_mb=1)
@@ -61,3 +63,32 @@ def test_bands_of_different_size_are_weighed(monkeypatch):
     monkeypatch.setattr("pipelines.estimate._bytes", lambda a, *_: 10_000_000 if a.name == "a" else 1_000_000)
     found = _fetch_mb(SimpleNamespace(imagery=mosaic), opener=object())
     assert found == pytest.approx(48 * 15, rel=0.1)
+
+
+def test_a_card_that_leaves_the_engine_open_has_the_pace_of_its_runs(tmp_path):
+    """Runs settle on an engine, and their pace is kept by it; whoever asks before a run has not settled yet."""
+    card = network_card("net.onnx")
+    assert card.runtime.engine == "auto"
+    assert not known(card, tmp_path).measured
+    kept = {
+        f"{card.id} openvino fp32": {"tile_s": 0.5, "runs": 3},
+        f"{card.id} eager fp32": {"tile_s": 9.0, "runs": 1},
+        f"{card.id} openvino bf16": {"tile_s": 0.1, "runs": 9},
+        "another openvino fp32": {"tile_s": 7.0, "runs": 9},
+    }
+    (tmp_path / "pace.json").write_text(json.dumps(kept))
+    assert known(card, tmp_path) == Pace(0.5, measured=True)
+    eager = card.model_copy(update={"runtime": card.runtime.model_copy(update={"engine": "eager"})})
+    assert known(eager, tmp_path) == Pace(9.0, measured=True)
+    torch = card.model_copy(update={"runtime": card.runtime.model_copy(update={"engine": "torchexport"})})
+    assert not known(torch, tmp_path).measured
+
+
+def test_a_replica_s_guess_is_one_of_its_threads_and_none_of_a_gpu(tmp_path):
+    card = network_card("net.onnx")
+    alone = on_replica(card, tmp_path, 1, "cpu")
+    assert alone is not None
+    assert on_replica(card, tmp_path, 4, "cpu") == Pace(alone.tile_s / 4, measured=False)
+    assert on_replica(card, tmp_path, 4, "cuda") is None
+    (tmp_path / "pace.json").write_text(json.dumps({f"{card.id} auto fp32": {"tile_s": 0.5, "runs": 3}}))
+    assert on_replica(card, tmp_path, 4, "cuda") == Pace(0.5, measured=True)

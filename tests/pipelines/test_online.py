@@ -12,7 +12,7 @@ from PIL import Image
 from rasterio.io import MemoryFile
 
 from models.registry import default_folders, load_cards
-from pipelines.online import Form, Online, Question
+from pipelines.online import Form, Grounds, Online, Question
 from pipelines.runner import Loop
 from swathe.errors import GridError, ImageryError, InputError, LimitError
 from swathe.recipe import Recipe
@@ -109,6 +109,19 @@ def test_an_image_without_a_place_is_refused(online):
 def test_too_many_pixels_are_refused_with_both_numbers(online, scene):
     with pytest.raises(LimitError, match=r"630000 pixels.*1000 at most"):
         ask(online, scene.read_bytes(), max_pixels=1000)
+
+
+def test_too_many_seconds_are_refused_with_both_numbers(card, home, sensors, scene, tmp_path):
+    """By the pace of runs as long as the model has none of its own; that one counts from then on."""
+    online = Online(card, home, sensors, grounds=Grounds(tmp_path))
+    name = f"{card.id} {online.card.runtime.engine} {card.runtime.precision}"
+    (tmp_path / "pace.json").write_text(json.dumps({name: {"tile_s": 2.5, "runs": 3}}))
+    image = scene.read_bytes()
+    with pytest.raises(LimitError, match=r"about \d+ s; .* 10 s at most") as caught:
+        ask(online, image, max_seconds=10)
+    assert (caught.value.problem.code, caught.value.problem.field) == ("limit.seconds", "body")
+    assert ask(online, image).tiles > 100
+    assert ask(online, image, max_seconds=10).tiles > 100
 
 
 def test_a_model_of_several_dates_says_what_it_wants(home, sensors, scene):

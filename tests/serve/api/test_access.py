@@ -110,7 +110,27 @@ def test_rates_are_told_and_kept_per_key(house_of):
     refused = ada.get("/api/me")
     problem(refused, 429, "busy.rate")
     assert 1 <= int(refused.headers["retry-after"]) <= 60
+    told = [refused.headers[f"ratelimit-{name}"] for name in ("limit", "remaining", "reset")]
+    assert told == ["3", "0", refused.headers["retry-after"]]
     assert eve.get("/api/me").headers["ratelimit-limit"] == "3"
+
+
+@pytest.mark.parametrize(("all_", "predictions"), [(100, 2), (2, 100)])
+def test_of_two_rates_the_nearer_one_is_told(house_of, all_, predictions):
+    house = house_of(front={"rate_per_minute": all_, "predict_rate_per_minute": predictions})
+    ada, seen = house.client(house.person()), []
+    for _ in range(3):  # no models are kept warm here, which is a refusal of its own
+        answer = ada.post("/api/predict?model=water-ndwi", content=b"II*")
+        seen.append((answer.headers["ratelimit-limit"], answer.headers["ratelimit-remaining"], answer.status_code))
+    assert seen == [("2", "1", 409), ("2", "0", 409), ("2", "0", 429)]
+    assert answer.headers["ratelimit-reset"] == answer.headers["retry-after"]
+
+
+def test_processes_that_share_the_requests_share_the_rates(house_of):
+    house = house_of(front={"rate_per_minute": 5, "processes": 2})
+    ada = house.client(house.person())
+    assert ada.get("/api/me").headers["ratelimit-limit"] == "3"
+    assert [ada.get("/api/me").status_code for _ in range(3)] == [200, 200, 429]
 
 
 def test_guessing_is_slowed_down_and_does_not_keep_others_out(house_of):

@@ -139,6 +139,18 @@ def test_other_sites_may_use_it_where_they_are_named(house_of):
     )
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [("/api/jobs/%00", b"", 400), ("/api/projects", b"x" * 9_000_000, 413), ("/nope", b"", 404)],
+)  # fmt: skip
+def test_other_sites_may_read_refusals_of_the_door(house_of, path, body, status):
+    house = house_of(cors_origins="https://maps.example")
+    client = house.client(house.person(), Origin="https://maps.example")
+    answer = client.post(path, content=body, headers=JSON)
+    is_problem(answer, status)
+    assert answer.headers["access-control-allow-origin"] == "https://maps.example"
+
+
 def test_no_site_may_where_none_is_named(ada):
     for path in ("/api/me", "/stac/"):
         assert "access-control-allow-origin" not in ada.get(path, headers={"Origin": "https://a.example"}).headers

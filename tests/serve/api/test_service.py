@@ -6,14 +6,18 @@ import io
 import json
 import re
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pystac_client
 import pytest
 import rasterio
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import update
 
-from serve.store import catalogue, jobs
+from serve.store import catalogue, jobs, tables
+from serve.store.store import text_of
 from swathe.job import JobState, Progress
 from swathe.user import Role
 
@@ -84,6 +88,18 @@ def test_predictions_that_are_refused(client, query, content, kind, status, code
     assert answer.status_code == status, answer.text
     assert answer.json()["code"].startswith(code)
     assert "/tmp" not in answer.text
+
+
+def test_what_would_take_too_long_is_a_job(house_of, image):
+    house = house_of(replicas=True, limits={"max_predict_s": 7})
+    slow = {"water-ndwi auto fp32": {"tile_s": 100.0, "runs": 1}}
+    (house.desk.settings.data_dir / "pace.json").write_text(json.dumps(slow))
+    where = "/api/predict?model=water-ndwi&sensor=sentinel-2-l2a"
+    answer = house.client(house.person()).post(where, content=image.read_bytes())
+    assert (answer.status_code, answer.json()["code"]) == (422, "limit.seconds"), answer.text
+    assert "about 100 s" in answer.json()["detail"]
+    assert "7 s at most" in answer.json()["detail"]
+    assert "job" in answer.json()["hint"]
 
 
 def test_predictions_have_a_rate_of_their_own(house_of):
@@ -164,6 +180,27 @@ def test_a_shared_project_is_seen_and_not_changed(house, client):
 
 
 # --- people -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("thing", ["projects", "users", "models", "imagery"])
+def test_what_is_sent_twice_is_made_once(house, image, thing):
+    admin = house.client(house.person(Role.ADMIN))
+    if thing == "imagery":
+        upload = admin.post("/api/uploads", json={"name": "scene.tif"}).json()
+        admin.put(upload["links"]["content"], content=image.read_bytes())
+    wish = {
+        "projects": {"name": "Twice"}, "users": {"email": "twice@example.org"},
+        "models": yaml.safe_load((ROOT / "configs" / "models" / "water-ndwi.yaml").read_text()) | {"id": "twice"},
+        "imagery": {"upload": upload["id"] if thing == "imagery" else "", "datetime": "2024-07-25"},
+    }[thing]  # fmt: skip
+    key = {"Idempotency-Key": f"twice-{thing}"}
+    first, second = (admin.post(f"/api/{thing}", json=wish, headers=key) for _ in range(2))
+    assert (first.status_code, second.status_code) == (201, 201), first.text
+    assert (second.content, second.headers.get("location")) == (first.content, first.headers.get("location"))
+    assert "idempotent-replayed" not in first.headers
+    assert second.headers["idempotent-replayed"] == "true"
+    other = admin.post(f"/api/{thing}", json=wish | {"title": "x"}, headers=key)
+    assert other.json()["code"] in {"idempotency.body", "request.invalid"}
 
 
 def test_a_key_is_shown_once_and_never_stronger_than_its_maker(house, client, ada):
@@ -368,6 +405,46 @@ def test_metrics_count_requests_by_route_and_jobs_by_state(house_of):
     assert value("swathe_http_requests_total", route="none", method="GET", status="404") == 1
     assert metrics(client)["swathe_job_failures_total", (("code", "read.lost"),)] == 1
     assert not any(job.id in str(labels) or ada.key in str(labels) for _, labels in seen)
+
+
+def test_a_job_whose_end_is_committed_late_is_counted_and_none_twice(house_of):
+    house = house_of()
+    ada, client = house.person(), house.client()
+    client.get("/metrics")
+    late, early, resumed = (house.job(ada) for _ in range(3))
+
+    def end(job, at, again=False):
+        with house.desk.store.begin() as c:
+            if again:
+                jobs.resume(c, job.id)
+            jobs.finish(c, jobs.take(c, job.id, "w", 60), JobState.FAILED, {}, 0, {"code": "x"})
+            c.execute(update(tables.jobs).where(tables.jobs.c.id == job.id).values(ended=text_of(at)))
+
+    def ended():
+        return metrics(client).get(("swathe_jobs_ended_total", (("place", "pool"), ("state", "failed"))), 0)
+
+    moment = datetime.now(UTC) + timedelta(seconds=60)
+    end(early, moment)
+    end(resumed, moment)
+    assert [ended(), ended()] == [2, 2]
+    end(late, moment - timedelta(seconds=5))
+    assert [ended(), ended()] == [3, 3]
+    end(resumed, moment + timedelta(seconds=1), again=True)
+    assert [ended(), ended()] == [4, 4]
+
+
+def test_of_several_replicas_each_says_which_one_it_is(house_of):
+    seen = [metrics(house_of(front={"processes": 2}).client()) for _ in range(2)]
+    names = []
+    for page in seen:
+        own = {dict(labels).get("replica") for name, labels in page if name.startswith(("swathe_http", "process_"))}
+        assert len(own) == 1
+        names += own
+        assert not any(
+            "replica" in dict(labels) for name, labels in page if name in {"swathe_jobs", "swathe_queue_length"}
+        )
+    assert None not in names
+    assert len(set(names)) == 2
 
 
 def test_the_dashboard_asks_for_nothing_that_is_not_there(house, client, image):

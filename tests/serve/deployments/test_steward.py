@@ -303,6 +303,15 @@ def test_serve_takes_these_options():
             serve.deployment(object).options(**options_of(card, gpus=gpus, reserve=reserve))
 
 
+def test_each_replica_of_the_api_knows_of_how_many_it_is_one():
+    from serve.deployments.app import service
+
+    for given, processes in (({}, 1), ({"api_replicas": 3}, 3)):
+        bound = service(given)._bound_deployment
+        assert bound.num_replicas == processes
+        assert bound.init_args[-1] == processes
+
+
 @pytest.mark.parametrize(("wanted", "cores", "threads"), [(1, 8, 1), (4, 2, 2), (0.5, 8, 1), (3.7, 8, 3)])
 def test_threads_are_the_cards_cores_as_far_as_there_are_any(wanted, cores, threads):
     assert threads_of(a_card(resources=Resources(cpu=wanted)), cores) == threads

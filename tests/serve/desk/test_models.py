@@ -91,6 +91,29 @@ def test_models_are_counted(limited):
     assert front.desk.models.add(owner, card(title="Better")).version == 2
 
 
+@pytest.mark.parametrize(("name", "asked", "most"), [
+    ("warm", 1000, 1), ("replicas", 500, 4), ("memory_gb", 900, 8), ("cpu", 64, 8), ("gpu", 1.5, 1),
+])  # fmt: skip
+def test_a_member_s_card_asks_for_no_more_than_is_allowed(front, name, asked, most):
+    owner, admin = front.person(), front.person(Role.ADMIN)
+    within = card(resources={name: most})
+    assert front.desk.models.add(owner, within).version == 1
+    greedy = card(resources={name: asked})
+    with pytest.raises(LimitError, match=f"asks for {name} {asked}, {most} are allowed") as caught:
+        front.desk.models.add(owner, greedy)
+    assert (caught.value.problem.code, caught.value.problem.field) == ("limit.model", f"resources.{name}")
+    assert front.desk.models.get(owner, "fields").card.resources == front.desk.models.add(owner, within).card.resources
+    assert getattr(front.desk.models.add(admin, greedy | {"id": "large"}).card.resources, name) == asked
+
+
+@pytest.mark.parametrize("name", ["memory_gb", "cpu", "gpu", "idle_s"])
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_endless_resources_are_refused(front, name, value):
+    with pytest.raises(SwatheError) as caught:
+        front.desk.models.add(front.person(Role.ADMIN), card(resources={name: value}))
+    assert caught.value.problem.code == "card.invalid"
+
+
 def test_a_model_goes_when_no_job_needs_it(front):
     owner = front.person()
     front.desk.models.add(owner, card())

@@ -189,6 +189,13 @@ def test_estimated_seconds_decide_the_place():
     ]  # fmt: skip
 
 
+def test_workers_of_the_pool_are_the_cores_that_a_container_may_use(monkeypatch):
+    from cluster import machine
+
+    monkeypatch.setattr(machine, "_quota", lambda _: 1.0)
+    assert (Limits().hands, Limits(pool_workers=3).hands, Limits(pool_workers=3).crew) == (1, 3, 3)
+
+
 def test_models_are_enabled_by_patterns():
     limits = Limits(models=("water-*", "snow-ndsi"))
     assert [limits.enables(m) for m in ("water-ndwi", "snow-ndsi", "snow-other")] == [True, True, False]

@@ -51,7 +51,7 @@ def test_jobs_of_two_users_share_the_hands(pooled, oracle):
 
     world, _ = pooled
     other = another_user(world)
-    ids_ = [world.submit(), other.submit(), world.submit()]
+    ids_ = [world.submit(), other.submit(), world.submit(where=Where.ONLINE)]
     world.await_end(*ids_)
     for id_ in ids_:
         right_story(world, id_)

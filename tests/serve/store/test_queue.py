@@ -16,14 +16,12 @@ USERS = ["ada", "bob", "cyd"]
 WAITING = st.lists(st.tuples(st.sampled_from(USERS), st.sampled_from(Where), st.floats(0, 1e4)), max_size=30).map(
     lambda found: [Waiting(f"j{n:03}", user, place, s) for n, (user, place, s) in enumerate(found)]
 )
-LIMITS = st.builds(
-    QueueLimits, st.integers(1, 4), st.dictionaries(st.sampled_from([Where.POOL, Where.CLUSTER]), st.integers(0, 5))
-)
+LIMITS = st.builds(QueueLimits, st.integers(1, 4), st.dictionaries(st.sampled_from(Where), st.integers(0, 5)))
 GIVEN = st.dictionaries(st.tuples(st.sampled_from(USERS), st.sampled_from(Where)), st.floats(0, 1e5), max_size=9)
 
 
-def workers(job):
-    return Where.POOL if job.place is Where.ONLINE else job.place
+def share(job):
+    return job.owner, job.place is Where.ONLINE
 
 
 @given(WAITING, LIMITS, GIVEN, st.dictionaries(st.sampled_from(USERS), st.integers(0, 3)))
@@ -31,12 +29,12 @@ def test_what_is_started_is_within_the_limits_and_no_more_would_be(waiting, limi
     busy = Busy(defaultdict(float, given_before))
     started = list(turns(waiting, busy, limits, own))
     assert len({job.id for job in started}) == len(started)
-    of_user, at_place = Counter(job.owner for job in started), Counter(workers(job) for job in started)
-    assert all(count <= own.get(user, limits.running_per_user) for user, count in of_user.items())
+    of_user, at_place = Counter(share(job) for job in started), Counter(job.place for job in started)
+    assert all(count <= own.get(user, limits.running_per_user) for (user, _), count in of_user.items())
     assert all(count <= limits.running.get(place, 99) for place, count in at_place.items())
     for job in set(waiting) - set(started):
-        full = of_user[job.owner] >= own.get(job.owner, limits.running_per_user)
-        assert full or at_place[workers(job)] >= limits.running.get(workers(job), 99)
+        full = of_user[share(job)] >= own.get(job.owner, limits.running_per_user)
+        assert full or at_place[job.place] >= limits.running.get(job.place, 99)
 
 
 @given(WAITING, GIVEN)
@@ -141,17 +139,21 @@ def test_limits_of_users_and_places(store, submit):
     assert wait_for(store, limits) == []
 
 
-def test_small_jobs_and_others_share_the_pool(store, submit):
-    small = [submit(seconds=1, place=Where.ONLINE) for _ in range(3)]
-    others = [submit(seconds=60) for _ in range(3)]
-    limits = QueueLimits(99, {Where.POOL: 4})
-    first = wait_for(store, limits)
-    assert len(first) == 4
-    assert set(first) >= set(small)
-    for id_ in (small[0], others[0], others[1]):
+def test_small_jobs_wait_for_no_others(store, submit):
+    """Neither other users', who may fill the pool, nor one's own."""
+    bob = other(store)
+    large = [submit(owner=owner, seconds=600) for owner in (None, bob) for _ in range(4)]
+    small = [submit(owner=owner, seconds=1, place=Where.ONLINE) for owner in (None, bob) for _ in range(3)]
+    limits = QueueLimits(2, {Where.POOL: 4, Where.ONLINE: 3})
+    for id_ in (large[0], large[1], large[4], large[5]):
         begin(store, id_)
-    assert wait_for(store, limits) == [small[1]]
+    assert wait_for(store, limits) == [small[0], small[3], small[1]]
+    begin(store, small[0])
     begin(store, small[1])
+    assert wait_for(store, limits) == [small[3]]
+    with store.begin() as c:
+        assert queue.running_of(c, bob) == 2
+        users.change(c, bob, quota=Quota(running_jobs=0))
     assert wait_for(store, limits) == []
 
 
