@@ -1,6 +1,6 @@
 # Two commands do everything on a machine that has Python 3.11, git and make:  make demo   and   make test
 .DEFAULT_GOAL := help
-.PHONY: help setup clients demo up down test test-all check types-pipelines types-others rules bench lock clean
+.PHONY: help setup clients demo up down test test-all check types-pipelines types-others rules bench bench-imagery lock clean
 
 PYTHON ?= python3
 # tests/conftest.py says which tests stay together in one of them.
@@ -64,6 +64,9 @@ rules:
 
 bench: setup ## the table of docs/benchmarks.md; an hour on 2 cores, with nothing else running
 	$(BIN)/python benchmarks/engine.py
+
+bench-imagery: setup ## searched imagery: windows, composite, a narrow link, the catalogue; which aims are met
+	$(BIN)/python -m benchmarks.imagery
 
 lock: | $(filter .uv/bin/uv,$(UV)) ## resolve the dependencies anew
 	$(UV) lock

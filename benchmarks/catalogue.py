@@ -18,6 +18,7 @@ from typing import Any
 
 import shapely
 
+from benchmarks.rounds import keep
 from pipelines.catalogue.search import Search
 from pipelines.catalogue.store import Catalogue
 
@@ -82,7 +83,9 @@ def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, default=100_000)
-    count = parser.parse_args().items
+    parser.add_argument("--out", type=Path, help="file for the figures, as JSON")
+    asked = parser.parse_args()
+    count = asked.items
     with tempfile.TemporaryDirectory() as folder, Catalogue(Path(folder) / "catalogue.sqlite") as catalogue:
         catalogue.put_collection({"type": "Collection", "stac_version": "1.0.0", "id": "scenes", "description": "d",
                                   "license": "other", "extent": {}, "links": []})  # fmt: skip
@@ -100,10 +103,12 @@ def main() -> None:
         start = time.perf_counter()
         catalogue.collection("scenes")
         found["collection after a change, ms"] = round(1000 * (time.perf_counter() - start), 1)
+        answers = {}
         for name, search in searches().items():
             ms, page = milliseconds(lambda s=search: catalogue.search(s))
-            found[name] = {"ms": ms, "matched": page.matched}
-    print(json.dumps(found, indent=1, ensure_ascii=False))
+            answers[name] = {"ms": ms, "matched": page.matched}
+    print(json.dumps({**found, **answers}, indent=1, ensure_ascii=False))
+    keep({**found, "rounds": TIMES, "searches": answers}, asked.out)
 
 
 if __name__ == "__main__":

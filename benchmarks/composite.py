@@ -1,6 +1,6 @@
 """A median of ten dates, ours against odc-stac and numpy: time as a ratio, and memory.
 
-    python -m benchmarks.composite [--size 3000] [--dates 10] [--rounds 3] [--folder DIR]
+    python -m benchmarks.composite [--size 3000] [--dates 10] [--rounds 3] [--folder DIR] [--out FILE]
 
 Scenes of six bands with a mask of 20 m lie on this machine's disk. Each measurement is a process of its own; ours and
 theirs take turns in shuffled order. Theirs loads and joins band by band, which is the least memory it can do with.
@@ -23,7 +23,7 @@ import shapely
 from affine import Affine
 from pyproj import Transformer
 
-from benchmarks.rounds import Spread, shuffled
+from benchmarks.rounds import Spread, keep, shuffled
 
 BANDS = ("blue", "green", "red", "nir08", "swir16", "swir22")
 CRS, CORNER, RES = "EPSG:32633", (500_000.0, 4_600_320.0), 10.0
@@ -149,6 +149,7 @@ def main() -> None:
     for name, value in (("size", 3000), ("dates", 10), ("rounds", 3), ("threads", 4)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--out", type=Path, help="file for the figures, as JSON")
     parser.add_argument("--way", choices=WAYS)
     asked = parser.parse_args()
     facts = {"size": asked.size, "dates": asked.dates, "threads": asked.threads}
@@ -166,10 +167,12 @@ def main() -> None:
                 answer = subprocess.run(command, check=True, capture_output=True, text=True)
                 found[way].append(json.loads(answer.stdout.splitlines()[-1]))
                 print(number, way, found[way][-1], flush=True)
-        say(folder, found)
+        apart = say(folder, found)
+    keep({"rounds": asked.rounds, "ways": found, "largest_difference": apart}, asked.out)
 
 
-def say(folder: Path, found: dict[str, list[dict[str, float]]]) -> None:
+def say(folder: Path, found: dict[str, list[dict[str, float]]]) -> float:
+    """Print the figures; the largest difference between both results."""
     for way, rounds in found.items():
         print(
             way, "seconds", Spread.of([r["seconds"] for r in rounds]), "MB", Spread.of([r["peak_mb"] for r in rounds])
@@ -177,7 +180,9 @@ def say(folder: Path, found: dict[str, list[dict[str, float]]]) -> None:
     pairs = zip(found["ours"], found["odc-stac"], strict=True)
     print("ratio", Spread.of([a["seconds"] / b["seconds"] for a, b in pairs]))
     ours_, theirs = (np.nan_to_num(np.load(folder / f"{way}.npy")) for way in WAYS)
-    print("largest difference in reflectance", float(np.abs(ours_ - theirs).max()))
+    apart = float(np.abs(ours_ - theirs).max())
+    print("largest difference in reflectance", apart)
+    return apart
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A run on searched imagery over a link of 100 Mbit/s and 50 ms, against what cannot be avoided.
 
     python -m benchmarks.link [--folder out/bench] [--size 4096] [--margin 300] [--rounds 3] [--runners loop ray]
+                                [--out FILE]
 
 One scene of six bands at 10 m and a classification at 20 m, one COG each (DEFLATE, blocks of 512), lies behind
 ``benchmarks.shaped`` as a static STAC catalogue; its corner lies on no block of the output, as those of Sentinel-2 do
@@ -33,7 +34,7 @@ from rasterio.enums import Resampling
 from rasterio.windows import Window as RasterioWindow
 
 from benchmarks.measured import Quiet
-from benchmarks.rounds import Spread, shuffled
+from benchmarks.rounds import Spread, keep, shuffled
 from benchmarks.scenes import ROOT, Place, say
 from benchmarks.shaped import Link
 from benchmarks.traced import TracedLoop, TracedRay, told
@@ -281,6 +282,7 @@ def main() -> None:
     parser.add_argument("--mbit-s", type=float, default=100.0)
     parser.add_argument("--rtt-ms", type=float, default=50.0)
     parser.add_argument("--runners", nargs="+", choices=("loop", "ray"), default=["loop", "ray"])
+    parser.add_argument("--out", type=Path, help="file for the figures, as JSON")
     asked = parser.parse_args()
     place = Place(asked.folder.resolve())
     place.prepare(600, asked.size)
@@ -295,6 +297,7 @@ def main() -> None:
                 found[name].append(once(case, link, made[name], forward))
                 told = {k: round(v, 3) for k, v in found[name][-1].items()}
                 print(number, name, json.dumps(told), flush=True)
+    keep({"rounds": asked.rounds, "runners": found}, asked.out)
     for name, rounds in found.items():
         for key in rounds[0]:
             spread = Spread.of([r[key] for r in rounds])

@@ -1,6 +1,6 @@
 """Reading windows of COGs over HTTP and from S3: this project's reader beside async-geotiff, rasterio and odc-stac.
 
-    python -m benchmarks.reading [--rounds 9] [--delay-ms 0 20] [--codecs zstd deflate] [--keep FOLDER]
+    python -m benchmarks.reading [--rounds 9] [--delay-ms 0 20] [--codecs zstd deflate] [--keep FOLDER] [--out FILE]
 
 Twelve COGs (uint16, packed with a predictor, blocks of 512) of 4096 x 4096 pixels with an image's texture; of each one
 window of 512 x 512 that lies across four blocks. ZSTD is what this project writes, DEFLATE what the public archives
@@ -31,7 +31,7 @@ import rasterio
 from rasterio.transform import from_origin
 from rasterio.windows import Window as RasterioWindow
 
-from benchmarks.rounds import Spread, shuffled
+from benchmarks.rounds import Spread, keep, shuffled
 from pipelines.blocks.open import Opener
 from pipelines.remote.fetch import Fetcher
 from pipelines.remote.network import Network
@@ -242,8 +242,8 @@ def from_s3(folder: Path) -> Iterator[Place]:
         fetcher.close()
 
 
-def measure(place: Place, rounds: int) -> None:
-    """Print the table of one place."""
+def measure(place: Place, rounds: int) -> dict[str, list[float]]:
+    """Print the table of one place; seconds of each reader, round by round."""
     want = ours(place, 0)
     for name, reader in READERS.items():  # and once to warm up: imports, connections
         if not all(map(np.array_equal, want, reader(place, 0))):
@@ -265,6 +265,7 @@ def measure(place: Place, rounds: int) -> None:
             f"| {name} | {spread.middle:.3f} | {spread.low:.3f} to {spread.high:.3f} | {work.middle:.3f} "
             f"| {ratio.middle:.2f} ({ratio.low:.2f} to {ratio.high:.2f}) |"
         )
+    return took
 
 
 def main() -> None:
@@ -275,23 +276,25 @@ def main() -> None:
     options.add_argument("--codecs", nargs="*", default=["zstd", "deflate"])
     options.add_argument("--no-s3", action="store_true")
     options.add_argument("--keep", type=Path, help="folder for the files, written once")
+    options.add_argument("--out", type=Path, help="file for the figures, as JSON")
     asked = options.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = asked.keep or Path(scratch)
-        for codec in asked.codecs:
-            compare(folder / codec, codec, asked)
+        places = {name: took for codec in asked.codecs for name, took in compare(folder / codec, codec, asked).items()}
+    keep({"rounds": asked.rounds, "places": places}, asked.out)
 
 
-def compare(folder: Path, codec: str, asked: argparse.Namespace) -> None:
-    """All places with files of one codec."""
+def compare(folder: Path, codec: str, asked: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
+    """All places with files of one codec, by name."""
     folder.mkdir(parents=True, exist_ok=True)
     if not all((folder / f"{number}.tif").is_file() for number in range(FILES)):
         write_files(folder, codec)
-    places = [over_http(folder, delay) for delay in asked.delay_ms]
+    places, found = [over_http(folder, delay) for delay in asked.delay_ms], {}
     for opened in itertools.chain(places, [] if asked.no_s3 else [from_s3(folder)]):
         with opened as place:
             print(f"\n{codec.upper()}", end="")
-            measure(place, asked.rounds)
+            found[f"{codec.upper()}, {place.name}"] = measure(place, asked.rounds)
+    return found
 
 
 if __name__ == "__main__":

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -37,3 +40,9 @@ def shuffled(names: Sequence[str], number: int) -> list[str]:
 def bracketed(value: float, before: float, after: float) -> float:
     """Ratio of a figure to the mean of what was measured right before and right after it: drift cancels."""
     return 2 * value / (before + after)
+
+
+def keep(facts: Mapping[str, Any], path: Path | None) -> None:
+    """Write what was measured, for ``benchmarks/imagery.py``; nothing where no file was named."""
+    if path is not None:
+        path.write_text(json.dumps(facts, indent=1, default=float))

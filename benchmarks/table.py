@@ -23,17 +23,18 @@ class Row:
     pick: Callable[[Any], Sequence[float]]
     """The part's facts -> one figure per round."""
     floor: float | None = None
-    """May not be exceeded; None: stated only."""
+    """May not be exceeded; None: there is an aim alone, or nothing."""
     aim: float | None = None
-    """Should not be exceeded."""
+    """Should not be exceeded; None: stated only."""
     unit: str = ""
     """After the figure."""
 
     def verdict(self, value: float) -> str:
         """What the median says."""
-        if self.floor is None or self.aim is None:
+        if self.aim is None:
             return ""
-        return "aim met" if value <= self.aim else "floor met" if value <= self.floor else "**missed**"
+        floor = self.aim if self.floor is None else self.floor
+        return "aim met" if value <= self.aim else "floor met" if value <= floor else "**missed**"
 
     def line(self, parts: Parts, sizes: Mapping[str, str]) -> str:
         """As markdown; ``sizes`` says what small, middle and large are."""

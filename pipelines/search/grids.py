@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from pyproj import CRS
-from pyproj.exceptions import CRSError
+from pyproj import CRS, Transformer
+from pyproj.exceptions import CRSError, ProjError
 
 from swathe.scene import AssetGrid
 
@@ -21,7 +21,8 @@ _LARGEST = 10_000_000
 def grid_of(item: Json, asset: Json) -> AssetGrid | None:
     """Of an asset, from itself and its item; None where they do not say all of it, or say what no file can be.
 
-    An item's transform and shape belong to assets that say nothing of their own, and to those only.
+    An item's transform and shape belong to assets that say nothing of their own, and to those only. A grid that lies
+    elsewhere than the item itself is not believed: the file will say.
     """
     properties = item.get("properties") or {}
     own = any(f"proj:{word}" in asset for word in ("transform", "shape"))
@@ -31,7 +32,41 @@ def grid_of(item: Json, asset: Json) -> AssetGrid | None:
         transform = _from_box(asset.get("proj:bbox") or properties.get("proj:bbox"), shape)
     if crs is None or transform is None or shape is None:
         return None
-    return AssetGrid(crs, transform, shape)
+    grid = AssetGrid(crs, transform, shape)
+    return grid if _there(grid, item.get("bbox")) else None
+
+
+def _there(grid: AssetGrid, box: Any) -> bool:
+    """Whether a grid reaches the latitudes of its item; True where the item has no usable bounds.
+
+    Many HLS items of the Planetary Computer name the UTM zone of the other hemisphere (PlanetaryComputer issue 486).
+    """
+    if not isinstance(box, list) or len(box) not in (4, 6) or not all(_finite(x) for x in box):
+        return True
+    south, north = float(box[1]), float(box[len(box) // 2 + 1])
+    low, high = _latitudes(grid)
+    return low <= north and south <= high
+
+
+@lru_cache(maxsize=4096)
+def _latitudes(grid: AssetGrid) -> tuple[float, float]:
+    """Of corners and middle, as far as they lie on the Earth: (inf, -inf) if none does, all where nobody can tell."""
+    a, _, x, _, e, y = grid.transform
+    rows, cols = grid.shape
+    xs, ys = (x, x + a * cols), (y, y + e * rows)
+    try:
+        turn = _to_lonlat(grid.crs)
+    except ProjError:
+        return -math.inf, math.inf
+    points = [*((i, j) for i in xs for j in ys), (sum(xs) / 2, sum(ys) / 2)]
+    found = [lat for lat in (turn.transform(*point)[1] for point in points) if math.isfinite(lat)]
+    return min(found, default=math.inf), max(found, default=-math.inf)
+
+
+@lru_cache(maxsize=256)
+def _to_lonlat(crs: str) -> Transformer:
+    """Kept: a search has many scenes of few zones."""
+    return Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)
 
 
 def _crs(source: Json) -> str | None:

@@ -292,6 +292,25 @@ def test_grids(properties, asset, expected):
     assert got == expected
 
 
+@pytest.mark.parametrize(
+    ("epsg", "bbox", "believed"),
+    [
+        (32632, [8.0, 47.0, 9.5, 48.1], True),
+        (32732, [8.0, 47.0, 9.5, 48.1], False),  # the same northing is 42 degrees south there
+        (32732, [7.0, -43.5, 9.0, -42.4], True),
+        (32632, [8.0, 47.0, 0.0, 9.5, 48.1, 900.0], True),
+        (32732, [8.0, 47.0, 0.0, 9.5, 48.1, 900.0], False),
+        (32732, None, True),
+        (32732, [8.0, "x", 9.5, 48.1], True),
+    ],
+)
+def test_a_grid_of_the_other_hemisphere_is_not_believed(epsg, bbox, believed):
+    """As items of HLS have it: the right numbers under the wrong zone."""
+    grid = {"proj:epsg": epsg, "proj:shape": [3660, 3660], "proj:transform": [30, 0, 399960, 0, -30, 5300040]}
+    found = grid_of({"properties": grid, "bbox": bbox}, {})
+    assert (found is not None) is believed
+
+
 def test_a_grid_without_a_code_is_wkt():
     """MODIS: sinusoidal, by WKT2."""
     from pyproj import CRS
