@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import hot_path
+from benchmarks import hot_path, table
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -22,3 +22,11 @@ def test_it_can_be_loaded(path):
     done = subprocess.run([sys.executable, "-c", f"import benchmarks.{path.stem}"], cwd=ROOT, capture_output=True,
                           text=True, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_tiles_done_twice_count_against_us_where_the_scene_is_compared():
+    bound = {"seconds": 20.0, "tiles": 100}
+    facts = {"rounds": [{"runs": {"fp32": {"steady_s": 15.75, "tiles": 105, "repeated": 0.05}}, "bounds": [bound] * 2}]}
+    assert table.per_forward("fp32")(facts) == pytest.approx([0.75])
+    assert table.per_scene("fp32")(facts) == pytest.approx([15.75 / 20.0])
+    assert table.per_scene("bf16")(facts) == []
