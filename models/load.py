@@ -104,6 +104,19 @@ def ensure(
     return Ready(_settled(card, found.engine, where), found.engine, where, found.artefact, content_of(card, home))
 
 
+def known(card: ModelCard, home: ModelHome) -> ModelCard | None:
+    """The card as ``ensure`` gives it back, where nothing is left to fetch or to register; None: nobody knows yet.
+
+    Raises ``CardError``, ``InputError`` (``model.precision``), ``ModelError`` (``model.refused``).
+    """
+    if card.adapter == "formula":
+        return card
+    where = device_of(card)
+    _expect_precision(card, where)
+    found = find(card, home, where)
+    return None if found is None else _settled(card, found.engine, where)
+
+
 def device_of(card: ModelCard) -> Literal["cpu", "cuda"]:
     """Where a card runs on this machine; torch is only asked where there is an NVIDIA driver and the card wants one."""
     able = card.adapter == "terratorch" or (card.adapter == "artefact" and family_of_file(card) == "script")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -44,7 +45,7 @@ class Receipt:
     worker: str = ""
     """node:pid."""
     runtime: dict[str, Any] = field(default_factory=dict)
-    """What ran the network; never mixed within one raster."""
+    """What ran the network (``models.predictor.RuntimeInfo``)."""
     files: dict[str, int] = field(default_factory=dict)
     """Part files and their bytes."""
     reading: dict[str, Any] = field(default_factory=dict)
@@ -55,9 +56,31 @@ class Receipt:
         """Whether nothing is left to do for this chunk."""
         return self.status != "failed"
 
+    @property
+    def made_with(self) -> tuple[object, ...]:
+        """Of the runtime, what may not differ within one raster; empty where no tile was run.
+
+        Left out: threads, which move a probability in its last bits at most, and which GPU of a cluster it was.
+        """
+        if not self.tiles:
+            return ()
+        ran = self.runtime
+        on_cpu = ran.get("device") == "cpu"
+        libraries = tuple(sorted(ran.get("versions", {}).items()))
+        return ran.get("engine"), ran.get("precision"), on_cpu, libraries, ran.get("model_sha256")
+
     def text(self) -> bytes:
         """As it is kept."""
         return json.dumps(asdict(self)).encode()
+
+
+def outdated(kept: Mapping[str, Receipt], fresh: Mapping[str, Receipt]) -> frozenset[str]:
+    """Chunks of ``kept`` that were made with another runtime than the newest of all."""
+    made = [r for r in (*kept.values(), *fresh.values()) if r.made_with]
+    if not made:
+        return frozenset()
+    newest = max(made, key=lambda r: r.ended).made_with
+    return frozenset(key for key, r in kept.items() if r.made_with not in ((), newest))
 
 
 def parsed(text: str | bytes) -> Receipt | None:

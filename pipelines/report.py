@@ -56,7 +56,13 @@ def report(
         },
         "estimate": asdict(plan.cost),
         "estimate_and_truth": _truth(plan, receipts, seconds),
-        "warnings": [*plan.warnings, *plan.work.imagery.notes, *_doubts(plan, fitted), *_barren(plan, receipts)],
+        "warnings": [
+            *plan.warnings,
+            *plan.work.imagery.notes,
+            *_doubts(plan, fitted),
+            *_barren(plan, receipts),
+            *_mixed(receipts),
+        ],
         "failed": _failures(receipts),
         "versions": versions(),
         "machine": {"system": platform.platform(), "cores": psutil.cpu_count(), "python": platform.python_version()},
@@ -216,6 +222,14 @@ def _barren(plan: Plan, receipts: Sequence[Receipt]) -> list[str]:
         return []
     why = "is clear in the scenes used" if isinstance(plan.work.imagery, Mosaic) else "has valid imagery"
     return [f"{BARREN}: nothing of the area {why}"]
+
+
+def _mixed(receipts: Sequence[Receipt]) -> list[str]:
+    """Nodes of one cluster may differ, whatever the driver does."""
+    kinds = {r.made_with for r in receipts if r.made_with}
+    if len(kinds) < 2:  # noqa: PLR2004  one kind is how it should be
+        return []
+    return [f"{len(kinds)} runtimes took part in this raster (model.runtimes): install the same versions on all nodes"]
 
 
 def _failures(receipts: Sequence[Receipt]) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from pipelines.ledger import Ledger, Receipt
 from pipelines.pace import learn
 from pipelines.products.assets import ASSETS
 from pipelines.publish import Published, publish
+from pipelines.receipt import outdated
 from pipelines.remote.network import Network
 from pipelines.report import report
 from pipelines.runner import Runner
@@ -39,7 +40,7 @@ from swathe.lattice import Chunk
 from swathe.mosaic import Mosaic
 from swathe.plan import Plan
 from swathe.recipe import Recipe
-from swathe.state import ENDS, Event, State
+from swathe.state import ENDS, Event, State, may
 from swathe.step import Step
 
 
@@ -226,7 +227,12 @@ def _done(ledger: Ledger) -> str:
 
 
 def _note_stop(ledger: Ledger, observer: Observer, state: State, **facts: Any) -> None:
-    """What stops a run may be what keeps this from being written down; then the reason itself is still told."""
+    """What stops a run may be what keeps this from being written down; then the reason itself is still told.
+
+    A run that had ended before, and is stopped before it goes on, stands where it stood.
+    """
+    if not may(ledger.state, state):
+        return
     with suppress(OutputError, OSError):
         observer.event(ledger.enter(state, **facts))
 
@@ -251,7 +257,9 @@ class _Run:
         self.noted.enter(State.RUNNING, chunks=len(self.plan.chunks), resumed=len(receipts))
         resumed = len(receipts)
         with self._timed("chunks"):
-            receipts |= self._do(order, todo, sum(r.pixels for r in receipts.values()))
+            kept = receipts
+            receipts = kept | self._do(order, todo, sum(r.pixels for r in kept.values()))
+            receipts |= self._renewed(order, kept, receipts)
         self.noted.enter(State.FINISHING)
         with self._timed("products"):
             published = publish(self.plan, self._in_order(receipts), self.ledger.shelf, self.request.out)
@@ -296,6 +304,20 @@ class _Run:
         if missing:
             raise ClusterError(f"{missing} chunks were never answered for", code="cluster.lost",
                                hint="run the same command again: it continues with the missing chunks")  # fmt: skip
+        return found
+
+    def _renewed(self, order: Order, kept: dict[str, Receipt], receipts: dict[str, Receipt]) -> dict[str, Receipt]:
+        """What earlier attempts made with another runtime, done again: it is not mixed within one raster.
+
+        A run that is killed on the way finds both kinds; the newest one counts then, too.
+        """
+        found: dict[str, Receipt] = {}
+        while others := outdated(kept, receipts):
+            self.noted.note("outdated", chunks=len(others))
+            kept = {key: receipt for key, receipt in kept.items() if key not in others}
+            settled = sum(r.pixels for key, r in receipts.items() if key not in others)
+            found |= self._do(order, [c for c in self.plan.chunks if c.key in others], settled)
+            receipts = receipts | found
         return found
 
     def _in_order(self, receipts: dict[str, Receipt]) -> list[tuple[Chunk, Receipt]]:
@@ -343,8 +365,9 @@ def _unheard(*_: object, **__: object) -> None:
 def _stop_where_hopeless(receipt: Receipt) -> None:
     """A full disk fails every chunk after the first: stop at once, and resume when there is room."""
     if receipt.error.startswith("output."):
-        code, _, detail = receipt.error.partition(": ")
-        raise OutputError(detail, code=code, field="--out", hint="make room and run the same command again")
+        code, _, told = receipt.error.partition(": ")
+        detail, _, hint = told.partition(" — ")  # as ``Problem.line`` puts them together
+        raise OutputError(detail, code=code, field="--out", hint=hint)
 
 
 class _Gauge:

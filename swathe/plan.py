@@ -136,6 +136,12 @@ class Plan:
         """See ``Work.key``."""
         return self.work.key
 
+    @property
+    def provisional(self) -> bool:
+        """Whether the key will be another one when the run begins, because the card's engine is not settled yet."""
+        card = self.work.card
+        return card.adapter != "formula" and card.runtime.engine == "auto"
+
     def with_chunks(self, chunks: tuple[Chunk, ...], shape: tuple[int, int]) -> Plan:
         """The same run, cut another way (a resumed run keeps the cut it began with)."""
         return replace(self, chunks=chunks, chunk_shape=shape)
@@ -145,6 +151,7 @@ class Plan:
         work = self.work
         return {
             "key": self.key,
+            "provisional": self.provisional,
             "model": work.card.id,
             "sensor": work.imagery.sensor,
             "dates": [a.when for a in work.imagery.dates],

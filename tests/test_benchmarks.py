@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import hot_path, imagery
+from benchmarks import hot_path, imagery, table
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -80,3 +80,14 @@ def test_the_small_parts_of_searched_imagery_run(tmp_path, monkeypatch):
         "catalogue: box of 2° and a month", "catalogue: box of 60° and a year",
         "catalogue: cloud below 5, all items (SQL)",
     ]  # fmt: skip
+
+
+# --- the engine -------------------------------------------------------------------------------------------------------
+
+
+def test_tiles_done_twice_count_against_us_where_the_scene_is_compared():
+    bound = {"seconds": 20.0, "tiles": 100}
+    facts = {"rounds": [{"runs": {"fp32": {"steady_s": 15.75, "tiles": 105, "repeated": 0.05}}, "bounds": [bound] * 2}]}
+    assert table.per_forward("fp32")(facts) == pytest.approx([0.75])
+    assert table.per_scene("fp32")(facts) == pytest.approx([15.75 / 20.0])
+    assert table.per_scene("bf16")(facts) == []

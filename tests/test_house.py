@@ -168,6 +168,12 @@ def test_every_room_and_module_stands_in_the_architecture():
     assert not missing
 
 
+def test_no_table_of_the_architecture_is_cut():
+    """A blank line ends a table; rows after it are shown as they are typed."""
+    page = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
+    assert not re.findall(r"\|\n\n(\|[^\n]*\|)\n(?!\|---)", page)
+
+
 def test_codes_are_words_with_dots():
     pattern = re.compile(r'code="([^"]*)"')
     codes = {code for path in MODULES for code in pattern.findall(path.read_text())}

@@ -89,6 +89,12 @@ class FolderPlace(Place):
                     f"another run is writing to {self.out}", code="output.busy", field="--out",
                     hint="wait for it, or choose another folder",
                 ) from None  # fmt: skip
+            except OSError as error:
+                raise OutputError(
+                    f"nothing keeps a second run from writing to {self.out}: its file system has no locks "
+                    f"({error.strerror})", code="output.unlockable", field="--out",
+                    hint="choose a folder on another disk, or have this one mounted with locks",
+                ) from None  # fmt: skip
             yield
 
     def keep(self, *names: str) -> None:

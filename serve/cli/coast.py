@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from serve.cli import show
 from serve.cli.work import Way, execute
 from swathe.composite import Composite
 from swathe.errors import FAILED
@@ -121,9 +122,8 @@ def _tell(found: Score, made: DemoCatalogue, out: Path) -> None:
         ("STAC item", out / "coast" / "item.json"),
         ("the catalogue", made.catalog),
     ):
-        console.print(f"  {what:22} {where}", highlight=False)
+        show.line(console, f"  {what:22} {where}")
     console.print("The same by hand, on the catalogue's files:")
     place = f"--source {made.catalog} --aoi {made.aoi}"
-    console.print(f"  swathe search {place} --dates {DATES}", highlight=False, soft_wrap=True)
-    console.print(f"  swathe run --model {MODEL} {place} --dates {DATES} --composite median --out out/coast",
-                  highlight=False, soft_wrap=True)  # fmt: skip
+    show.line(console, f"  swathe search {place} --dates {DATES}")
+    show.line(console, f"  swathe run --model {MODEL} {place} --dates {DATES} --composite median --out out/coast")

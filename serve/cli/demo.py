@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from serve.cli import show
 from serve.cli.work import Way, execute, with_ray
 from swathe.errors import FAILED
 from swathe.recipe import Recipe
@@ -127,8 +128,8 @@ def _tell(scores: dict[str, Score], out: Path, seconds: float, dashboard: str) -
                       f"{found.recall:.3f}", "[green]good[/]" if good else "[red]FAILED[/]")  # fmt: skip
     console.print(table)
     console.print(f"Where to look ({seconds:.0f} s in all):")
-    for line in _places(out, dashboard):
-        console.print(f"  {line}", highlight=False)
+    for place in _places(out, dashboard):
+        show.line(console, f"  {place}")
 
 
 def _places(out: Path, dashboard: str) -> list[str]:

@@ -74,6 +74,7 @@ def register(
 ) -> None:
     """Fetch the weights of a model, export it and check the export, so that runs start at once."""
     from rich.console import Console
+    from rich.text import Text
 
     from models.load import ensure
 
@@ -81,7 +82,9 @@ def register(
     card = _registry(settings)[model_id]
     console = Console(stderr=True)
     with console.status(f"registering {model_id}") as status:
-        ready = ensure(card, settings.home, say=status.update, tiles=lambda: tiles, again=again)
+        ready = ensure(
+            card, settings.home, say=lambda text: status.update(Text(text)), tiles=lambda: tiles, again=again
+        )  # fmt: skip
     artefact = ready.artefact.model_dump(mode="json") if ready.artefact else None
     if as_json:
         typer.echo(json.dumps({"id": card.id, "engine": ready.engine, "device": ready.device, "artefact": artefact}))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from serve.cli import show
 from serve.cli.options import AREA
 from swathe.errors import InputError
 
@@ -127,6 +128,7 @@ def _asset(asset: Asset) -> dict[str, Any]:
 def _show(card: SourceCard, query: Query, found: Found) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from pipelines.search.find import covered
 
@@ -134,14 +136,14 @@ def _show(card: SourceCard, query: Query, found: Found) -> None:
     table = Table("acquired", "scene", "cloud", "of the area", box=None)
     for scene in found.scenes:
         cloud = "" if scene.cloud is None else f"{scene.cloud:.0f} %"
-        table.add_row(scene.when[:16].replace("T", " "), scene.id, cloud, f"{covered(scene, query):.0%}")
+        table.add_row(scene.when[:16].replace("T", " "), Text(scene.id), cloud, f"{covered(scene, query):.0%}")
     console.print(table)
     bands = ", ".join(band.name for band in found.scenes[0].bands)
-    console.print(f"{len(found.scenes)} scenes of {card.title}; {bands}", highlight=False, soft_wrap=True)
+    show.line(console, f"{len(found.scenes)} scenes of {card.title}; {bands}")
     for rule in dict.fromkeys(scene.rule for scene in found.scenes):
-        console.print(f"numbers: {rule}", highlight=False, soft_wrap=True)
+        show.line(console, f"numbers: {rule}")
     for note in _notes(found):
-        console.print(f"note: {note}", highlight=False, soft_wrap=True)
+        show.line(console, f"note: {note}")
 
 
 def _notes(found: Found) -> Sequence[str]:

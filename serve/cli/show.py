@@ -8,11 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from pipelines.run import Outcome
     from swathe.plan import Cost, Plan
 
 PRODUCTS = ("result.tif", "masked.tif", "processed.tif", "score.tif", "observations.tif", "features.parquet",
             "features.geojson", "regularised.parquet", "preview.png", "item.json")  # fmt: skip
+
+
+def line(console: Console, *parts: str | tuple[str, str]) -> None:
+    """One line as it stands, in pieces of text or (text, style).
+
+    What strangers wrote is no markup, and a path that was folded to the width of a pipe leads nowhere.
+    """
+    from rich.text import Text
+
+    console.print(Text.assemble(*parts), soft_wrap=True)
 
 
 def _joined(found: Plan) -> str:
@@ -32,10 +44,16 @@ def _time(cost: Cost) -> str:
     return f"{cost.seconds:,.0f} s ({how})"
 
 
+def _key(found: Plan) -> str:
+    how = f" (another one once the engine is settled: swathe models register {found.work.card.id})"
+    return found.key[:16] + (how if found.provisional else "")
+
+
 def plan(found: Plan) -> None:
     """What a run would do and take."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     cost, work = found.cost, found.work
     table = Table(show_header=False, box=None)
@@ -48,20 +66,20 @@ def plan(found: Plan) -> None:
         ("to read", f"{cost.read_mb:,.0f} MB uncompressed{_fetched(cost)}"),
         ("memory", f"{cost.worker_mb:,.0f} MB an actor at most"),
         ("time", _time(cost)),
-        ("key", found.key[:16]),
+        ("key", _key(found)),
     ):
-        table.add_row(name, value)
+        table.add_row(name, Text(value))
     console = Console()
     console.print(table)
     for text in (*found.warnings, *work.imagery.notes):
-        console.print(f"note: {text}")
+        line(console, f"note: {text}")
 
 
 def conclusion(outcome: Outcome, out: str, *, as_json: bool) -> None:
     """How a run ended, and where its products lie."""
     if as_json:
-        line = {"event": "end", "state": outcome.state.value, "out": out, "already": outcome.already}
-        sys.stdout.write(json.dumps(line) + "\n")
+        end = {"event": "end", "state": outcome.state.value, "out": out, "already": outcome.already}
+        sys.stdout.write(json.dumps(end) + "\n")
         return
     from rich.console import Console
 
@@ -75,13 +93,13 @@ def conclusion(outcome: Outcome, out: str, *, as_json: bool) -> None:
     again = " (it was there already)" if outcome.already else ""
     console.print(f"{word}{again}: {valid:.1%} of the pixels have a result; {chunks['failed']} chunks failed")
     for text in (t for t in facts.get("warnings", ()) if t.startswith(BARREN)):
-        console.print(f"  [red]{text}[/]")
+        line(console, "  ", (text, "red"))
     for step in facts.get("steps", ()):
-        console.print(f"  {told(Step.of(step))}", markup=False)
+        line(console, f"  {told(Step.of(step))}")
     for name in PRODUCTS:
         if "://" not in out and (Path(out) / name).exists():
-            console.print(f"  {Path(out) / name}")
+            line(console, f"  {Path(out) / name}")
     if "://" in out:
-        console.print(f"  {out}")
+        line(console, f"  {out}")
     for lost in facts["failed"][:5]:
-        console.print(f"  [red]lost[/] {lost}")
+        line(console, "  ", ("lost", "red"), f" {lost}")

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pipelines.run import Observer
+from serve.cli.show import line
 from swathe.state import Event
 from swathe.step import Step
 
@@ -61,8 +62,8 @@ class JsonLines:
             {"event": "progress", "done_px": done, "total_px": total, "mpx_s": round(rate / MEGA, 3), "left_s": left}
         )
 
-    def _write(self, line: dict[str, Any]) -> None:
-        sys.stdout.write(json.dumps(line, default=str) + "\n")
+    def _write(self, facts: dict[str, Any]) -> None:
+        sys.stdout.write(json.dumps(facts, default=str) + "\n")
         sys.stdout.flush()
 
 
@@ -109,11 +110,12 @@ class Bar:
             state = event.facts["state"]
             self._progress.update(self._task, state=_WORDS.get(state, state))
         elif event.kind == "chunk" and event.facts["status"] == "failed":
-            self._progress.console.print(f"[red]chunk {event.facts['chunk']} failed[/]: {event.facts['error']}")
+            failed = (f"chunk {event.facts['chunk']} failed", "red")
+            line(self._progress.console, failed, f": {event.facts['error'] or 'tiles lost'}")
         elif event.kind == "step" and event.facts["state"] == "running":
             self._progress.update(self._task, state=f"step {event.facts['name']}")
         elif event.kind == "step" and event.facts["state"] != "waiting":
-            self._progress.console.print(told(Step.of(event.facts)), markup=False)
+            line(self._progress.console, told(Step.of(event.facts)))
 
     def progress(self, done: int, total: int) -> None:
         """Move the bar."""

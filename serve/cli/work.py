@@ -94,11 +94,13 @@ def plan(  # noqa: PLR0913, PLR0917  options of a command
         ProductSettings(min_area, simplify, gpkg, probabilities), chunk, search,
         Postprocess.parse(mask, mask_buffer, tuple(mask_files or ()), regularise), _processor(processor, params),
     )  # fmt: skip
+    from models.load import known
     from pipelines.estimate import Means
 
     settings, means = context.obj, Means("loop", 1, cores()) if local else Means("ray", cores(), 1)
     settings.treatments(recipe)  # what a run would refuse is refused here
-    found = plan_of(recipe, in_precision(card_of(recipe, settings), precision), settings, means)
+    card = in_precision(card_of(recipe, settings), precision)
+    found = plan_of(recipe, known(card, settings.home) or card, settings, means)
     if as_json:
         sys.stdout.write(json.dumps(found.as_dict(), indent=1, default=str) + "\n")
     else:

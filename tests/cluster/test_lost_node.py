@@ -18,13 +18,17 @@ from rasterio.transform import from_origin
 from cluster.head import HeadSpec, start, stop
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(500)]
-SAME = ("result.tif", "features.parquet", "features.geojson")
+SAME = ("result.tif", "score.tif", "features.parquet", "features.geojson")
 
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory):
+    """Water and land, green and short-wave infrared, each with its own spread, so that two classes are found."""
     rng = np.random.default_rng(5)
-    coarse = rng.integers(200, 4000, (2, 128, 128)).astype("int16")
+    wet, side = rng.random((128, 128)) < 0.4, (128, 128)
+    green = np.where(wet, rng.normal(900, 100, side), rng.normal(700, 100, side))
+    swir = np.where(wet, rng.normal(300, 100, side), rng.normal(1500, 400, side))
+    coarse = np.stack([green, swir]).clip(20, 4000).astype("int16")
     data = np.repeat(np.repeat(coarse, 48, axis=1), 48, axis=2)
     path = tmp_path_factory.mktemp("image") / "image.tif"
     with rasterio.open(
@@ -37,8 +41,8 @@ def image(tmp_path_factory):
 
 def command(out, image, *more):
     swathe = str(Path(sys.executable).with_name("swathe"))
-    return [swathe, "run", "-m", "water-ndwi", "-i", str(image), "--bands", "green,nir", "--scale", "0.0001",
-            "--offset", "0", "-o", str(out), "--chunk", "512", "--json", *more]  # fmt: skip
+    return [swathe, "run", "-m", "water-mndwi-two-gaussian", "-i", str(image), "--bands", "green,swir16",
+            "--scale", "0.0001", "--offset", "0", "-o", str(out), "--chunk", "512", "--json", *more]  # fmt: skip
 
 
 def wait_for(condition, what, patience=240):
@@ -71,6 +75,7 @@ def test_one_of_three_nodes_dies(nodes, image, tmp_path):
     assert json.loads(said.splitlines()[-1])["state"] == "done"
     report = json.loads((out / "report.json").read_text())
     assert report["chunks"]["done"] == 144
+    assert not report["model"]["fitted"]["fallback"]  # two classes were found, so that scores are of some use
     for name in SAME:
         assert (out / name).read_bytes() == (whole / name).read_bytes(), name
 

@@ -20,6 +20,7 @@ from swathe.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BANDS = ("blue", "green", "red", "nir08")
+OF_REQUEST = ("overwrite", "access", "store", "network", "treatments")
 
 
 def smooth(shape, seed, octaves=5):
@@ -96,6 +97,15 @@ def network_card(file, **changes):
     return ModelCard(**(facts | changes))
 
 
+def make_card(folder, **changes):
+    """A folder of cards, as SWATHE_MODELS_DIR names it, with that network; gives the card's id."""
+    folder.mkdir(exist_ok=True)
+    write_network(folder / "net.onnx")
+    card = network_card("net.onnx", **changes)
+    (folder / f"{card.id}.yaml").write_text(card.model_dump_json(exclude_defaults=True))
+    return card.id
+
+
 class Watch:
     """Remembers what it was told."""
 
@@ -126,6 +136,12 @@ def write_scene():
 
 
 @pytest.fixture(scope="session")
+def write_card():
+    """The writer of a folder with one network: ``write_card(folder)`` gives its id."""
+    return make_card
+
+
+@pytest.fixture(scope="session")
 def card(tmp_path_factory, home):
     from models.load import ensure
 
@@ -144,7 +160,7 @@ def go(card, scene, home, sensors):
 
     def go(out, runner=None, **options):
         runner, watch = runner or Loop(), Watch()
-        request_options = {k: options.pop(k) for k in ("overwrite", "access", "store", "network") if k in options}
+        request_options = {k: options.pop(k) for k in OF_REQUEST if k in options}
         request_options |= {"model": options.pop("content")} if "content" in options else {}
         chosen = options.pop("card", card)
         recipe = Recipe(chosen.id, tuple(options.pop("inputs", (str(scene),))), **options)

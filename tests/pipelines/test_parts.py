@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -160,6 +161,14 @@ def test_rows_that_do_not_follow_are_refused(tmp_path, row, col, width):
 def test_a_folder_that_is_not_there_is_an_output_error(tmp_path):
     with pytest.raises(OutputError), PartWriter(tmp_path / "nowhere", CHUNK, SPEC, grid=GRID):
         pass
+
+
+def test_a_folder_that_takes_no_files_is_told_by_name():
+    """Nobody can write there, not even root."""
+    with pytest.raises(OutputError) as caught, PartWriter(Path("/sys"), CHUNK, SPEC, grid=GRID):
+        pass
+    assert caught.value.problem.code == "output.readonly"
+    assert caught.value.hint
 
 
 def _fill_the_disk(folder, room, answer):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from pipelines.gdal import Access
 from pipelines.ledger import Ledger, Receipt, read_receipt
 from pipelines.process import process
 from pipelines.ray_data import RayData
+from pipelines.receipt import outdated
 from pipelines.runner import Loop
 from pipelines.worker import Order
 from swathe.errors import Interrupted, OutputError
@@ -205,6 +207,61 @@ def test_resumes_with_the_missing_chunks_and_ends_in_the_same_bytes(go, looped, 
     assert_same_bytes(looped, tmp_path)
 
 
+class Failing(Loop):
+    """Ends a run at its first chunk, with whatever it is given."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def map(self, hire, order, chunks):
+        raise self.error
+
+
+class Pressed:
+    """A step at whose announcement, before the run goes on, Ctrl-C comes."""
+
+    key = "1"
+
+    @property
+    def name(self):
+        raise KeyboardInterrupt
+
+
+class Quiet(Pressed):
+    name = "mask"
+
+
+def story(out):
+    return [json.loads(line) for line in (out / ".swathe" / "events.jsonl").read_text().splitlines()]
+
+
+def test_a_disk_that_is_still_full_is_told_as_such(go, tmp_path):
+    """What keeps a resumed run from its first word is the problem, not that it had failed before."""
+    with pytest.raises(OutputError):
+        go(tmp_path, Failing(OutputError("no room", code="output.full")), chunk=512)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / ".swathe" / "events.jsonl").stat().st_size, before[1]))
+    try:
+        with pytest.raises(OutputError) as caught:
+            go(tmp_path, chunk=512, treatments=(Quiet(),))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.problem.code == "output.full"
+    assert go(tmp_path, chunk=512)[0].state is State.DONE
+
+
+@pytest.mark.parametrize(("error", "state"), [(OutputError("no room", code="output.full"), "failed"),
+                                              (KeyboardInterrupt(), "interrupted")])  # fmt: skip
+def test_ctrl_c_before_a_run_goes_on_is_ctrl_c(go, tmp_path, error, state):
+    with pytest.raises((OutputError, Interrupted)):
+        go(tmp_path, Failing(error), chunk=512)
+    with pytest.raises(Interrupted):
+        go(tmp_path, chunk=512, treatments=(Pressed(),))
+    assert story(tmp_path)[-1]["facts"]["state"] == state
+    assert go(tmp_path, chunk=512)[0].state is State.DONE
+
+
 def test_a_part_that_was_damaged_is_done_again(go, looped, tmp_path):
     class Weak(Loop):
         def map(self, hire, order, chunks):
@@ -277,6 +334,80 @@ def test_kills_are_no_fault_of_the_chunk_that_was_under_way(go, tmp_path):
             go(tmp_path, Cut(), chunk=512)
     outcome, _ = go(tmp_path, chunk=512)
     assert outcome.state is State.DONE
+
+
+class Stopped(Loop):
+    """Ctrl-C after so many chunks."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.after = after
+
+    def map(self, hire, order, chunks):
+        yield from super().map(hire, order, chunks[: self.after])
+        raise KeyboardInterrupt
+
+
+def age(out, key, version="2020.1.0"):
+    """The chunk as an older library left it: another version in its receipt, other numbers in its file."""
+    path = out / ".swathe" / "parts" / f"{key}.json"
+    facts = json.loads(path.read_text())
+    facts["runtime"]["versions"] = dict.fromkeys(facts["runtime"]["versions"], version)
+    path.write_text(json.dumps(facts))
+    part = path.with_name(f"{key}.result.tif")
+    with rasterio.open(part, "r+") as file:
+        file.write(np.zeros_like(file.read()))
+    facts["files"][part.name] = part.stat().st_size
+    path.write_text(json.dumps(facts))
+
+
+def done_chunks(watch):
+    return [event.facts["chunk"] for event in watch.events if event.kind == "chunk"]
+
+
+def test_runtimes_are_not_mixed_within_one_raster(go, looped, tmp_path):
+    with pytest.raises(Interrupted):
+        go(tmp_path, Stopped(2), chunk=512)
+    age(tmp_path, "r00000c00001")
+    outcome, watch = go(tmp_path, chunk=512)
+    assert done_chunks(watch) == ["r00001c00000", "r00001c00001", "r00000c00001"]
+    assert [event.facts["chunks"] for event in watch.events if event.kind == "outdated"] == [1]
+    assert len(outcome.report["model"]["runtimes"]) == 1
+    assert_same_bytes(looped, tmp_path)
+
+
+def test_a_run_that_is_stopped_on_the_way_to_one_runtime_gets_there(go, looped, tmp_path):
+    with pytest.raises(Interrupted):
+        go(tmp_path, Stopped(3), chunk=512)
+    for key in ("r00000c00000", "r00000c00001", "r00001c00000"):
+        age(tmp_path, key)
+    with pytest.raises(Interrupted):
+        go(tmp_path, Stopped(1), chunk=512)  # the last chunk with the newer library, and none of the old ones again
+    outcome, watch = go(tmp_path, chunk=512)
+    assert done_chunks(watch) == ["r00000c00000", "r00000c00001", "r00001c00000"]
+    assert len(outcome.report["model"]["runtimes"]) == 1
+    assert_same_bytes(looped, tmp_path)
+
+
+def test_nodes_with_different_libraries_are_told(go, tmp_path):
+    class Patchwork(Loop):
+        def map(self, hire, order, chunks):
+            for number, answer in enumerate(super().map(hire, order, chunks)):
+                versions = answer["runtime"]["versions"]
+                yield answer | {"runtime": answer["runtime"] | {"versions": versions if number else {"openvino": "1"}}}
+
+    outcome, _ = go(tmp_path, Patchwork(), chunk=512)
+    assert outcome.state is State.DONE
+    assert any("2 runtimes took part" in text for text in outcome.report["warnings"])
+
+
+@pytest.mark.parametrize("changed", [{"threads": 7}, {"device": "NVIDIA H200"}, {"versions": {"openvino": "1"}}])
+def test_threads_and_the_kind_of_gpu_are_no_other_runtime(changed):
+    ran = {"engine": "torchexport", "precision": "fp32", "device": "NVIDIA A100", "threads": 1, "versions": {"t": "1"}}
+    kept = {"a": Receipt("a", "done", 1, tiles=1, runtime=ran, ended=1.0), "b": Receipt("b", "nodata", 1, ended=1.0)}
+    fresh = {"c": Receipt("c", "done", 1, tiles=1, runtime=ran | changed, ended=2.0)}
+    assert outdated(kept, kept | fresh) == ({"a"} if "versions" in changed else set())
+    assert not outdated(kept, kept)
 
 
 def test_other_weights_are_another_run(go, tmp_path):
@@ -396,10 +527,66 @@ def env(tmp_path):
     return os.environ | {"SWATHE_DATA_DIR": str(tmp_path / "data")}
 
 
+@pytest.fixture(scope="module")
+def killable(tmp_path_factory, write_scene, write_card):
+    """A run of a network as a command, ``command(out)``, its environment, and what it leaves undisturbed."""
+    folder = tmp_path_factory.mktemp("killable")
+    model, image = write_card(folder / "cards"), write_scene(folder / "scene.tif", (1400, 1400))
+    variables = env(folder) | {"SWATHE_MODELS_DIR": str(folder / "cards")}
+
+    def command(out):
+        return [str(Path(sys.executable).with_name("swathe")), "run", "--model", model, "--input", str(image),
+                "--out", str(out), "--chunk", "400", "--local", "--json"]  # fmt: skip
+
+    subprocess.run(command(folder / "whole"), env=variables, check=True, capture_output=True)
+    return command, variables, folder / "whole"
+
+
+def told(out, state):
+    """Whether the run has entered this state."""
+    path = out / ".swathe" / "events.jsonl"
+    return path.exists() and any(f'"state": "{state}"' in line for line in path.read_text().splitlines())
+
+
+MOMENTS = {
+    "chunks": lambda out: len(receipts_of(out)) >= 3,
+    "finishing": lambda out: told(out, "finishing"),
+    "mosaic": lambda out: (out / "result.tif").exists(),
+    "score": lambda out: (out / "score.tif").exists(),
+    "polygons": lambda out: (out / "features.parquet").exists(),
+}
+
+
 @pytest.mark.parametrize(
-    "how", [signal.SIGKILL, *(pytest.param(s, marks=pytest.mark.slow) for s in (signal.SIGINT, signal.SIGTERM))]
+    "moment",
+    ["chunks", "finishing", *(pytest.param(m, marks=pytest.mark.slow) for m in ("mosaic", "score", "polygons"))],
 )
-def test_a_killed_program_resumes(large, tmp_path, how):
+def test_a_killed_program_resumes(killable, tmp_path, moment):
+    """Whenever it is killed, the same command ends in the same bytes: classes, scores, polygons."""
+    command, variables, whole = killable
+    out = tmp_path / "killed"
+    with subprocess.Popen(
+        command(out), env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:  # fmt: skip
+        wait_until(lambda: MOMENTS[moment](out), moment)
+        process.kill()
+        process.wait(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    assert not told(out, "done")
+    assert not (out / "item.json").exists()
+    done = len(receipts_of(out))
+    assert (3 <= done < 16) if moment == "chunks" else (done == 16)
+    second = subprocess.run(command(out), env=variables, check=True, capture_output=True, text=True)
+    lines = [json.loads(line) for line in second.stdout.splitlines()]
+    running = next(line for line in lines if line.get("state") == "running")
+    assert running["resumed"] >= done
+    assert sum(line["event"] == "chunk" for line in lines) == 16 - running["resumed"]
+    assert_same_bytes(whole, out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_program_resumes(large, tmp_path, how):
     whole = tmp_path / "whole"
     subprocess.run(command(whole, large, "--local"), env=env(tmp_path), check=True, capture_output=True)
     out = tmp_path / "killed"
@@ -412,7 +599,7 @@ def test_a_killed_program_resumes(large, tmp_path, how):
         wait_for_receipts(out, 3)
         process.send_signal(how)
         process.communicate(timeout=60)
-    assert process.returncode == (130 if how != signal.SIGKILL else -signal.SIGKILL)
+    assert process.returncode == 130
     done = len(receipts_of(out))
     assert 3 <= done < 36
     assert not (out / "result.tif").exists()
@@ -447,12 +634,16 @@ def test_ctrl_c_on_ray_leaves_a_run_that_goes_on(large, tmp_path):
 
 
 def wait_for_receipts(out, count, patience=60):
+    wait_until(lambda: len(receipts_of(out)) >= count, f"{count} receipts", patience)
+
+
+def wait_until(condition, what, patience=60):
     end = time.monotonic() + patience
     while time.monotonic() < end:
-        if len(receipts_of(out)) >= count:
+        if condition():
             return
-        time.sleep(0.02)
-    raise AssertionError(f"no {count} receipts in {patience} s")
+        time.sleep(0.01)
+    raise AssertionError(f"no {what} in {patience} s")
 
 
 def test_a_kept_cut_survives_another_number_of_workers(go, tmp_path, looped):

@@ -1,5 +1,6 @@
 """Folders and a real S3 server behave the same as a place for objects, down to what happens when two write at once."""
 
+import errno
 import os
 import pickle
 import signal
@@ -17,6 +18,7 @@ import pytest
 
 from pipelines.store.blobs import NOTHING, Conflict, StoreSettings, checked, open_blobs
 from pipelines.store.lease import Holder, Lease
+from pipelines.store.place import place_of
 from pipelines.store.scratch import scratch
 from swathe.errors import OutputError
 from tests.pipelines.s3_server import running_s3  # noqa: F401  the fixture s3_server
@@ -318,6 +320,19 @@ def test_an_upload_that_is_killed_leaves_the_old_object(s3_server, stored, tmp_p
     assert process.returncode == -signal.SIGKILL
     assert stored.get("a") == b"old"
     assert [b.name for b in stored.list()] == ["a"]
+
+
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    """No disk here is without them: the system call answers as it does there."""
+
+    def none(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", none)
+    with pytest.raises(OutputError) as caught, place_of(tmp_path, None).hold():
+        pass
+    assert code_of(caught) == "output.unlockable"
+    assert caught.value.hint
 
 
 # --- the lease --------------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """The promises of the lattice: partition, coverage, weights, and independence of the area asked for."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from swathe.lattice import Axis, Lattice, cut, ramp, tile_weight
 from swathe.window import Window
 
 sizes = st.integers(1, 700)
+places = st.tuples(st.integers(-(10**7), 10**7), st.integers(-(10**7), 10**7))
 
 
 @st.composite
@@ -52,11 +55,31 @@ def test_a_crop_sees_the_same_tiles_as_the_file(tiling, length, data):
     assert whole.over(pixel, pixel + 1) == cropped.over(pixel - crop, pixel - crop + 1)
 
 
-@given(tilings(), st.integers(-10_000, 10_000), st.integers(-500, 500), st.integers(0, 300))
-def test_an_endless_lattice_does_not_move_with_the_grid(tiling, origin, shift, pixel):
+@given(tilings(), places, places, places)
+def test_an_endless_lattice_hangs_on_the_origin_of_the_crs(tiling, corner, other, pixel):
+    """Whatever the corner of the grid: the tiles over a pixel of the CRS start at multiples of the stride."""
     tile, overlap = tiling
-    here, there = Axis(tile, overlap, origin), Axis(tile, overlap, origin - shift)
-    assert here.over(pixel, pixel + 1) == there.over(pixel - shift, pixel - shift + 1)
+    starts = [[s for s in range(p - tile + 1, p + 1) if s % (tile - overlap) == 0] for p in pixel]
+    expected = set(product(*starts))
+    assert on_the_crs(Lattice.of_grid(tile, overlap, corner), corner, pixel) == expected
+    assert on_the_crs(Lattice.of_grid(tile, overlap, other), other, pixel) == expected
+
+
+@given(tilings(), st.tuples(sizes, sizes), st.data())
+def test_a_crop_hangs_on_the_first_pixel_of_its_file(tiling, shape, data):
+    tile, overlap = tiling
+    crop = tuple(data.draw(st.integers(0, side - 1)) for side in shape)
+    pixel = tuple(data.draw(st.integers(at, side - 1)) for at, side in zip(crop, shape, strict=True))
+    found = on_the_crs(Lattice.of_file(tile, overlap, shape, crop), crop, pixel)
+    assert found == on_the_crs(Lattice.of_file(tile, overlap, shape), (0, 0), pixel)
+    assert all(row % (tile - overlap) == col % (tile - overlap) == 0 for row, col in found)
+
+
+def on_the_crs(lattice, corner, pixel):
+    """Corners of the tiles over a pixel; all but the lattice's own positions are counted from one fixed origin."""
+    window = Window(pixel[0] - corner[0], pixel[1] - corner[1], 1, 1)
+    tiles = [tile for row in lattice.over(window) for tile in row]
+    return {(tile.window.row + corner[0], tile.window.col + corner[1]) for tile in tiles}
 
 
 @given(sizes, sizes, st.integers(7, 300), st.integers(7, 300))
