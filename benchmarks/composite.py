@@ -78,8 +78,8 @@ def ours(folder: Path, size: int, dates: int, threads: int) -> np.ndarray:
     ]  # fmt: skip
     corner = (round(-CORNER[1] / RES), round(CORNER[0] / RES))
     mosaic = Mosaic(
-        (Slot("2024-07", tuple(scenes)),), BANDS, Composite.MEDIAN, CRS, fine.transform, (size, size), corner,
-        "reflectance", "made", SourceMask(rule=MaskRule.SCL, asset="scl"),
+        (Slot("2024-07", tuple((scene,) for scene in scenes)),), BANDS, Composite.MEDIAN, CRS, fine.transform,
+        (size, size), corner, "reflectance", "made", SourceMask(rule=MaskRule.SCL, asset="scl"),
     )  # fmt: skip
     out = np.empty((len(BANDS), size, size), np.float32)
     strips = list(Window(0, 0, size, size).split(512))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,9 @@ from pipelines.remote.network import Network
 from swathe.bands import TRUE_COLOUR
 from swathe.errors import SwatheError
 from swathe.imagery import BandSource, Imagery, is_remote
-from swathe.mosaic import Mosaic
+from swathe.mosaic import Mosaic, Slot
 from swathe.plan import Work
-from swathe.scene import Scene
+from swathe.scene import Asset, Scene
 from swathe.window import Window
 
 if TYPE_CHECKING:
@@ -96,21 +97,25 @@ def _coarser(mosaic: Mosaic, work: Work) -> Mosaic:
     coarse = Frame(frame.crs, frame.res * factor, (frame.phase[0] / factor, frame.phase[1] / factor))
     row, col = (mosaic.corner[0] + window.row) // factor, (mosaic.corner[1] + window.col) // factor
     height, width = -(-window.height // factor), -(-window.width // factor)
-    last = mosaic.slots[-1]
-    scenes, drawn = _drawn(mosaic, last.scenes)
+    last, drawn = _drawn(mosaic, mosaic.slots[-1])
     return replace(
-        mosaic, slots=(replace(last, scenes=scenes),), bands=drawn, transform=coarse.transform(
-            Window(row, col, height, width)), shape=(height, width), corner=(row, col), max_loss=1.0,
+        mosaic, slots=(last,), bands=drawn, transform=coarse.transform(Window(row, col, height, width)),
+        shape=(height, width), corner=(row, col), max_loss=1.0,
     )  # fmt: skip
 
 
-def _drawn(mosaic: Mosaic, scenes: tuple[Scene, ...]) -> tuple[tuple[Scene, ...], tuple[str, ...]]:
+def _drawn(mosaic: Mosaic, slot: Slot) -> tuple[Slot, tuple[str, ...]]:
     """The scenes with the bands that are drawn: true colour where there is any way to have it, else the first band."""
-    if all(s.picture for s in scenes) and mosaic.conversion is None:
-        return tuple(replace(s, bands=s.picture) for s in scenes), TRUE_COLOUR
+    if all(s.picture for s in slot.scenes) and mosaic.conversion is None:
+        return _showing(slot, lambda s: s.picture), TRUE_COLOUR
     drawn = TRUE_COLOUR if set(TRUE_COLOUR) <= set(mosaic.bands) else mosaic.bands[:1]
     bands = [mosaic.bands.index(name) for name in drawn]
-    return tuple(replace(s, bands=tuple(s.bands[n] for n in bands)) for s in scenes), tuple(drawn)
+    return _showing(slot, lambda s: tuple(s.bands[n] for n in bands)), tuple(drawn)
+
+
+def _showing(slot: Slot, bands: Callable[[Scene], tuple[Asset, ...]]) -> Slot:
+    """The same scenes with other bands."""
+    return replace(slot, days=tuple(tuple(replace(s, bands=bands(s)) for s in day) for day in slot.days))
 
 
 def _coloured(drawn: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:

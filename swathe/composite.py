@@ -15,4 +15,4 @@ class Composite(StrEnum):
     BEST = "best"
     """The clear one farthest from any cloud, up to a limit; then the newest."""
     MEDIAN = "median"
-    """Per band, of all clear ones."""
+    """Per band, of all clear ones; those of one solar day are joined first, and are one."""

@@ -28,8 +28,14 @@ class Slot:
 
     when: str
     """A day or an interval, for people."""
-    scenes: tuple[Scene, ...]
-    """In order of preference: the first that is clear at a pixel fills it (none, latest)."""
+    days: tuple[tuple[Scene, ...], ...]
+    """Scenes by solar day, both in order of preference: the first that is clear at a pixel fills it (none, latest).
+    Scenes of one day are one observation, however many tiles or zones of one pass overlap."""
+
+    @property
+    def scenes(self) -> tuple[Scene, ...]:
+        """All of them, in order of preference."""
+        return tuple(scene for day in self.days for scene in day)
 
 
 @dataclass(frozen=True)
@@ -96,8 +102,8 @@ class Mosaic:
 
     def facts(self) -> dict[str, Any]:
         """What decides the pixels, as plain values. Hrefs are unsigned, so that a new token is no new run."""
-        slots = [[(s.id, [_facts_of(b) for b in s.bands], _facts_of(s.mask), [_facts_of(b) for b in s.looks])
-                  for s in slot.scenes] for slot in self.slots]  # fmt: skip
+        slots = [[[(s.id, [_facts_of(b) for b in s.bands], _facts_of(s.mask), [_facts_of(b) for b in s.looks])
+                   for s in day] for day in slot.days] for slot in self.slots]  # fmt: skip
         by_hash = {"networks": {"__all__": {"uri"}}}
         return {
             **({"conversion": self.conversion.value} if self.conversion else {}),

@@ -48,7 +48,7 @@ class Block:
     index: NDArray[np.uint16]
     """(h, w) number of the scene used, ``SEVERAL``, or 0."""
     count: NDArray[np.uint16]
-    """(h, w) clear observations, as far as scenes were looked at."""
+    """(h, w) solar days with a clear observation, as far as scenes were looked at."""
     asked: int = 0
     """Scenes that lie over the block, lost ones among them."""
     lost: tuple[Loss, ...] = ()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import zip_longest
+from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,38 +16,59 @@ from swathe.mosaic import Composite
 from swathe.scene import Asset, Scene
 
 PLANES_MB = 16
-"""Observations of a median that are held at once; one band of all scenes at least."""
+"""Observations of a median that are held at once; one band of all days at least."""
 _MIB = 1 << 20
+Days = Sequence[Sequence[Scene]]
+"""Scenes by solar day, both in order of preference; no day is empty."""
 Joined = tuple[NDArray[np.generic], NDArray[np.bool_], NDArray[np.uint16], NDArray[np.uint16]]
 """data (C, h, w), mask, index, count (h, w)."""
 
 
-def join(seat: Seat, scenes: Sequence[Scene]) -> Block:
-    """The block under a seat, of the scenes of one date in order of preference.
+class _Known(NamedTuple):
+    """A scene that is clear somewhere in the block."""
+
+    day: int
+    """Number of its solar day among those that are known, from 0."""
+    scene: Scene
+    sight: Sight
+
+
+def join(seat: Seat, days: Days) -> Block:
+    """The block under a seat, of the scenes of one date.
 
     Raises ReadError for what cannot be read, unless losses are tolerated: then the block tells them.
     """
-    over = seat.over(scenes)
-    asked = len(over) + len(seat.lost)
-    data, mask, index, count = _WAYS[seat.manner.kind](seat, over, len(scenes[0].bands))
+    over = _over(seat, days)
+    asked = sum(map(len, over)) + len(seat.lost)
+    data, mask, index, count = _WAYS[seat.manner.kind](seat, over, len(days[0][0].bands))
     return Block(seat.window, data, mask, index, count, asked, tuple(seat.lost))
 
 
-def counted(seat: Seat, scenes: Sequence[Scene], block: Block) -> NDArray[np.uint16]:
-    """(h, w) clear observations of all scenes; ``join`` may have stopped before it had looked at them.
+def counted(seat: Seat, days: Days, block: Block) -> NDArray[np.uint16]:
+    """(h, w) days with a clear observation, of all scenes; ``join`` may have stopped before it had looked at them.
 
     By their masks: a gap in a scene that was not read is not known. Without any mask, what ``join`` came across.
     """
-    if seat.manner.kind in (Composite.BEST, Composite.MEDIAN) or not any(s.masked for s in scenes):
+    if seat.manner.kind in (Composite.BEST, Composite.MEDIAN) or not any(s.masked for s in _flat(days)):
         return block.count
     total = np.zeros_like(block.count)
-    over = seat.over(scenes)
-    seat.expect_masks(over)
-    for scene in over:
-        sight = seat.sight(scene)
-        if sight is not None:
-            total += sight.clear
+    over = _over(seat, days)
+    seat.expect_masks(_flat(over))
+    for day in over:
+        clear = [sight.clear for scene in day if (sight := seat.sight(scene)) is not None]
+        if clear:
+            total += np.logical_or.reduce(clear)
     return np.maximum(total, block.mask)
+
+
+def _over(seat: Seat, days: Days) -> list[list[Scene]]:
+    """Those that lie over the block, by day."""
+    found = {scene.key for scene in seat.over(_flat(days))}
+    return [kept for day in days if (kept := [scene for scene in day if scene.key in found])]
+
+
+def _flat(days: Days) -> list[Scene]:
+    return [scene for day in days for scene in day]
 
 
 def _canvas(seat: Seat, bands: int) -> Joined:
@@ -59,48 +81,66 @@ def _canvas(seat: Seat, bands: int) -> Joined:
     )
 
 
-def _filled(seat: Seat, scenes: Sequence[Scene], bands: int) -> Joined:
+def _filled(seat: Seat, days: Days, bands: int) -> Joined:
     """none, latest: each scene where those before it left a gap; done when there is none."""
     canvas = _canvas(seat, bands)
     _, mask, _, count = canvas
+    scenes = _flat(days)
     seat.expect_masks(scenes[:1])
-    for scene, following in zip_longest(scenes, scenes[1:]):
-        sight = seat.sight(scene)
-        if sight is None:
-            continue
-        wanted = sight.clear & ~mask
-        if following is not None and not (mask | wanted).all():
-            seat.expect_masks([following])
-        if wanted.any():
-            seat.expect([scene])
-            seen = _paint(seat, scene, wanted, canvas)
-            count += sight.clear & seen
-            mask |= wanted & seen
+    following = iter(scenes[1:])
+    for day in days:
         if mask.all():
             break
+        today = np.zeros(seat.shape, bool)
+        for scene in day:
+            after = next(following, None)
+            if not mask.all():
+                today |= _added(seat, scene, after, canvas)
+        count += today
     return canvas
 
 
-def _picked(seat: Seat, scenes: Sequence[Scene], bands: int) -> Joined:
-    """best: all masks first; then the scenes that win somewhere, until no winner turns out to be empty there."""
+def _added(seat: Seat, scene: Scene, following: Scene | None, canvas: Joined) -> NDArray[np.bool_]:
+    """Fill gaps from a scene; (h, w) where it was looked at and is clear."""
+    mask, unknown = canvas[1], np.zeros(seat.shape, bool)
+    sight = seat.sight(scene)
+    if sight is None:
+        return unknown
+    wanted = sight.clear & ~mask
+    if following is not None and not (mask | wanted).all():
+        seat.expect_masks([following])
+    if not wanted.any():
+        return unknown
+    seat.expect([scene])
+    seen = _paint(seat, scene, wanted, canvas)
+    mask |= wanted & seen
+    return sight.clear & seen
+
+
+def _picked(seat: Seat, days: Days, bands: int) -> Joined:
+    """best: all masks first; then the scenes that win somewhere, until no winner turns out to be empty there.
+
+    One scene gives the numbers of a pixel, so that it does not matter here which of them are of one day.
+    """
     canvas = _canvas(seat, bands)
     _, mask, _, count = canvas
-    known = _sights(seat, scenes, far=True)
+    known = _sights(seat, days, far=True)
     if not known:
         return canvas
-    clear = np.stack([sight.clear for _, sight in known])
+    clear = np.stack([one.sight.clear for one in known])
     level = np.zeros(seat.shape, np.float32)
-    score = np.stack([level if sight.far is None else sight.far for _, sight in known])
+    score = np.stack([level if one.sight.far is None else one.sight.far for one in known])
     while True:
         pick = np.where(mask, composite.NONE, composite.best(clear, score))
         winners = sorted({int(i) for i in np.unique(pick)} - {composite.NONE})
         if not winners:
-            count += clear.sum(axis=0, dtype=np.uint16)
+            for day in _by_day(known):
+                count += np.logical_or.reduce([clear[n] for n in day])
             return canvas
-        seat.expect([known[i][0] for i in winners])
+        seat.expect([known[i].scene for i in winners])
         for i in winners:
             wanted = pick == i
-            seen = _paint(seat, known[i][0], wanted, canvas)
+            seen = _paint(seat, known[i].scene, wanted, canvas)
             clear[i] &= seen
             mask |= wanted & seen
 
@@ -124,47 +164,91 @@ def _put(into: NDArray[np.generic], band: NDArray[np.generic], where: NDArray[np
         np.copyto(into, band, where=where)
 
 
-def _sights(seat: Seat, scenes: Sequence[Scene], *, far: bool) -> list[tuple[Scene, Sight]]:
-    seat.expect_masks(scenes, far=far)
-    found = [(scene, seat.sight(scene, far=far)) for scene in scenes]
-    return [(scene, sight) for scene, sight in found if sight is not None and sight.clear.any()]
+def _sights(seat: Seat, days: Days, *, far: bool) -> list[_Known]:
+    """Scenes that are clear somewhere, those of one day side by side."""
+    seat.expect_masks(_flat(days), far=far)
+    known: list[_Known] = []
+    for day in days:
+        number = known[-1].day + 1 if known else 0
+        found = [(scene, seat.sight(scene, far=far)) for scene in day]
+        known += [_Known(number, scene, sight) for scene, sight in found if sight is not None and sight.clear.any()]
+    return known
 
 
-def _middled(seat: Seat, scenes: Sequence[Scene], bands: int) -> Joined:
-    """median: per band, of all clear observations; a few bands at a time, so that memory stays bounded."""
+def _by_day(known: Sequence[_Known]) -> Iterator[list[int]]:
+    """Places of the scenes of each day."""
+    for _, day in groupby(range(len(known)), key=lambda n: known[n].day):
+        yield list(day)
+
+
+def _middled(seat: Seat, days: Days, bands: int) -> Joined:
+    """median: per band, of all days with a clear observation; a few bands at a time, so that memory stays bounded.
+
+    The scenes of a day are joined first. Where two tiles of one pass overlap it would count twice otherwise, and a
+    median would change its weights along the edges of tiles.
+    """
     data, mask, index, count = _canvas(seat, bands)
-    known = _sights(seat, scenes, far=False)
+    known = _sights(seat, days, far=False)
     if not known:
         return data, mask, index, count
     count += SEVERAL
     used = np.zeros((len(known), *seat.shape), bool)
-    for several in _slices(bands, len(known) * index.size * seat.manner.stored.itemsize):
-        seat.expect([scene for scene, _ in known], several)
-        planes, clear = _planes(seat, known, several)
+    needed = list(_needed(known))
+    for several in _slices(bands, (known[-1].day + 1) * index.size * seat.manner.stored.itemsize):
+        seat.expect(needed, several)
+        planes, clear = _planes(seat, known, several, used)
         for place, band in enumerate(range(several.start, several.stop)):
             middle, seen = composite.median(planes[place], clear[place])
-            data[band] = middle if seat.manner.physical else _scaled(middle, known[0][0].bands[band])
+            data[band] = middle if seat.manner.physical else _scaled(middle, known[0].scene.bands[band])
             np.minimum(count, seen, out=count)
-            used |= clear[place]
     mask |= count > 0
-    numbers = np.array([seat.manner.numbers[scene.key] for scene, _ in known], np.uint16)
+    numbers = np.array([seat.manner.numbers[one.scene.key] for one in known], np.uint16)
     index[...] = np.where(used.sum(axis=0, dtype=np.uint16) > 1, SEVERAL, numbers[used.argmax(axis=0)])
     data[:, ~mask] = 0
     index[~mask] = 0
     return data, mask, index, count
 
 
+def _needed(known: Sequence[_Known]) -> Iterator[Scene]:
+    """Scenes whose bands are fetched ahead: all but those that, by the masks, add nothing to their day."""
+    for day in _by_day(known):
+        filled = np.zeros(known[day[0]].sight.clear.shape, bool)
+        for one in (known[n] for n in day):
+            # Without a mask nobody knows yet where a scene has no data, and the next one may be wanted there.
+            if not one.scene.masked or (one.sight.clear & ~filled).any():
+                yield one.scene
+            filled |= one.sight.clear
+
+
 def _planes(
-    seat: Seat, known: Sequence[tuple[Scene, Sight]], several: slice
+    seat: Seat, known: Sequence[_Known], several: slice, used: NDArray[np.bool_]
 ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-    """(C, N, h, w) numbers of some bands of all scenes, and where they are clear."""
-    shape = (several.stop - several.start, len(known), *seat.shape)
-    planes, clear = np.empty(shape, seat.manner.stored), np.empty(shape, bool)
-    for n, (scene, sight) in enumerate(known):
-        for c, (numbers, valid) in enumerate(seat.bands(scene, several, seat.manner.stored)):
-            planes[c, n] = numbers
-            np.logical_and(valid, sight.clear, out=clear[c, n])
+    """(C, D, h, w) numbers of some bands, of each day's scenes of the first that is clear; and where any of them is.
+
+    Marks in ``used`` (N, h, w) where numbers of a scene were taken.
+    """
+    shape = (several.stop - several.start, known[-1].day + 1, *seat.shape)
+    planes, clear = np.empty(shape, seat.manner.stored), np.zeros(shape, bool)
+    for one, mark in zip(known, used, strict=True):
+        plane, there = planes[:, one.day], clear[:, one.day]
+        if not (one.sight.clear & ~there.all(axis=0)).any():
+            continue
+        for c, (numbers, valid) in enumerate(seat.bands(one.scene, several, seat.manner.stored)):
+            np.logical_or(mark, _laid(plane[c], there[c], numbers, valid & one.sight.clear), out=mark)
     return planes, clear
+
+
+def _laid(
+    plane: NDArray[np.generic], clear: NDArray[np.bool_], numbers: NDArray[np.generic], seen: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Put numbers into a day's plane where they are seen and no scene before was clear; (h, w) where that is."""
+    if not clear.any():
+        plane[...], clear[...] = numbers, seen  # what is not clear does not matter, and a masked copy is slow
+        return seen
+    fresh = seen & ~clear
+    np.copyto(plane, numbers, where=fresh)
+    clear |= fresh
+    return fresh
 
 
 def _slices(bands: int, band_bytes: int) -> Iterator[slice]:
@@ -178,7 +262,7 @@ def _scaled(middle: NDArray[np.float64], asset: Asset) -> NDArray[np.float64]:
     return middle * asset.scale + asset.offset
 
 
-_WAYS: dict[Composite, Callable[[Seat, Sequence[Scene], int], Joined]] = {
+_WAYS: dict[Composite, Callable[[Seat, Days, int], Joined]] = {
     Composite.NONE: _filled,
     Composite.LATEST: _filled,
     Composite.BEST: _picked,

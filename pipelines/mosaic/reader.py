@@ -37,8 +37,9 @@ class MosaicReader:
     """Reads windows of one :class:`Mosaic`. Blocks are made by a few threads and kept up to a bound.
 
     Memory: ``cache_mb`` for finished blocks, of which those read ahead take three eighths at most, and per thread one
-    block in the making. For a median of N scenes that is max(16 MiB, N x 512 x 512 numbers), half as much again for
-    what is clear where, and N masks of a block with its margin; for the other composites a few bands of one scene.
+    block in the making. For a median of N days that is max(16 MiB, N x 512 x 512 numbers), half as much again for
+    what is clear where, and for every scene a mask of a block with its margin; for the other composites a few bands
+    of one scene.
     It holds threads, so it is never sent anywhere: send the mosaic and make a reader there.
     """
 
@@ -113,10 +114,10 @@ class MosaicReader:
         return Stack(data, mask, *self._units)
 
     def label(self, window: Window) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
-        """What each pixel of a window is made of: (T, h, w) number of the scene, and of clear observations.
+        """What each pixel of a window is made of: (T, h, w) number of the scene, and of days with a clear observation.
 
         Numbers count from 1 in the order of ``Mosaic.scenes``; 0 is none, 65535 several. Where a composite does not
-        need all scenes, clear observations are counted by the scenes' masks. Raises ReadError.
+        need all scenes, days are counted by the scenes' masks. Raises ReadError.
         """
         shape = (len(self._mosaic.slots), window.height, window.width)
         index, count = np.zeros(shape, np.uint16), np.zeros(shape, np.uint16)
@@ -161,7 +162,7 @@ class MosaicReader:
         whole = Window(row * BLOCK, col * BLOCK, BLOCK, BLOCK).shifted(*self._first)
         part = whole.intersection(self._extent)
         assert part is not None
-        return self._in_unit(join(self._seat(part, (row, col)), self._mosaic.slots[slot].scenes))
+        return self._in_unit(join(self._seat(part, (row, col)), self._mosaic.slots[slot].days))
 
     def _in_unit(self, block: Block) -> Block:
         """The block in the mosaic's unit."""
@@ -181,7 +182,7 @@ class MosaicReader:
             found = self._counts.get(key)
         if found is None:
             seat = Seat(self._observer, replace(self._manner, tolerant=True), block.window, key[1:])
-            found = counted(seat, self._mosaic.slots[key[0]].scenes, block)
+            found = counted(seat, self._mosaic.slots[key[0]].days, block)
             with self._lock:
                 self._counts[key] = found
                 while len(self._counts) > _COUNTS:

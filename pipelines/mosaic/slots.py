@@ -66,7 +66,11 @@ def choose(scenes: Sequence[Scene], asked: Asked, cover: Cover) -> Chosen:
 
 
 def solar_day(scene: Scene, lon: float) -> date:
-    """The day by the sun at a longitude, so that one pass over it is one day wherever UTC's midnight falls."""
+    """The day by the sun at a longitude, so that one pass over it is one day wherever UTC's midnight falls.
+
+    odc-stac groups by the same rule (``groupby="solar_day"``), at the longitude of each scene: there, what lies on the
+    two sides of the antimeridian is of two days.
+    """
     return (read_moment(scene.when) + timedelta(hours=lon / _DEGREES_PER_HOUR)).date()
 
 
@@ -118,18 +122,18 @@ def _in(scene: Scene, interval: Interval) -> bool:
 
 
 def _slot(when: str, scenes: list[Scene], composite: Composite, lon: float, cover: Cover) -> tuple[Slot, str]:
-    if composite is not Composite.NONE:
-        return Slot(when, tuple(_newest_first(scenes))), ""
     by_day = days(scenes, lon)
+    if composite is not Composite.NONE:
+        return Slot(when, tuple(_newest_first(day) for day in reversed(by_day.values()))), ""
     shares = {day: cover(group) for day, group in by_day.items()}
     day = max(by_day, key=lambda d: (shares[d], d))
     ordered = sorted(by_day[day], key=lambda s: (-(s.clear if s.clear is not None else 0.0), s.id))
-    return Slot(day.isoformat(), tuple(ordered)), _left_out(when, day, shares)
+    return Slot(day.isoformat(), (tuple(ordered),)), _left_out(when, day, shares)
 
 
-def _newest_first(scenes: Sequence[Scene]) -> list[Scene]:
+def _newest_first(scenes: Sequence[Scene]) -> tuple[Scene, ...]:
     """By time; scenes of the same instant by name."""
-    return sorted(sorted(scenes, key=lambda s: s.id), key=lambda s: read_moment(s.when), reverse=True)
+    return tuple(sorted(sorted(scenes, key=lambda s: s.id), key=lambda s: read_moment(s.when), reverse=True))
 
 
 def _left_out(when: str, day: date, shares: dict[date, float]) -> str:

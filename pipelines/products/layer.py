@@ -95,7 +95,7 @@ class LayerSpec:
     range: tuple[float, float] | None = None
     """Of values: what a picture shows."""
     observations: RasterSpec | None = None
-    """``observations.tif``: of which scene a pixel was made, and how many saw it clearly; of searched imagery only."""
+    """``observations.tif``: the scene of each pixel, and on how many days it was clear; of searched imagery only."""
 
     @property
     def predicted(self) -> tuple[RasterSpec, ...]:

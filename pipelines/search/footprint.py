@@ -1,11 +1,10 @@
-"""Where a scene lies on the globe, whatever its catalogue did about the antimeridian; and its day by the sun."""
+"""Where a scene lies on the globe, whatever its catalogue did about the antimeridian."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping
-from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,8 @@ from shapely.geometry.base import BaseGeometry
 
 from swathe.aoi import AOI
 from swathe.errors import AreaError
-from swathe.scene import Scene
-from swathe.when import read_moment
 
 _HALF = 180.0
-_SECONDS_PER_DEGREE = 240
-"""The sun moves by one degree of longitude in four minutes."""
 
 
 def footprint_of(item: Mapping[str, Any]) -> Polygon | MultiPolygon | None:
@@ -72,25 +67,3 @@ def _band(geometry: BaseGeometry) -> BaseGeometry:
     """All longitudes of its latitudes: what is left to say of an outline around a pole."""
     _, south, _, north = geometry.bounds
     return shapely.box(-_HALF, max(south, -90), _HALF, min(north, 90))
-
-
-def longitude(geometry: BaseGeometry, near: float | None = None) -> float:
-    """Of the middle of an outline that may be cut at ±180; within 180 degrees of ``near`` where that is given."""
-    west, _, east, _ = geometry.bounds
-    crosses = west == -_HALF and east == _HALF and all(
-        p.bounds[0] >= 0 or p.bounds[2] <= 0 for p in shapely.get_parts(geometry)
-    )  # fmt: skip
-    middle = float((_unwrapped(geometry) if crosses else geometry).centroid.x)
-    if near is None:
-        return middle - 360 if middle > _HALF else middle
-    return near + (middle - near + _HALF) % 360 - _HALF
-
-
-def solar_day(scene: Scene, near: float | None = None) -> date:
-    """The day by the sun at a scene: UTC moved by four minutes per degree of longitude.
-
-    ``near`` is the longitude of the area of interest: with it, scenes of one pass on both sides of the antimeridian
-    belong to one day. odc-stac groups by the same rule (``groupby="solar_day"``), without ``near``.
-    """
-    east = longitude(shapely.from_wkb(scene.footprint), near)
-    return (read_moment(scene.when) + timedelta(seconds=int(east * _SECONDS_PER_DEGREE))).date()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -119,10 +120,16 @@ def make_scene(folder, name, place=None, *, data=None, scl=None, when="2024-07-0
     return Scene(name, "test", when, outline(place.crs, place.transform, place.shape), tuple(assets), mask)
 
 
+def slot_of(scenes):
+    """A date of these scenes, those of one day (UTC) side by side."""
+    days = groupby(scenes, key=lambda scene: scene.when[:10])
+    return Slot(scenes[0].when[:10], tuple(tuple(day) for _, day in days))
+
+
 def mosaic_of(slots, place, **options):
     """A mosaic whose grid is that of a place, unless told otherwise."""
     slots = [slots] if isinstance(slots[0], Scene) else slots
-    made = tuple(Slot(scenes[0].when[:10], tuple(scenes)) for scenes in slots)
+    made = tuple(map(slot_of, slots))
     corner = options.pop("corner", None) or (round(-place.y // place.res), round(place.x // place.res))
     facts = {
         "composite": Composite.NONE, "crs": place.crs, "transform": place.transform, "shape": place.shape,

@@ -24,7 +24,7 @@ def mosaic(*grids, composite=Composite.LATEST, mask=None, scl=None, resampling="
     classes = None if scl is None else Asset("scl", "scl.tif", grid=scl)
     scene = Scene("s", "c", "2024-07-04T00:00:00Z", b"", bands, classes)
     return Mosaic(
-        (Slot("2024-07-04", (scene,)),), tuple(b.name for b in bands), composite, UTM,
+        (Slot("2024-07-04", ((scene,),)),), tuple(b.name for b in bands), composite, UTM,
         (10.0, 0.0, 500_000.0, 0.0, -10.0, 4_600_000.0), (900, 900), (-460_000, 50_000), "reflectance", "x",
         SourceMask(rule=MaskRule.SCL, asset="scl") if mask is None and scl is not None else mask,
     )  # fmt: skip

@@ -253,6 +253,156 @@ def test_bands_are_read_only_where_something_is_still_wanted(world):
     assert {Path(href).parent.name for href, *_ in opener.expected} == {"clean"}
 
 
+# --- solar days -----------------------------------------------------------------------------------------------------
+
+LEFT, RIGHT = slice(0, 320), slice(180, 500)
+"""Columns of two tiles of a pass, which overlap."""
+PASSES = (
+    ("2024-07-09T10:00:20Z", LEFT), ("2024-07-09T10:00:00Z", RIGHT),
+    ("2024-07-05T10:00:20Z", RIGHT),
+    ("2024-07-01T10:00:20Z", RIGHT), ("2024-07-01T10:00:00Z", LEFT),
+)  # fmt: skip
+"""Three days, newest first; on one of them a tile is missing."""
+
+
+@pytest.fixture(scope="module")
+def passes(tmp_path_factory):
+    """Tiles with numbers and clouds of their own, one without data in a corner of one band only.
+
+    (scenes, data (N, C, h, w), clear (N, C, h, w), both on the whole place)
+    """
+    folder = tmp_path_factory.mktemp("passes")
+    scenes, data = [], np.zeros((len(PASSES), 2, *PLACE.shape), np.uint16)
+    clear = np.zeros(data.shape, bool)
+    for n, (when, columns) in enumerate(PASSES):
+        tile = Place(x=PLACE.x + 10 * columns.start, shape=(400, columns.stop - columns.start))
+        numbers = np.stack([painted(tile.crs, tile.transform, tile.shape, b) // 2 + 700 * n + 1 for b in range(2)])
+        scl = clouds(tile.shape, n)
+        numbers[1, 250:300, 100:140] = 0
+        data[n, :, :, columns], clear[n, :, :, columns] = numbers, (scl == VEGETATION) & (numbers > 0)
+        scenes.append(make_scene(folder, f"p{n}", tile, data=numbers, scl=scl, when=when, scale=1e-4, nodata=0))
+    return scenes, data, clear
+
+
+def members(scenes):
+    """Places of the scenes of each day."""
+    days = dict.fromkeys(s.when[:10] for s in scenes)
+    return [[n for n, s in enumerate(scenes) if s.when[:10] == day] for day in days]
+
+
+def joined(scenes, data, clear):
+    """(D, C, h, w) numbers of each day: of its scenes the first that is clear, else NaN."""
+    found = []
+    for day in members(scenes):
+        whole = np.full(data.shape[1:], np.nan)
+        for n in reversed(day):
+            whole = np.where(clear[n], data[n], whole)
+        found.append(whole)
+    return np.stack(found)
+
+
+def nanmedian(stack):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return np.nanmedian(stack, axis=0)
+
+
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sets(st.integers(0, len(PASSES) - 1), min_size=1))
+def test_a_median_is_that_of_days(passes, chosen):
+    """Against numpy's on the stacked array, grouped by day; any tile may be missing."""
+    scenes, data, clear = ([part[n] for n in sorted(chosen)] for part in passes)
+    data, clear = np.stack(data), np.stack(clear)
+    mosaic = mosaic_of(scenes, PLACE, composite=Composite.MEDIAN, mask=SCL)
+    with MosaicReader(mosaic, LocalOpener()) as reader:
+        stack, (index, count) = reader.read(Window(0, 0, *PLACE.shape)), reader.label(Window(0, 0, *PLACE.shape))
+    days = joined(scenes, data, clear)
+    seen = (~np.isnan(days)).sum(axis=0).min(axis=0)
+    wanted = np.where(seen > 0, np.nan_to_num(nanmedian(days)) * 1e-4, 0)
+    np.testing.assert_array_equal(count[0], seen)
+    np.testing.assert_array_equal(stack.mask[0], seen > 0)
+    np.testing.assert_array_equal(stack.data[0], wanted.astype(np.float32))
+    used = np.zeros(clear.shape, bool)
+    for day in members(scenes):
+        for n in day:
+            used[n] = clear[n] & ~clear[[m for m in day if m < n]].any(axis=0)
+    used = used.any(axis=1)
+    numbers = np.array([1 + [s.id for s in mosaic.scenes].index(scene.id) for scene in scenes])
+    single = np.where(used.sum(axis=0) > 1, 65535, numbers[used.argmax(axis=0)])
+    np.testing.assert_array_equal(index[0], np.where(seen > 0, single, 0))
+
+
+def test_of_all_scenes_the_median_would_be_another(passes):
+    """What the test above can tell."""
+    scenes, data, clear = passes
+    apart = nanmedian(np.where(clear, data, np.nan)) != nanmedian(joined(scenes, data, clear))
+    overlap = apart[:, :, RIGHT.start : LEFT.stop] & clear.any(axis=0)[:, :, RIGHT.start : LEFT.stop]
+    assert overlap.mean() > 0.1
+
+
+@pytest.mark.parametrize("kind", [Composite.LATEST, Composite.BEST])
+def test_scenes_of_a_day_count_once(passes, kind):
+    scenes, _, clear = passes
+    scenes = [replace(s, bands=s.bands[:1]) for s in scenes]
+    with MosaicReader(mosaic_of(scenes, PLACE, composite=kind, mask=SCL), LocalOpener()) as reader:
+        _, count = reader.label(Window(0, 0, *PLACE.shape))
+    days = np.stack([clear[day, 0].any(axis=0) for day in members(scenes)])
+    np.testing.assert_array_equal(count[0], days.sum(axis=0))
+    assert (clear[:, 0].sum(axis=0) > days.sum(axis=0)).any()
+
+
+def test_without_masks_a_day_counts_once_too(tmp_path):
+    """A first tile whose right half is missing, and one that has all: where they overlap, it is one observation."""
+    place = Place(shape=(60, 80))
+    numbers = np.full((2, *place.shape), 500, np.uint16)
+    half = numbers.copy()
+    half[:, :, 40:] = 0
+    scenes = [make_scene(tmp_path, name, place, data=d, nodata=0) for name, d in (("half", half), ("whole", numbers))]
+    for kind in Composite:
+        with MosaicReader(mosaic_of(scenes, place, composite=kind), LocalOpener()) as reader:
+            index, count = reader.label(Window(0, 0, *place.shape))
+        assert (count == 1).all(), kind
+        assert (index[0] == np.where(np.arange(80) < 40, 1, 2)).all(), kind
+
+
+def test_where_one_tile_is_missing_a_median_has_no_seam(tmp_path):
+    """By hand: 1000 and 2000 are 1500 wherever both days are there, also where the first day has two tiles."""
+    scenes = []
+    for n, (when, columns) in enumerate((("2024-07-05", LEFT), ("2024-07-01", LEFT), ("2024-07-01", RIGHT))):
+        tile = Place(x=PLACE.x + 10 * columns.start, shape=(400, columns.stop - columns.start))
+        numbers = np.full((1, *tile.shape), 2000 if n == 0 else 1000, np.uint16)
+        scenes.append(make_scene(tmp_path, f"s{n}", tile, data=numbers, bands=("red",), when=f"{when}T10:00:00Z"))
+    stack = read(mosaic_of(scenes, PLACE, composite=Composite.MEDIAN))
+    assert (stack.data[0, 0, :, : LEFT.stop] == 1500).all()
+    assert (stack.data[0, 0, :, LEFT.stop :] == 1000).all()
+
+
+def test_of_a_day_no_more_is_read_than_its_gaps_want(tmp_path):
+    clear = np.full(PLACE.shape, VEGETATION, np.uint8)
+    scenes = [make_scene(tmp_path, name, PLACE, scl=clear) for name in ("a", "b")]
+    opener = LocalOpener()
+    with MosaicReader(mosaic_of(scenes, PLACE, composite=Composite.MEDIAN, mask=SCL), opener) as reader:
+        stack = reader.read(Window(0, 0, *PLACE.shape))
+    assert stack.mask.all()
+    bands = {(scene, band) for scene, band, *_ in opener.reads}
+    assert bands == {("a", "scl"), ("b", "scl"), ("a", "red"), ("a", "nir")}
+    assert {Path(href).stem for href, *_ in opener.expected if Path(href).parent.name == "b"} == {"scl"}
+
+
+def test_a_band_that_is_lost_comes_from_the_other_tile_of_the_day(tmp_path):
+    clear = np.full(PLACE.shape, VEGETATION, np.uint8)
+    numbers = np.full((2, *PLACE.shape), 1000, np.uint16)
+    scenes = [make_scene(tmp_path, n, PLACE, data=numbers + k, scl=clear) for k, n in enumerate(("a", "b"))]
+    mosaic = mosaic_of(scenes, PLACE, composite=Composite.MEDIAN, mask=SCL, max_loss=0.6)
+    with MosaicReader(mosaic, LocalOpener(broken={scenes[0].bands[1].href})) as reader:
+        stack = reader.read(Window(0, 0, *PLACE.shape))
+        index, count = reader.label(Window(0, 0, *PLACE.shape))
+    assert (stack.data[0, 0] == 1000).all()
+    assert (stack.data[0, 1] == 1001).all()
+    assert (index == 65535).all()
+    assert (count == 1).all()
+
+
 # --- losses ---------------------------------------------------------------------------------------------------------
 
 
@@ -288,7 +438,7 @@ def test_what_may_be_lost_is_passed_over_and_told(world, kind):
             assert told <= {(-899, 97), (-899, 98), (-898, 97), (-898, 98)}
             assert (-899, 98) in told
         assert all("broke off" in loss.reason for loss in reader.losses)
-    without = read(replace(mosaic, slots=(replace(mosaic.slots[0], scenes=tuple(scenes[1:])),)))
+    without = read(replace(mosaic, slots=(replace(mosaic.slots[0], days=mosaic.slots[0].days[1:]),)))
     np.testing.assert_array_equal(stack.data, without.data)
 
 

@@ -1,11 +1,13 @@
 """Which scenes belong to a date, which comes first, and how much of the area each shows."""
 
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import pytest
 import shapely
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipelines.mosaic.clear import checked, within
 from pipelines.mosaic.grid import output_grid
@@ -60,6 +62,7 @@ def test_none_takes_the_clearest_day_and_tells_the_others():
 def test_the_others_take_all_newest_first(kind):
     chosen = choose(JULY, asked("2024-07-01/2024-07-31", kind), cover)
     assert [ids(s) for s in chosen.slots] == [["e", "d", "c", "b", "a"]]
+    assert [[s.id for s in day] for day in chosen.slots[0].days] == [["e", "d"], ["c"], ["b", "a"]]
     assert chosen.notes == ()
 
 
@@ -97,6 +100,17 @@ def test_days_are_the_suns():
     before, after = seen("x", "2024-06-30T23:50:00Z"), seen("y", "2024-07-01T00:10:00Z")
     assert solar_day(before, 178.0) == solar_day(after, 178.0) == date(2024, 7, 1)
     assert solar_day(before, 0.0) != solar_day(after, 0.0)
+
+
+@given(st.floats(-180, 180), st.lists(st.integers(0, 4000), min_size=1, max_size=6))
+def test_days_cut_the_order_of_time_and_never_change_it(lon, minutes):
+    moments = [datetime(2024, 7, 1, tzinfo=UTC) + timedelta(minutes=m) for m in minutes]
+    scenes = [seen(f"s{n}", moment.isoformat(), 1.0) for n, moment in enumerate(moments)]
+    (slot,) = choose(scenes, asked("2024-07", Composite.MEDIAN, lon=lon), cover).slots
+    assert [s.when for s in slot.scenes] == sorted((s.when for s in scenes), reverse=True)
+    told = [{solar_day(s, lon) for s in day} for day in slot.days]
+    assert all(len(day) == 1 for day in told)
+    assert len(set.union(*told)) == len(told)
 
 
 # --- measured in the mask -------------------------------------------------------------------------------------------
@@ -217,7 +231,7 @@ def judged(share, others=lambda: ()):
     where = np.zeros(1000, bool)
     where[: round(share * 1000)] = True
     scene, sight = overcast("a", share, where)
-    return checked((Slot("2024-07-01", (scene,)),), Measured((scene,), {scene.key: sight}, 1000), others)
+    return checked((Slot("2024-07-01", ((scene,),)),), Measured((scene,), {scene.key: sight}, 1000), others)
 
 
 def test_an_area_under_cloud_is_refused_with_other_dates():
@@ -237,4 +251,4 @@ def test_an_area_that_is_hardly_clear_is_told():
 
 def test_a_date_whose_masks_could_not_be_read_is_not_judged():
     scene = seen("a", "2024-07-01T10:00:00Z")
-    assert checked((Slot("2024-07-01", (scene,)),), Measured((scene,), {}, 1000, (("a", "lost"),)), tuple) == ()
+    assert checked((Slot("2024-07-01", ((scene,),)),), Measured((scene,), {}, 1000, (("a", "lost"),)), tuple) == ()

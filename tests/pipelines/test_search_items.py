@@ -3,7 +3,6 @@
 import copy
 import json
 import posixpath
-from datetime import UTC, date, datetime, timedelta
 from urllib.parse import urlsplit
 
 import pytest
@@ -12,11 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.search.duplicates import acquisition_of, newest
-from pipelines.search.footprint import footprint_of, longitude, solar_day
+from pipelines.search.footprint import footprint_of
 from pipelines.search.grids import grid_of
 from pipelines.search.items import resolved, scene_of, timed
 from pipelines.search.radiometry import Unclear
-from swathe.scene import Scene
 from swathe.source import SourceCard
 from tests.pipelines import recorded
 
@@ -91,7 +89,6 @@ def test_a_scene_of_sentinel2(real_data):
     assert scene.bands[0].grid.transform == (20.0, 0.0, 399960.0, 0.0, -20.0, 6800040.0)
     assert scene.bands[1].grid.shape == (10980, 10980)
     assert scene.href == next(link["href"] for link in item["links"] if link["rel"] == "self")
-    assert solar_day(scene) == date(2019, 6, 29)
 
 
 # --- what is left out -------------------------------------------------------------------------------------------------
@@ -213,7 +210,7 @@ def test_addresses_that_are_none(href, home):
         resolved(href, home)
 
 
-# --- footprints, grids, days ------------------------------------------------------------------------------------------
+# --- footprints, grids ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -235,33 +232,6 @@ def test_footprints_are_cut_at_the_antimeridian(item, bounds_of_parts):
     found = footprint_of(item)
     parts = sorted(tuple(round(v, 9) for v in p.bounds) for p in shapely.get_parts(found))
     assert parts == bounds_of_parts
-
-
-def scene_at(lon, when="2024-07-01T22:30:00Z", width=1.0):
-    outline = footprint_of({"bbox": [lon - width / 2, -17, lon + width / 2, -16]})
-    return Scene("a", "c", when, shapely.to_wkb(outline), ())
-
-
-@given(st.floats(-178, 178), st.datetimes(datetime(2015, 1, 1), datetime(2026, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001
-def test_the_solar_day_is_that_of_local_noon(lon, moment):
-    """Against the definition: local mean time is UTC + lon / 15 hours."""
-    found = solar_day(scene_at(lon, moment.isoformat()))
-    local = moment + timedelta(hours=lon / 15)
-    assert found in {(local - timedelta(seconds=2)).date(), (local + timedelta(seconds=2)).date()}
-
-
-def test_one_pass_across_the_antimeridian_is_one_day():
-    """Both sides of 180 degrees at 22:30 UTC: by themselves two days, for one area one."""
-    west, east = scene_at(179.4), scene_at(-179.4)
-    assert solar_day(west) != solar_day(east)
-    assert solar_day(west, near=180.0) == solar_day(east, near=180.0) == date(2024, 7, 2)
-    assert solar_day(west, near=-180.0) == solar_day(east, near=-180.0) == date(2024, 7, 1)
-
-
-def test_longitude_of_what_is_cut():
-    outline = footprint_of({"bbox": [179, -17, -178, -16]})
-    assert longitude(outline) == pytest.approx(-179.5)
-    assert longitude(outline, near=170) == pytest.approx(180.5)
 
 
 PROJECTED = {"proj:transform": [10, 0, 300000, 0, -10, 5000000], "proj:shape": [100, 200]}

@@ -175,7 +175,7 @@ def test_one_scene_gives_what_its_files_give(searched_run, go, sensors, water, c
     """The same pixels through another door: a searched scene, and its own two files."""
     _, mosaic = searched_run(tmp_path / "scene", dates=("2024-07-04",), composite=None)
     scene = max(mosaic.scenes, key=lambda s: s.clear or 0)
-    single = replace(mosaic, slots=(replace(mosaic.slots[0], scenes=(scene,)),), mask=None)
+    single = replace(mosaic, slots=(replace(mosaic.slots[0], days=((scene,),)),), mask=None)
     searched_run(tmp_path / "single", dates=("2024-07-04",), mosaic=single)
     files = tuple(band.href for band in scene.bands)
     go(tmp_path / "files", card=water, inputs=files, aoi=coast.aoi, sensor="sentinel-2-l2a")
