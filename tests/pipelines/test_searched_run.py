@@ -2,11 +2,13 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import rasterio
+import shapely
+from pyproj import Transformer
 from rasterio.warp import Resampling, reproject
 
 from pipelines import searched
@@ -19,16 +21,25 @@ from pipelines.remote.secrets import Secrets
 from pipelines.run import Request, kept_scenes, run
 from pipelines.runner import Loop
 from pipelines.search.sources import load_sources
+<<<<<<< HEAD
 from pipelines.store.blobs import StoreSettings, open_blobs
 from pipelines.store.scratch import scratch
+=======
+from swathe.composite import Composite
+>>>>>>> days
 from swathe.errors import ImageryError, InputError, OutputError
 from swathe.recipe import Recipe, Search
 from swathe.source import AuthKind, SourceBand, SourceKind
 from swathe.state import State
 from tests.pipelines.fault_server import Every, FaultServer, Reset, Status
 from tests.pipelines.s3_server import running_s3  # noqa: F401  the fixture s3_server
+<<<<<<< HEAD
 from tests.pipelines.signed_server import WORD, SignedApi, SignedFiles
 from tests.pipelines.stac_server import Answer, StacServer
+=======
+from tests.pipelines.scenes import Place, centres, outline, write
+from tests.pipelines.stac_server import StacServer
+>>>>>>> days
 from tests.pipelines.tile_server import TileServer
 
 SIDE = 512
@@ -512,3 +523,135 @@ def test_a_tile_service_is_imagery_as_well(searched_run, sources, card, tmp_path
     assert (classes != 255).mean() > 0.95
     assert mosaic.unit == "DN"
     assert "open-sesame" not in "".join(p.read_text(errors="replace") for p in tmp_path.rglob("*.json*"))
+
+
+# --- across zones ---------------------------------------------------------------------------------------------------
+
+
+def ripples(lon, lat, band):
+    """A field of waves of one to two kilometres, the same on both sides of 180 degrees; about 1000..9000."""
+    east, north = np.radians(lon) * (14_000 + 1500 * band), np.radians(lat) * (20_000 + 1700 * band)
+    return 5000 + 2500 * np.sin(east) + 1500 * np.cos(north)
+
+
+@dataclass(frozen=True)
+class Border:
+    """A place where two UTM zones meet, and the two instants of one pass over it, one tile after the other."""
+
+    zones: tuple[str, str]
+    """Western and eastern."""
+    lon: float
+    lat: float
+    passed: tuple[str, str]
+    aoi: str
+
+    def tile(self, crs, west, east):
+        """A grid of 5 km down around the place, from so many metres beside it to so many."""
+        x, y = Transformer.from_crs("OGC:CRS84", crs, always_xy=True).transform(self.lon, self.lat)
+        return Place(crs, round(x, -1) + west, round(y, -1) + 2500, 10, (500, (east - west) // 10))
+
+
+BORDERS = {
+    "two zones": Border(("EPSG:32633", "EPSG:32634"), 18.0, 41.5, ("2024-07-01T09:50:00Z", "2024-07-01T09:50:20Z"),
+                        "17.98,41.49,18.02,41.51"),
+    "antimeridian": Border(("EPSG:32660", "EPSG:32601"), 180.0, 52.3, ("2024-07-01T23:59:50Z", "2024-07-02T00:00:10Z"),
+                           "179.975,52.29,-179.975,52.31"),
+}  # fmt: skip
+EARLIER = "2024-06-26T23:50:00Z"
+
+
+def rippled(folder, name, when, place, more=0):
+    """An item of the field on a grid, its numbers higher by ``more``."""
+    assets = {}
+    lon, lat = centres(place.crs, place.transform, place.shape)
+    for n, band in enumerate(("blue", "green", "red", "nir08")):
+        numbers = np.floor(ripples(lon, lat, n) + more + 0.5).astype(np.uint16)
+        path = write(folder / name / f"{band}.tif", numbers, place.crs, place.transform, nodata=0)
+        assets[band] = {
+            "href": str(path), "type": "image/tiff; application=geotiff", "roles": ["data"], "gsd": 10,
+            "eo:bands": [{"name": band, "common_name": band}],
+            "raster:bands": [{"data_type": "uint16", "nodata": 0, "scale": 1e-4, "offset": 0}],
+            "proj:shape": list(place.shape), "proj:transform": list(place.transform),
+        }  # fmt: skip
+    geometry = shapely.from_wkb(outline(place.crs, place.transform, place.shape))
+    return {
+        "type": "Feature", "stac_version": "1.0.0", "id": name, "geometry": shapely.geometry.mapping(geometry),
+        "bbox": list(geometry.bounds), "links": [], "assets": assets,
+        "properties": {"datetime": when, "proj:epsg": int(place.crs.partition(":")[2])},
+    }  # fmt: skip
+
+
+def collected(folder, *items):
+    path = folder / "items.json"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
+    return path
+
+
+@pytest.mark.parametrize("border", BORDERS.values(), ids=BORDERS)
+def test_across_a_border_of_zones_a_run_gives_what_it_gives_in_one(searched_run, card, border, tmp_path):
+    """The field in two tiles of two zones against the same field in one tile, through a network and a median.
+
+    Five days before, there was a tile in the west only: where the two tiles overlap, the later day still counts once.
+    """
+    west, east = border.zones
+    before = rippled(tmp_path, "before", EARLIER, border.tile(west, -4000, 1000), more=300)
+    tiles = (
+        rippled(tmp_path, "west", border.passed[0], border.tile(west, -4000, 1000)),
+        rippled(tmp_path, "east", border.passed[1], border.tile(east, -1000, 4000)),
+    )
+    whole = rippled(tmp_path, "whole", border.passed[0], border.tile(west, -4500, 4500))
+    found = {}
+    for name, items in (("two", tiles), ("one", [whole])):
+        (tmp_path / name).mkdir()
+        outcome, mosaic = searched_run(
+            tmp_path / name / "out", card=replace_bands(card), source=collected(tmp_path / name, before, *items),
+            aoi=border.aoi, dates=("2024-06-20_2024-07-10",), composite=Composite.MEDIAN, crs=west,
+        )  # fmt: skip
+        assert outcome.state is State.DONE
+        assert [len(day) for day in mosaic.slots[0].days] == [len(items), 1]
+        found[name] = {p: bands_of(tmp_path / name / "out" / f"{p}.tif") for p in ("result", "score", "observations")}
+    (one, at, crs), (two, there, same) = found["one"]["result"], found["two"]["result"]
+    assert (at, crs, one.shape) == (there, same, two.shape)
+    valid = one != 255
+    assert valid.mean() > 0.9
+    assert len(np.unique(one[valid])) > 1
+    np.testing.assert_array_equal(two != 255, valid)
+    score = [found[name]["score"][0].astype(int) for name in ("one", "two")]
+    assert np.abs(score[0] - score[1])[valid].max() <= 3
+    assert (one == two)[valid].mean() > 0.999
+    (numbers, clear), (_, alone) = (found[name]["observations"][0] for name in ("two", "one"))
+    np.testing.assert_array_equal(clear, alone)
+    assert set(np.unique(clear[valid[0]])) == {1, 2}
+    assert set(np.unique(numbers[valid[0]])) == {3, 65535}  # the eastern tile alone, and both days
+
+
+@pytest.mark.parametrize("border", BORDERS.values(), ids=BORDERS)
+def test_across_a_border_of_zones_the_pixels_are_the_fields(searched_run, border, pytestconfig, tmp_path):
+    """One day, the grid left to itself: NDVI of every pixel as the field itself has it, whichever zone it is from."""
+    from models.registry import load_cards
+
+    west, east = border.zones
+    source = collected(
+        tmp_path,
+        rippled(tmp_path, "west", border.passed[0], border.tile(west, -4000, 1000)),
+        rippled(tmp_path, "east", border.passed[1], border.tile(east, -1000, 4000)),
+    )
+    ndvi = load_cards((pytestconfig.rootpath / "configs" / "models",))["vegetation-ndvi"]
+    out = tmp_path / "out"
+    outcome, mosaic = searched_run(out, card=ndvi, source=source, aoi=border.aoi, dates=("2024-07-01_2024-07-02",))
+    assert outcome.state is State.DONE
+    assert [len(day) for day in mosaic.slots[0].days] == [2]
+    (values,), transform, crs = bands_of(out / "result.tif")
+    assert crs.to_string() in border.zones
+    lon, lat = centres(crs.to_string(), tuple(transform)[:6], values.shape)
+    red, nir = ripples(lon, lat, 2), ripples(lon, lat, 3)
+    valid = np.isfinite(values)
+    assert valid.mean() > 0.9
+    # In units of the stored numbers: halves are rounded twice, and between pixels waves are bent by one at most. On the
+    # outermost half pixel of the tile that goes first, there is nothing to interpolate with: one pixel of a row.
+    off = np.where(valid, np.abs(values - (nir - red) / (nir + red)) * (nir + red) / 2, 0)
+    assert (off > 2).sum(axis=1).max() <= 1
+    assert off.max() <= 12
+    (number, count), *_ = bands_of(out / "observations.tif")
+    assert set(np.unique(number[valid])) == {1, 2}
+    assert (count[valid] == 1).all()
