@@ -21,25 +21,18 @@ from pipelines.remote.secrets import Secrets
 from pipelines.run import Request, kept_scenes, run
 from pipelines.runner import Loop
 from pipelines.search.sources import load_sources
-<<<<<<< HEAD
 from pipelines.store.blobs import StoreSettings, open_blobs
 from pipelines.store.scratch import scratch
-=======
 from swathe.composite import Composite
->>>>>>> days
 from swathe.errors import ImageryError, InputError, OutputError
 from swathe.recipe import Recipe, Search
 from swathe.source import AuthKind, SourceBand, SourceKind
 from swathe.state import State
 from tests.pipelines.fault_server import Every, FaultServer, Reset, Status
 from tests.pipelines.s3_server import running_s3  # noqa: F401  the fixture s3_server
-<<<<<<< HEAD
+from tests.pipelines.scenes import Place, centres, outline, write
 from tests.pipelines.signed_server import WORD, SignedApi, SignedFiles
 from tests.pipelines.stac_server import Answer, StacServer
-=======
-from tests.pipelines.scenes import Place, centres, outline, write
-from tests.pipelines.stac_server import StacServer
->>>>>>> days
 from tests.pipelines.tile_server import TileServer
 
 SIDE = 512
