@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
-from anyio import to_thread
+from anyio import CancelScope, create_task_group, to_thread
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -55,27 +54,26 @@ def sockets(service: Service) -> Starlette:
 
 async def _until_gone(socket: WebSocket, messages: AsyncIterator[bytes]) -> None:
     """Tell all there is to tell, or as much as somebody listens to. Raises what the messages raise."""
-    tasks = [asyncio.ensure_future(_tell(socket, messages)), asyncio.ensure_future(_heard(socket))]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
+    wrong: list[Exception] = []
+    async with create_task_group() as group:
+        group.start_soon(_heard, socket, group.cancel_scope)
+        try:
+            async for message in messages:
+                if data := _data(message):
+                    await socket.send_text(data)
+        except (SwatheError, Refusal, WebSocketDisconnect) as error:  # not in a group of one
+            wrong.append(error)
+        group.cancel_scope.cancel()
+    if wrong:
+        raise wrong[0]
 
 
-async def _tell(socket: WebSocket, messages: AsyncIterator[bytes]) -> None:
-    async for message in messages:
-        if data := _data(message):
-            await socket.send_text(data)
-
-
-async def _heard(socket: WebSocket) -> None:
-    """Whatever a listener says is passed over, until it goes. Raises WebSocketDisconnect."""
-    while True:
-        await socket.receive_text()
+async def _heard(socket: WebSocket, telling: CancelScope) -> None:
+    """Whatever a listener says is passed over; when it goes, nobody is told any more."""
+    with suppress(WebSocketDisconnect):
+        while True:
+            await socket.receive_text()
+    telling.cancel()
 
 
 def over_http(root: str) -> str:

@@ -472,7 +472,8 @@ def test_predictions_at_work_are_counted(house_of, image):
     answered = service.replicas.predict
 
     def count():
-        return service.meters.registry.get_sample_value("swathe_predictions_in_flight", {"model": "water-ndwi"})
+        page = text_string_to_metric_families(service.meters.page().decode())
+        return next(s.value for family in page for s in family.samples if s.name == "swathe_predictions_in_flight")
 
     async def counted(*asked):
         seen.append(count())

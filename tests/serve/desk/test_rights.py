@@ -100,6 +100,7 @@ CASES = {
     "jobs.log_name": Case(lambda d, w, t: d.jobs.log_name(w, t.job), READ),
     "archives.named": Case(lambda d, w, t: d.archives.named(w, t.done), READ),
     "archives.content": Case(lambda d, w, t: d.archives.content(w, t.done), READ),
+    "layers.of": Case(lambda d, w, t: d.layers.of(d.jobs.get(w, t.done)), READ),
     "layers.of_job": Case(lambda d, w, t: d.layers.of_job(w, t.done), READ),
     "layers.listed": Case(lambda d, w, t: d.layers.listed(w), OPEN),
     "links.make": Case(lambda d, w, t: d.links.make(w, "log", t.job), READ),
