@@ -389,7 +389,8 @@ class Archive:
 
     def network(self):
         secrets = {
-            "EARTHDATA_TOKEN": TOKEN, "AWS_ACCESS_KEY_ID": self.store.key, "AWS_SECRET_ACCESS_KEY": self.store.secret,
+            "EARTHDATA_TOKEN": TOKEN, "CDSE_ACCESS_KEY_ID": self.store.key,
+            "CDSE_SECRET_ACCESS_KEY": self.store.secret,
         }  # fmt: skip
         retry = Retry(attempts=2, base_s=0.01, cap_s=0.05, timeout_s=20)
         return Network(allow_private=True, retry=retry, secrets=Secrets(secrets), s3_endpoint=DEAD)
