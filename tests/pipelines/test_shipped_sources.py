@@ -388,10 +388,9 @@ class Archive:
         return mosaic, stack
 
     def network(self):
-        secrets = {
-            "EARTHDATA_TOKEN": TOKEN, "CDSE_ACCESS_KEY_ID": self.store.key,
-            "CDSE_SECRET_ACCESS_KEY": self.store.secret,
-        }  # fmt: skip
+        pairs = {f"{whose}_ACCESS_KEY_ID": self.store.key for whose in ("AWS", "CDSE")}
+        pairs |= {f"{whose}_SECRET_ACCESS_KEY": self.store.secret for whose in ("AWS", "CDSE")}
+        secrets = pairs | {"EARTHDATA_TOKEN": TOKEN}
         retry = Retry(attempts=2, base_s=0.01, cap_s=0.05, timeout_s=20)
         return Network(allow_private=True, retry=retry, secrets=Secrets(secrets), s3_endpoint=DEAD)
 
