@@ -531,12 +531,12 @@ def env(tmp_path):
 def killable(tmp_path_factory, write_scene, write_card):
     """A run of a network as a command, ``command(out)``, its environment, and what it leaves undisturbed."""
     folder = tmp_path_factory.mktemp("killable")
-    model, image = write_card(folder / "cards"), write_scene(folder / "scene.tif", (1400, 1400))
+    model, image = write_card(folder / "cards"), write_scene(folder / "scene.tif", (1100, 1100))
     variables = env(folder) | {"SWATHE_MODELS_DIR": str(folder / "cards")}
 
     def command(out):
         return [str(Path(sys.executable).with_name("swathe")), "run", "--model", model, "--input", str(image),
-                "--out", str(out), "--chunk", "400", "--local", "--json"]  # fmt: skip
+                "--out", str(out), "--chunk", "512", "--local", "--json"]  # fmt: skip
 
     subprocess.run(command(folder / "whole"), env=variables, check=True, capture_output=True)
     return command, variables, folder / "whole"
@@ -575,12 +575,12 @@ def test_a_killed_program_resumes(killable, tmp_path, moment):
     assert not told(out, "done")
     assert not (out / "item.json").exists()
     done = len(receipts_of(out))
-    assert (3 <= done < 16) if moment == "chunks" else (done == 16)
+    assert (3 <= done < 9) if moment == "chunks" else (done == 9)
     second = subprocess.run(command(out), env=variables, check=True, capture_output=True, text=True)
     lines = [json.loads(line) for line in second.stdout.splitlines()]
     running = next(line for line in lines if line.get("state") == "running")
     assert running["resumed"] >= done
-    assert sum(line["event"] == "chunk" for line in lines) == 16 - running["resumed"]
+    assert sum(line["event"] == "chunk" for line in lines) == 9 - running["resumed"]
     assert_same_bytes(whole, out)
 
 
