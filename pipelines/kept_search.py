@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from swathe.imagery import shown
-from swathe.mosaic import Mosaic
+from swathe.mosaic import Mosaic, Slot
 from swathe.scene import Asset, Scene
 
 NAME = "scenes.json"
@@ -57,5 +57,7 @@ def _with_assets(mosaic: Mosaic, change: Callable[[Asset], Asset]) -> Mosaic:
             looks=tuple(map(change, scene.looks)), picture=tuple(map(change, scene.picture)),
         )  # fmt: skip
 
-    slots = tuple(replace(slot, scenes=tuple(map(changed, slot.scenes))) for slot in mosaic.slots)
-    return replace(mosaic, slots=slots)
+    def days_of(slot: Slot) -> tuple[tuple[Scene, ...], ...]:
+        return tuple(tuple(map(changed, day)) for day in slot.days)
+
+    return replace(mosaic, slots=tuple(replace(slot, days=days_of(slot)) for slot in mosaic.slots))
