@@ -10,8 +10,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
@@ -55,12 +54,12 @@ class Tally:
     """Seconds of each."""
     jobs: list[float] = field(default_factory=list)
     """Seconds of each, from the request to its end."""
-    refused: Counter[int] = field(default_factory=Counter)
-    """Status -> how often, with ``Retry-After``."""
+    refused: list[int] = field(default_factory=list)
+    """Status of each, with ``Retry-After``."""
     wrong: list[str] = field(default_factory=list)
     """Anything else."""
-    by_user: Counter[int] = field(default_factory=Counter)
-    """What each got."""
+    answered: list[int] = field(default_factory=list)
+    """Number of the user of each answer."""
     seconds: float = 0.0
 
     @property
@@ -78,7 +77,7 @@ class User:
     """Asks one thing after the other until the time is up."""
 
     def __init__(self, number: int, url: str, key: str, mix: Mix, tally: Tally) -> None:
-        """``tally`` is shared: lists and counters of this interpreter are safe to add to."""
+        """``tally`` is shared: threads append to its lists, which needs no lock."""
         self._number, self._mix, self._tally = number, mix, tally
         self._client = httpx2.Client(base_url=url, headers={"X-API-Key": key}, timeout=_PATIENCE_S)
 
@@ -91,7 +90,7 @@ class User:
                 kept = self._job(turn) if turn % JOB_EVERY == 0 else self._prediction(turn)
                 if kept is not None:
                     kept.append(time.perf_counter() - started)
-                    self._tally.by_user[self._number] += 1
+                    self._tally.answered.append(self._number)
                 turn += 1
 
     def _prediction(self, turn: int) -> list[float] | None:
@@ -115,7 +114,7 @@ class User:
         if answer.status_code == status:
             return True
         if answer.status_code in _LATER and "Retry-After" in answer.headers:
-            self._tally.refused[answer.status_code] += 1
+            self._tally.refused.append(answer.status_code)
             time.sleep(float(answer.headers["Retry-After"]))
         else:
             self._tally.wrong.append(f"{answer.status_code} {answer.text[:200]}")
@@ -152,8 +151,8 @@ def told(tallies: Sequence[Tally]) -> dict[str, Any]:
     """Turns of one kind as plain JSON values."""
     predictions = [took for tally in tallies for took in tally.predictions]
     jobs = [took for tally in tallies for took in tally.jobs]
-    by_user: Counter[int] = sum((tally.by_user for tally in tallies), Counter())
-    refused: Counter[int] = sum((tally.refused for tally in tallies), Counter())
+    by_user = Counter(number for tally in tallies for number in tally.answered)
+    refused = Counter(status for tally in tallies for status in tally.refused)
     return {
         "per_second": round(median(tally.per_second for tally in tallies), 3),
         "predictions": len(predictions), "prediction_s": _middle_and_tail(predictions),
@@ -196,11 +195,3 @@ async def _heard(http: httpx2.AsyncClient, job: str) -> tuple[float, tuple[str, 
         answer.raise_for_status()
         ids = [line async for line in answer.aiter_lines() if line.startswith("id:")]
     return time.perf_counter(), tuple(ids)
-
-
-@contextmanager
-def waited(what: str) -> Iterator[None]:
-    """Say on the terminal what is measured."""
-    started = time.monotonic()
-    yield
-    print(f"  {what}: {time.monotonic() - started:.0f} s", flush=True)

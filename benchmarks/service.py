@@ -28,7 +28,7 @@ import yaml
 from rasterio.windows import Window
 
 from benchmarks.cold import written
-from benchmarks.crowd import Mix, crowd, listeners, waited
+from benchmarks.crowd import Mix, crowd, listeners
 from benchmarks.pool import scene as large_scene
 from benchmarks.rounds import Spread, shuffled
 from benchmarks.scenes import CARD, ROOT, Place
@@ -262,6 +262,14 @@ def _part(chip: Path, side: int) -> bytes:
 
 def _ms(seconds: float) -> float:
     return round(seconds * 1000, 2)
+
+
+@contextmanager
+def waited(what: str) -> Iterator[None]:
+    """Say on the terminal what is measured."""
+    started = time.monotonic()
+    yield
+    print(f"  {what}: {time.monotonic() - started:.0f} s", flush=True)
 
 
 def main() -> None:

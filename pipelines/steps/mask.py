@@ -48,7 +48,7 @@ class Mask:
             bench.say(detail["warning"])
         beside = (f"{NAME}.tif.aux.xml", f"{NAME}.qml")
         files = (f"{NAME}.tif", *(name for name in beside if (bench.out / name).exists()))
-        return Made(files, f"{NAME}.tif", detail, problem=_together(found.missing))
+        return Made(files, f"{NAME}.tif", detail, missing=_together(found.missing))
 
 
 def _together(missing: Sequence[InputError]) -> InputError | None:

@@ -118,15 +118,15 @@ def _carried_out(treatment: Treatment, bench: Bench, tell: Tell) -> tuple[Step, 
 def _concluded(step: Step, made: Made) -> Step:
     if made.skipped:
         return replace(step, state=StepState.SKIPPED, detail=made.detail | {"because": made.skipped})
-    if made.problem is not None:
-        problem = made.problem.problem.as_dict()
+    if made.missing is not None:
+        problem = made.missing.problem.as_dict()
         return replace(step, state=StepState.FAILED, files=made.files, detail=made.detail, problem=problem)
     return replace(step, state=StepState.FINISHED, files=made.files, detail=made.detail)
 
 
 def _words(made: Made) -> str:
-    if made.problem is not None:
-        return f"failed: {made.problem.problem.line()}"
+    if made.missing is not None:
+        return f"failed: {made.missing.problem.line()}"
     return f"skipped: {made.skipped}" if made.skipped else "finished"
 
 

@@ -50,7 +50,7 @@ class Made:
     """For the record, as plain JSON values."""
     skipped: str = ""
     """Why there was nothing to do; then there are no files."""
-    problem: SwatheError | None = None
+    missing: SwatheError | None = None
     """What is missing from the files: they stay, and the step has failed."""
 
 

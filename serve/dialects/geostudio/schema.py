@@ -208,8 +208,7 @@ class PostProcessing(Given):
     @classmethod
     def _not_here(cls, given: Any, info: ValidationInfo) -> None:
         """A result that lacks what was wished is not to pass for one that has it."""
-        switched_off = isinstance(given, dict) and _TRUE.get(str(given.get("activated", True)).lower()) is False
-        if given and not switched_off and _TRUE.get(str(given).strip().lower()) is not False:
+        if _wished(given):
             raise ValueError(f"{info.field_name} is not known here: {_INSTEAD[str(info.field_name)]}")
 
     @field_validator(*MASKS, "regularization", mode="before")
@@ -371,6 +370,12 @@ def _checked(kind: type[BaseModel], given: dict[str, Any] | None) -> dict[str, A
         fault = error.errors(include_url=False)[0]
         raise ValueError(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
     return given
+
+
+def _wished(given: Any) -> bool:
+    """Whether something is there and is not switched off, by itself or by its ``activated``."""
+    said = given.get("activated", True) if isinstance(given, dict) else given
+    return bool(given) and _TRUE.get(str(said).strip().lower(), True)
 
 
 def _wrong_box(box: list[float]) -> str:
