@@ -25,8 +25,8 @@ from swathe.source import Auth
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
-    from pipelines.blocks.limits import Limits
     from pipelines.blocks.source import PixelSource
+    from pipelines.limits import Limits
     from pipelines.remote.courier import Sleep
     from pipelines.remote.fetch import Counts, Facts
 

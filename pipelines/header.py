@@ -18,8 +18,8 @@ from rasterio.enums import ColorInterp, Interleaving, MaskFlags
 from rasterio.errors import CRSError, NotGeoreferencedWarning
 from rasterio.windows import Window as RasterioWindow
 
-from pipelines.blocks.limits import check_shape
 from pipelines.gdal import FAILURES, MIB, Access, retried
+from pipelines.limits import check_shape
 from pipelines.peek import Peek, peek, refusal
 from swathe.errors import GridError, ImageryError, ReadError
 from swathe.imagery import is_remote, shown

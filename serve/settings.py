@@ -18,7 +18,7 @@ from swathe.imagery import is_remote
 
 if TYPE_CHECKING:
     from pipelines.archive import Unpacking
-    from pipelines.blocks.limits import Limits as ImageLimits
+    from pipelines.limits import Limits as ImageLimits
     from pipelines.remote.network import Network
     from pipelines.sandbox.bounds import Bounds
     from pipelines.steps.treatment import Treatment
@@ -142,7 +142,7 @@ class Settings(BaseSettings):
     @property
     def image_limits(self) -> ImageLimits:
         """What files at addresses may claim about themselves."""
-        from pipelines.blocks.limits import Limits as ImageLimits
+        from pipelines.limits import Limits as ImageLimits
 
         return ImageLimits(side=self.max_image_side, block_mb=self.max_block_mb, pixels=self.max_whole_pixels)
 

@@ -14,11 +14,11 @@ from pipelines.blocks import tiff
 from pipelines.blocks.cache import Block, Key
 from pipelines.blocks.codec import Coding, Facts, decode, describe
 from pipelines.blocks.georeference import coarser, settle
-from pipelines.blocks.limits import MIB, check_window
 from pipelines.blocks.shared import Shared
 from pipelines.blocks.source import inside
 from pipelines.blocks.tiff import Directory, corrupt
 from pipelines.gdal import FAILURES, explain
+from pipelines.limits import MIB, check_window
 from swathe.scene import Asset, AssetGrid
 from swathe.window import Window
 

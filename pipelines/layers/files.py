@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import rasterio
 
-from pipelines.blocks.limits import MIB
 from pipelines.blocks.paged import OneFile, PagedFile
 from pipelines.gdal import FAILURES, OFFLINE, explain
+from pipelines.limits import MIB
 from pipelines.store.folder import FolderBlobs
 from swathe.errors import NotFoundError, ReadError
 from swathe.source import Auth

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from rasterio.windows import Window as RasterioWindow
 
 from pipelines.archive import check_image
-from pipelines.blocks.limits import Limits, check_block, check_shape
 from pipelines.gdal import FAILURES, Access, explain
 from pipelines.header import read_headers
+from pipelines.limits import Limits, check_block, check_shape
 from pipelines.products.cog import assemble
 from pipelines.products.layer import CLASS_NODATA, Kind, LayerSpec, RasterSpec, Resampling
 from pipelines.products.statistics import Statistics

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import rasterio
 
-from pipelines.blocks.limits import Limits
 from pipelines.blocks.open import Opener
+from pipelines.limits import Limits
 from pipelines.remote.fetch import Fetcher
 from pipelines.remote.network import Network
 from swathe.errors import ImageryError, ReadError, SwatheError

@@ -13,10 +13,10 @@ import rasterio
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine, from_origin
 
-from pipelines.blocks.limits import Limits
 from pipelines.gdal import Access, Retry
 from pipelines.inputs import InputSpec
 from pipelines.inspect import Declared, inspect, parse_input
+from pipelines.limits import Limits
 from pipelines.remote.network import Network
 from pipelines.sensors import load_sensors
 from swathe.card import Input

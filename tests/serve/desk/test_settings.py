@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.archive import AS_USUAL
 from pipelines.archive import Limits as ArchiveLimits
-from pipelines.blocks.limits import Limits as ImageLimits
+from pipelines.limits import Limits as ImageLimits
 from pipelines.remote.address import Stored, look_at
 from pipelines.remote.fetch import Fetcher
 from serve.desk.limits import Limits, read_limits
