@@ -18,7 +18,7 @@ from benchmarks.rounds import shuffled
 from benchmarks.scenes import VARIANTS, Place, planned, say
 from benchmarks.warm import WarmLoop, WarmRay
 from swathe.card import ModelCard
-from swathe.errors import ModelError
+from swathe.errors import InputError, ModelError
 
 SETTLE_S = 2.0
 """Between two measurements: actors of the last one end."""
@@ -153,7 +153,7 @@ def _cards(place: Place) -> tuple[dict[str, ModelCard], dict[str, str]]:
     for variant in VARIANTS:
         try:
             cards[variant] = place.card(variant)
-        except ModelError as error:
+        except (InputError, ModelError) as error:  # the machine cannot compute so; its engine is not there
             skipped[variant] = error.detail
             say(f"{variant} is left out: {error.detail}")
     return cards, skipped
