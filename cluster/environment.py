@@ -19,6 +19,9 @@ ALWAYS = {
     "RAY_DATA_LOG_LEVEL": "ERROR",
     # 3 s are not enough to finish the chunk in hand and its receipt.
     "RAY_JOB_STOP_WAIT_TIME_S": "30",
+    # Ray's own threads take all sixteen of glibc's arenas. The threads of a chunk end with it and those of the next
+    # take others, so that a worker grew by some 20 MB a chunk; with two arenas it does not. It is read at the start.
+    "MALLOC_ARENA_MAX": "2",
 }
 LOOPBACK_ONLY = {
     # Ray's switch for macOS and Windows, of use everywhere: the node's address is 127.0.0.1 and every port listens
