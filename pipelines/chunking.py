@@ -65,6 +65,18 @@ def strip_mb(card: ModelCard, width: int, height: int | None = None) -> float:
     return 2 * (into + out) / 1e6
 
 
+def least_mb(card: ModelCard) -> float:
+    """Memory that tiles take in any worker, however an area is cut: a batch, in and out, and its narrowest strips.
+
+    What the network itself takes meanwhile comes on top.
+    """
+    eats, gives = card.input, card.output
+    cells = eats.chip // gives.stride
+    tile = eats.times * len(eats.bands) * eats.chip**2 + gives.depth * cells**2
+    strips = strip_mb(card, max(cells, NARROWEST // gives.stride))
+    return card.resources.batch * tile * 4 / 1e6 + strips
+
+
 def widest_strip(card: ModelCard) -> int:
     """Widest chunk, in output cells, whose strips stay within MEMORY_MB."""
     per_block = strip_mb(card, BLOCK)

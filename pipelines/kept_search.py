@@ -1,7 +1,8 @@
 """The scenes that a run began with, as text: resumed, it reads the same, whatever the archive has gained since.
 
-The text lies among the results, so it holds no signature: links are kept without their queries, and are found again in
-the items that they came from when the files are read (``pipelines/remote/links.py``).
+The text lies among the results, so it holds no signature and no key. Links are kept without their queries, and found
+again in the items that they came from when the files are read (``pipelines/remote/links.py``); the address of a tile
+service is found in its card.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ _MOSAIC = TypeAdapter(Mosaic)
 
 
 def written(asked: str, mosaic: Mosaic) -> bytes:
-    """Scenes, and the hash of what they were asked with. No link is kept with its query."""
-    kept = _with_assets(mosaic, lambda asset: asset.unsigned)
+    """Scenes, and the hash of what they were asked with. No link is kept with its query, nor a tile service."""
+    kept = _with_assets(mosaic, _bare if mosaic.tiles else lambda asset: asset.unsigned)
     return json.dumps({"asked": asked, "mosaic": _MOSAIC.dump_python(kept, mode="json")}, indent=1).encode()
 
 
 def read(text: bytes, asked: str, source: str = "") -> Mosaic | None:
     """The scenes, if they were asked for with the same; None also where the text is damaged.
 
-    ``source``: the address that was searched, as it was typed. It may be a signed link to an item, without which the
-    item could not be read again.
+    ``source``: the address that was searched, as it was typed or as its card has it. It may be a signed link to an
+    item, without which the item could not be read again, or that of a tile service with a key.
     """
     try:
         facts: dict[str, Any] = json.loads(text)
@@ -43,9 +44,15 @@ def read(text: bytes, asked: str, source: str = "") -> Mosaic | None:
     return mosaic if shown(source) == source else _with_assets(mosaic, lambda asset: _found_in(asset, source))
 
 
+def _bare(asset: Asset) -> Asset:
+    return replace(asset, href=shown(asset.href))
+
+
 def _found_in(asset: Asset, source: str) -> Asset:
-    """The asset with the address of its document as it was typed, where it is that one."""
-    if asset.origin is None or asset.origin.document != shown(source):
+    """The asset with its address, or that of its document, as ``source`` has it, where it is that one."""
+    if asset.origin is None:
+        return replace(asset, href=source) if asset.href == shown(source) else asset
+    if asset.origin.document != shown(source):
         return asset
     return replace(asset, origin=replace(asset.origin, document=source))
 

@@ -10,7 +10,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -40,6 +40,7 @@ from swathe.lattice import Chunk
 from swathe.mosaic import Mosaic
 from swathe.plan import Plan
 from swathe.recipe import Recipe
+from swathe.source import SourceCard
 from swathe.state import ENDS, Event, State, may
 from swathe.step import Step
 
@@ -119,11 +120,15 @@ def run(plan: Plan, request: Request, runner: Runner, observer: Observer) -> Out
 # --- before -----------------------------------------------------------------------------------------------------------
 
 
-def kept_scenes(out: Path, store: Blobs | None, recipe: Recipe) -> Mosaic | None:
-    """The scenes of the run in this folder, if it was asked for the same; else they have to be searched."""
+def kept_scenes(out: Path, store: Blobs | None, recipe: Recipe, sources: Mapping[str, SourceCard]) -> Mosaic | None:
+    """The scenes of the run in this folder, if it was asked for the same; else they have to be searched.
+
+    ``sources``: cards by id, which have the keys that addresses are kept without.
+    """
     place, name = place_of(out, store), f".swathe/{kept_search.NAME}"
     source = recipe.search.source.strip() if recipe.search else ""
-    return kept_search.read(place.read(name), recipe.asked, source) if place.has(name) else None
+    address = sources[source].url if source in sources else source
+    return kept_search.read(place.read(name), recipe.asked, address) if place.has(name) else None
 
 
 def refuse_foreign(request: Request) -> None:

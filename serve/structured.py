@@ -12,6 +12,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from swathe.imagery import shown_in
+
 OURS = ("serve", "swathe")
 """Loggers whose lines have this form; libraries keep theirs."""
 _ABOUT = "about"
@@ -39,15 +41,21 @@ def install(stream: TextIO | None = None) -> None:
 
 
 class Lines(logging.Formatter):
-    """``timestamp`` (UTC, RFC 3339), ``level``, ``logger``, ``message``, ``exception`` if there is one, the fields."""
+    """``timestamp`` (UTC, RFC 3339), ``level``, ``logger``, ``message``, ``exception`` if there is one, the fields.
+
+    Addresses in messages and traces stand there without their queries: libraries name them whole, signatures and all.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """What a line says of itself wins over what it is about."""
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = {
             **getattr(record, _ABOUT, {}), "timestamp": when, "level": record.levelname.lower(),
-            "logger": record.name, "message": record.getMessage(),
+            "logger": record.name, "message": shown_in(record.getMessage()),
         }  # fmt: skip
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+            line["exception"] = shown_in(self.formatException(record.exc_info))
+        try:
+            return json.dumps(line, default=str, allow_nan=False)
+        except (TypeError, ValueError):  # keys that are no texts, values that hold themselves, NaN
+            return json.dumps({name: str(value) for name, value in line.items()})

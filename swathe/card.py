@@ -10,6 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from swathe.bands import BandName
 
+MOST = 65_536
+"""Of whatever a card counts: beyond it no memory is large enough, and below it no product of such numbers overflows."""
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Whole = Annotated[int, Field(ge=0, le=MOST)]
+
 
 class Task(StrEnum):
     """What comes out of a model."""
@@ -72,13 +77,13 @@ class BandStatistics(Frozen):
 class Input(BandStatistics):
     """What a model eats."""
 
-    times: Annotated[int, Field(ge=1)] = 1
+    times: Count = 1
     """Acquisitions, oldest first."""
     gsd_m: tuple[float, float] | None = None
     """Ground sampling distance the model was trained for, (smallest, largest) in metres; a warning outside it."""
-    chip: Annotated[int, Field(ge=1)] = 224
+    chip: Count = 224
     """Side of a tile in pixels."""
-    overlap: Annotated[int, Field(ge=0)] = 32
+    overlap: Whole = 32
     """Pixels shared with each neighbour, blended with a cosine ramp."""
     unit: Literal["", "reflectance", "linear power", "dB", "kelvin", "DN"] = ""
     """Physical unit that ``scale`` starts from. Empty: what comes, but for optical bands no radar or temperature. Of
@@ -125,9 +130,9 @@ class Output(Frozen):
 
     classes: tuple[ClassLabel, ...] = ()
     """Of segmentation and classification, in the order of the network's output channels."""
-    channels: Annotated[int, Field(ge=1)] = 1
+    channels: Count = 1
     """Numbers per pixel: of a regression 1, of an embedding its length. Ignored where there are classes."""
-    stride: Annotated[int, Field(ge=1)] = 1
+    stride: Count = 1
     """Input pixels per output cell: 1 dense, the patch for embeddings, the chip for classification."""
     scored: bool = True
     """Whether the model gives probabilities, so that there is a score.tif. Thresholded indices have none."""
@@ -163,11 +168,11 @@ class Resources(Frozen):
     """Share of a GPU; ignored on a cluster that has none: the same card runs on CPU."""
     memory_gb: Annotated[float, Field(gt=0)] = 1
     """Memory of an actor."""
-    batch: Annotated[int, Field(ge=1)] = 8
+    batch: Count = 8
     """Tiles per forward; the last batch is padded to it."""
-    replicas: Annotated[int, Field(ge=1)] | None = None
+    replicas: Count | None = None
     """Actors at most; None: as many as fit."""
-    warm: Annotated[int, Field(ge=0)] = 1
+    warm: Whole = 1
     """Replicas that a service keeps loaded while nobody asks; 0: the first request waits for the model."""
     idle_s: Annotated[float, Field(ge=0)] = 600
     """Seconds of quiet after which a service lets go of replicas beyond ``warm``."""

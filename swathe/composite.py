@@ -13,6 +13,6 @@ class Composite(StrEnum):
     LATEST = "latest"
     """The newest clear one."""
     BEST = "best"
-    """The clear one farthest from any cloud, up to a limit; then the newest."""
+    """The clear one of the day farthest from any cloud, up to a limit; then the newest."""
     MEDIAN = "median"
     """Per band, of all clear ones; those of one solar day are joined first, and are one."""

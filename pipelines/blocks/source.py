@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swathe.errors import InputError
+from swathe.imagery import shown
 from swathe.scene import AssetGrid
 from swathe.window import Window
 
@@ -70,7 +71,7 @@ def inside(window: Window, shape: tuple[int, int], name: str) -> None:
     rows, cols = shape
     if window.row < 0 or window.col < 0 or window.bottom > rows or window.right > cols:
         raise InputError(
-            f"{window} does not lie inside {name} ({rows} x {cols} pixels)",
+            f"{window} does not lie inside {shown(name)} ({rows} x {cols} pixels)",
             code="window.outside",
             hint="cut the window to the grid first; the matrix of a tile service does not wrap at ±180°",
         )

@@ -50,7 +50,7 @@ class Block:
     count: NDArray[np.uint16]
     """(h, w) solar days with a clear observation, as far as scenes were looked at."""
     asked: int = 0
-    """Scenes that lie over the block, lost ones among them."""
+    """Scenes that had a say in the block, lost ones among them."""
     lost: tuple[Loss, ...] = ()
     """What could not be read."""
 
@@ -92,10 +92,14 @@ class Seat:
         self.lost: list[Loss] = []
         self._place = place or (window.row // BLOCK, window.col // BLOCK)
 
-    def over(self, scenes: Sequence[Scene]) -> list[Scene]:
-        """Those that lie over the block."""
+    def over(self, scenes: Sequence[Scene], *, far: bool = False) -> list[Scene]:
+        """Those that lie over the block; with ``far`` also those beside it whose clouds may be near to its pixels."""
         self._observer.expect_headers(s.bands[0] for s in scenes if s.bands[0].grid is None)
-        return [s for s in scenes if self._try(s, s.bands[0], lambda s=s: self._observer.reaches(s, self.window))]
+
+        def reaches(scene: Scene) -> bool:
+            return self._observer.reaches(scene, self.window, far=far)
+
+        return [s for s in scenes if self._try(s, s.bands[0], lambda s=s: reaches(s))]
 
     def sight(self, scene: Scene, *, far: bool = False) -> Sight | None:
         """Where a scene is clear; None where that is lost."""

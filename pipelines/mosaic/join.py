@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import NamedTuple
 
@@ -38,7 +39,7 @@ def join(seat: Seat, days: Days) -> Block:
 
     Raises ReadError for what cannot be read, unless losses are tolerated: then the block tells them.
     """
-    over = _over(seat, days)
+    over = _over(seat, days, far=seat.manner.kind is Composite.BEST)
     asked = sum(map(len, over)) + len(seat.lost)
     data, mask, index, count = _WAYS[seat.manner.kind](seat, over, len(days[0][0].bands))
     return Block(seat.window, data, mask, index, count, asked, tuple(seat.lost))
@@ -61,9 +62,9 @@ def counted(seat: Seat, days: Days, block: Block) -> NDArray[np.uint16]:
     return np.maximum(total, block.mask)
 
 
-def _over(seat: Seat, days: Days) -> list[list[Scene]]:
+def _over(seat: Seat, days: Days, *, far: bool = False) -> list[list[Scene]]:
     """Those that lie over the block, by day."""
-    found = {scene.key for scene in seat.over(_flat(days))}
+    found = {scene.key for scene in seat.over(_flat(days), far=far)}
     return [kept for day in days if (kept := [scene for scene in day if scene.key in found])]
 
 
@@ -120,7 +121,7 @@ def _added(seat: Seat, scene: Scene, following: Scene | None, canvas: Joined) ->
 def _picked(seat: Seat, days: Days, bands: int) -> Joined:
     """best: all masks first; then the scenes that win somewhere, until no winner turns out to be empty there.
 
-    One scene gives the numbers of a pixel, so that it does not matter here which of them are of one day.
+    Days are compared; the numbers of a pixel come from the first scene of its day that is clear there.
     """
     canvas = _canvas(seat, bands)
     _, mask, _, count = canvas
@@ -165,14 +166,26 @@ def _put(into: NDArray[np.generic], band: NDArray[np.generic], where: NDArray[np
 
 
 def _sights(seat: Seat, days: Days, *, far: bool) -> list[_Known]:
-    """Scenes that are clear somewhere, those of one day side by side."""
+    """Scenes that are clear somewhere, those of one day side by side, and as near to clouds as their day.
+
+    The mask of a tile ends at its edge. A pixel close to it would pass for one far from clouds, whatever the next tile
+    of the same pass shows there.
+    """
     seat.expect_masks(_flat(days), far=far)
     known: list[_Known] = []
     for day in days:
         number = known[-1].day + 1 if known else 0
-        found = [(scene, seat.sight(scene, far=far)) for scene in day]
-        known += [_Known(number, scene, sight) for scene, sight in found if sight is not None and sight.clear.any()]
+        found = [(scene, sight) for scene in day if (sight := seat.sight(scene, far=far)) is not None]
+        near = _nearest(sight.far for _, sight in found)
+        known += [_Known(number, scene, sight if sight.far is None else replace(sight, far=near))
+                  for scene, sight in found if sight.clear.any()]  # fmt: skip
     return known
+
+
+def _nearest(distances: Iterable[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+    """(h, w) the smallest of those that are known."""
+    known = [distance for distance in distances if distance is not None]
+    return np.minimum.reduce(known) if known else None
 
 
 def _by_day(known: Sequence[_Known]) -> Iterator[list[int]]:

@@ -51,9 +51,13 @@ class Observer:
         if mask is not None:
             masks.table(mask.rule, mask.drop)
 
-    def reaches(self, scene: Scene, window: Window) -> bool:
-        """Whether the scene may have pixels in a window. Raises ReadError where only its header tells."""
-        return covers(self.grid(scene.bands[0]), self._frame, window)
+    def reaches(self, scene: Scene, window: Window, *, far: bool = False) -> bool:
+        """Whether the scene may have pixels in a window, or with ``far`` a cloud that is near to one.
+
+        Raises ReadError where only its header tells.
+        """
+        clouds = far and scene.masked and self.mask is not None
+        return covers(self.grid(scene.bands[0]), self._frame, self._around(window, far=True)[0] if clouds else window)
 
     def grid(self, asset: Asset) -> AssetGrid:
         """As the catalogue says, else as the file does."""

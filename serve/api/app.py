@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Depends, FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -36,6 +35,7 @@ from serve.api.front import BODY_BYTES, Front
 from serve.api.health import Health
 from serve.api.meters import Metered, Meters
 from serve.api.service import Service
+from serve.cors import Shared
 from serve.pages import explained
 from serve.problems import install
 
@@ -58,7 +58,8 @@ def api(desk: Desk, replicas: Replicas | None = None, front: Front | None = None
     front = front or Front.of(desk.settings)
     name = secrets.token_hex(4) if front.processes > 1 else ""
     meters = Meters(desk.store, replicas.states if replicas else dict, name)
-    app = FastAPI(
+    app = Shared(
+        {"allow_origins": front.cors_origins, "allow_methods": ["*"], "allow_headers": _TAKEN, "expose_headers": _SENT},
         title="swathe", version=version("swathe"), description=openapi.ABOUT, openapi_url=None, docs_url=None,
         redoc_url=None, dependencies=[Depends(_named)], redirect_slashes=False,
         middleware=_middleware(front, meters),
@@ -83,11 +84,8 @@ def _named(request: Request) -> None:
 
 
 def _middleware(front: Front, meters: Meters) -> list[Any]:
-    origins = [Middleware(CORSMiddleware, allow_origins=front.cors_origins, allow_methods=["*"], allow_headers=_TAKEN,
-                          expose_headers=_SENT)] if front.cors_origins else []  # fmt: skip
     sized = Middleware(RequestBodyLimitMiddleware, max_body_size=BODY_BYTES)
-    # Outside of everything: a page of another site is to read refusals too.
-    return [*origins, Middleware(Doorway, front), sized, Middleware(Metered, meters)]
+    return [Middleware(Doorway, front), sized, Middleware(Metered, meters)]
 
 
 async def _gone(_: Request, __: Exception) -> Response:

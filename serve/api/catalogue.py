@@ -75,7 +75,7 @@ def mount_catalogue(app: FastAPI, service: Service) -> None:
     """Add it to the application."""
     place = service.desk.settings.place
     told = Front(title="swathe", description="Results of this service, and imagery that was registered here.",
-                 origins=service.front.cors_origins)  # fmt: skip
+                 origins=())  # fmt: skip
     stac = catalogue_app(_Yours(), lambda href: published(href, place, _look.get().root), told)  # pyright: ignore[reportArgumentType]
 
     @app.get(MOUNT, include_in_schema=False)

@@ -8,10 +8,9 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
-from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 
 from pipelines.catalogue.store import Catalogue
+from serve.cors import Shared
 from serve.pages import explained
 from serve.problems import Manners, install
 
@@ -35,7 +34,7 @@ class Front:
     body_bytes: int = 8 * 2**20
     """Of a request's body, at most."""
     origins: tuple[str, ...] = ("*",)
-    """Pages of other hosts that may read it."""
+    """Pages of other hosts that may read it; none: whoever mounts it decides."""
 
 
 def catalogue_app(catalogue: Catalogue, publish: Publish | None = None, front: Front | None = None) -> FastAPI:
@@ -67,7 +66,8 @@ def catalogue_app(catalogue: Catalogue, publish: Publish | None = None, front: F
         stac_fastapi_version=version("swathe"),
     )
     extensions = _extensions(Queryables(catalogue=catalogue))
-    app = FastAPI(
+    app = Shared(
+        {"allow_origins": front.origins, "allow_methods": ["GET", "POST"], "allow_headers": ["*"]},
         title=front.title, description=front.description, version=version("swathe"), openapi_url="/api",
         docs_url=None, redoc_url=None, max_body_size=front.body_bytes,
     )  # fmt: skip
@@ -81,9 +81,7 @@ def catalogue_app(catalogue: Catalogue, publish: Publish | None = None, front: F
         search_get_request_model=create_get_request_model(extensions),
         search_post_request_model=create_post_request_model(extensions, PostSearch),
         items_get_request_model=create_request_model("Items", ItemCollectionUri, extensions, request_type="GET"),  # pyright: ignore[reportArgumentType]
-        middlewares=[
-            Middleware(CORSMiddleware, allow_origins=front.origins, allow_methods=["GET", "POST"], allow_headers=["*"]),
-        ],
+        middlewares=[],
     )
     install(api.app, _MANNERS)
     return api.app

@@ -188,7 +188,7 @@ def _execute(recipe: Recipe, settings: Settings, way: Way, where: tuple[Path, Bl
     treatments = settings.treatments(recipe)
     card = in_precision(card_of(recipe, settings), way.precision)
     # A run that goes on reads the scenes it began with, whatever the archive has gained since.
-    kept = kept_scenes(out, store, recipe) if recipe.search and not way.overwrite else None
+    kept = kept_scenes(out, store, recipe, settings.sources) if recipe.search and not way.overwrite else None
     imagery = kept or look(recipe, card, settings)
     wished, network = card.resources.gpu, settings.network_for(recipe)
     with real_tiles(lambda: begin(recipe, card, imagery, 1).work, network) as tiles:

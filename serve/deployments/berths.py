@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.online import Answer, Question
 from serve.deployments.steward import Berth, Standing
-from swathe.errors import BusyError, ClusterError, ConflictError, ModelError, SwatheError, UnknownModelError
+from swathe.errors import BusyError, ClusterError, ConflictError, ModelError, SwatheError
 
 FRESH_S = 1.0
 """How old an answer of the steward may be."""
@@ -93,9 +93,8 @@ class RayReplicas:
 
 
 def _usable(berths: Mapping[str, Berth], model_id: str) -> Berth:
-    if model_id not in berths:
-        raise UnknownModelError(f"no model {model_id!r} is enabled here", field="model",
-                                hint="GET /api/models lists those that are")  # fmt: skip
+    if model_id not in berths:  # whoever comes here was told that it is on; the steward hears of it at its next look
+        raise _not_yet(f"{model_id} was switched on just now")
     berth = berths[model_id]
     if berth.standing is Standing.STARTING:
         raise _not_yet(f"{model_id} is still starting: {berth.said or 'a replica loads it'}")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pipelines.chunking import LARGEST
 from swathe.aoi import AOI
 from swathe.composite import Composite
 from swathe.errors import AreaError, InputError, LimitError
@@ -171,7 +172,7 @@ class Asking(Asked):
     """Last of the steps after the model; what it makes is the result."""
     precision: Literal["fp32", "bf16"] | None = None
     """Instead of the card's."""
-    chunk: Annotated[int, Field(ge=64, le=65_536)] | None = None
+    chunk: Annotated[int, Field(ge=64, le=LARGEST)] | None = None
     """Side of a chunk in pixels of the imagery; null: chosen."""
     title: Annotated[str, Field(max_length=200)] = ""
     """For people."""

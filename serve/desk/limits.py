@@ -74,6 +74,8 @@ class Limits(BaseModel):
     """Cores of one replica of such a model."""
     model_gpu: Annotated[float, Field(ge=0)] = 1
     """GPUs of one replica of such a model."""
+    model_tiles_mb: Positive = 1024
+    """Of the tiles that such a model is given at once."""
     rate_per_minute: Count = 600
     """Requests with one key."""
     predict_rate_per_minute: Count = 300

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from models.registry import LARGEST_CARD, Registry
+from pipelines.chunking import least_mb
 from serve.desk import rights
 from serve.desk.wording import told
 from serve.planning import cards_of_folders
@@ -240,6 +241,16 @@ def _check_resources(card: ModelCard, caller: Caller, limits: Limits) -> None:
         if given > most:
             raise LimitError(f"the card asks for {name} {given:g}, {most:g} are allowed", code="limit.model",
                              field=f"resources.{name}", hint="ask for less, or an administrator to add it")  # fmt: skip
+    _check_tiles(card, limits.model_tiles_mb)
+
+
+def _check_tiles(card: ModelCard, most: float) -> None:
+    """Numbers that look harmless alone are large together: tiles of a batch, their side, dates, bands, channels."""
+    given, side = least_mb(card), card.input.chip
+    if given > most:
+        what = f"{card.resources.batch} tiles at once of {side} x {side} pixels take {given:.0f} MB"
+        raise LimitError(f"{what}, {most:g} are allowed", code="limit.model", field="resources.batch",
+                         hint="make resources.batch or input.chip smaller, or ask an administrator")  # fmt: skip
 
 
 def _check_addresses(card: ModelCard, settings: ServiceSettings, kept: str) -> None:

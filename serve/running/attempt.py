@@ -153,7 +153,7 @@ class _Attempt:
         from serve.planning import card_of, in_precision, look
 
         card = in_precision(card_of(recipe, self.settings, self.store), asking.precision)
-        kept = kept_scenes(out, blobs, recipe) if recipe.search else None
+        kept = kept_scenes(out, blobs, recipe, self.settings.sources) if recipe.search else None
         imagery = kept or look(recipe, card, self.settings)
         self.held.check()
         with real_tiles(lambda: begin(recipe, card, imagery, 1).work, self.settings.network_for(recipe)) as tiles:

@@ -340,6 +340,33 @@ def test_of_all_scenes_the_median_would_be_another(passes):
     assert overlap.mean() > 0.1
 
 
+@pytest.fixture(scope="module")
+def afar():
+    """(N, h, w) pixels from each of the whole place to the clouds of each tile, up to the cap."""
+    from scipy.ndimage import distance_transform_edt
+
+    found = []
+    for n, (_, columns) in enumerate(PASSES):
+        cloudy = np.zeros(PLACE.shape, bool)
+        cloudy[:, columns] = clouds((400, columns.stop - columns.start), n) == CLOUD
+        found.append(np.minimum(distance_transform_edt(~cloudy), CAP))
+    return np.stack(found)
+
+
+def test_the_best_day_is_farthest_from_the_clouds_of_all_its_scenes(passes, afar):
+    """Also from those that begin behind the edge of a tile, and behind the border of a block: RIGHT does, at 180."""
+    scenes, data, clear = passes
+    sees, score, alone = clear.all(axis=1), np.empty_like(afar), np.where(clear.all(axis=1), afar, -1)
+    for day in members(scenes):
+        score[day] = afar[day].min(axis=0)
+    index = np.where(sees, score, -1).argmax(axis=0)
+    wanted = np.take_along_axis(data, index[None, None], 0)[0] * sees.any(axis=0)
+    stack = read(mosaic_of(scenes, PLACE, composite=Composite.BEST, mask=SCL))
+    np.testing.assert_array_equal(stack.mask[0], sees.any(axis=0))
+    np.testing.assert_array_equal(stack.data[0], wanted)
+    assert (index != alone.argmax(axis=0))[:, 130:176].any()  # of scenes, each for itself, it would be another
+
+
 @pytest.mark.parametrize("kind", [Composite.LATEST, Composite.BEST])
 def test_scenes_of_a_day_count_once(passes, kind):
     scenes, _, clear = passes

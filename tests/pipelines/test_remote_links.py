@@ -17,7 +17,7 @@ from pipelines.search.items import scene_of
 from swathe.errors import ReadError
 from swathe.imagery import shown
 from swathe.scene import Asset, Origin, Scene
-from swathe.source import Auth, SourceKind
+from swathe.source import Auth, SourceKind, TileService
 from tests.pipelines import recorded
 from tests.pipelines.remote_server import Reply, Server, part
 from tests.pipelines.s3_server import running_s3  # noqa: F401  the fixture s3_server
@@ -266,3 +266,18 @@ def test_an_item_that_was_named_by_a_signed_link_is_found_by_it_again():
 def test_where_a_link_is_found_is_no_other_run():
     one, two = (mosaic_of([signed_scene(document)], Place()) for document in ("https://h/1.json", "https://h/2.json"))
     assert one.fingerprint == two.fingerprint
+
+
+def test_the_key_of_a_tile_service_is_that_of_its_card():
+    template = "https://h/{z}/{x}/{y}.png?api_key="
+    bands = tuple(Asset(name, f"{template}hunter2", i) for i, name in enumerate(("red", "nir"), 1))
+    scene = Scene("tiles", "", "1970-01-01T00:00:00Z", b"", bands, looks=bands[:1])
+    mosaic = mosaic_of([scene], Place(), tiles=TileService(scheme="xyz", zoom=3))
+    text = written("asked", mosaic)
+    assert b"hunter2" not in text
+    assert read(text, "asked", f"{template}hunter2") == mosaic
+    changed = read(text, "asked", f"{template}another")
+    assert {a.href for s in changed.scenes for a in (*s.bands, *s.looks)} == {f"{template}another"}
+    assert changed.fingerprint == mosaic.fingerprint
+    (other,) = read(text, "asked", "https://elsewhere/{z}/{x}/{y}.png?api_key=hunter2").scenes
+    assert {a.href for a in other.bands} == {"https://h/{z}/{x}/{y}.png"}

@@ -26,7 +26,7 @@ from pipelines.store.scratch import scratch
 from swathe.composite import Composite
 from swathe.errors import ImageryError, InputError, OutputError
 from swathe.recipe import Recipe, Search
-from swathe.source import AuthKind, SourceBand, SourceKind
+from swathe.source import Auth, AuthKind, SourceBand, SourceKind
 from swathe.state import State
 from tests.pipelines.fault_server import Every, FaultServer, Reset, Status
 from tests.pipelines.s3_server import running_s3  # noqa: F401  the fixture s3_server
@@ -72,7 +72,7 @@ def searched_run(coast, sources, water, home):
         recipe = Recipe(card.id, search=Search(str(source or coast.catalog), **search), aoi=aoi or coast.aoi, chunk=512)
         network = network or Network(retry=Retry(attempts=2, base_s=0.02))
         archive = searched.Archive(sources, network)
-        mosaic = mosaic or kept_scenes(out, store, recipe) or searched.look(recipe, card, archive)
+        mosaic = mosaic or kept_scenes(out, store, recipe, sources) or searched.look(recipe, card, archive)
         made = begin(recipe, card, mosaic, actors=1)
         request = Request(out, home, network=network, store=store)
         return run(made, request, Loop(), Silent()), mosaic
@@ -492,18 +492,19 @@ def test_an_item_that_is_gone_loses_the_links_that_have_expired_and_says_so(sear
 # --- pictures ---------------------------------------------------------------------------------------------------------
 
 
+def own_tiles(form, url, auth):
+    """A card of one's own, of the shipped form."""
+    bands = {n: SourceBand(asset="tile", index=i) for n, i in (("red", 1), ("green", 2), ("blue", 3), ("nir08", 1))}
+    facts = {"id": "own-tiles", "url": url, "bands": bands, "auth": auth}
+    return form.model_copy(update=facts | {"tiles": form.tiles.model_copy(update={"zoom": 15})})
+
+
 def test_a_tile_service_is_imagery_as_well(searched_run, sources, card, tmp_path, monkeypatch):
     """With a key, from its own picture: the pixels that the model got are the service's."""
     form = sources["private-tiles"]
     with TileServer(key="open-sesame") as service:
-        bands = {
-            name: SourceBand(asset="tile", index=i) for name, i in (("red", 1), ("green", 2), ("blue", 3), ("nir08", 1))
-        }
         auth = form.auth.model_copy(update={"kind": AuthKind.BEARER, "name": "", "hosts": ("127.0.0.1",)})
-        tiles = form.tiles.model_copy(update={"zoom": 15})
-        own = form.model_copy(update={"id": "own-tiles", "url": service.url("xyz/{z}/{x}/{y}"), "bands": bands,
-                                      "auth": auth, "tiles": tiles})  # fmt: skip
-        monkeypatch.setitem(sources, "own-tiles", own)
+        monkeypatch.setitem(sources, "own-tiles", own_tiles(form, service.url("xyz/{z}/{x}/{y}"), auth))
         network = replace(OPEN, secrets=Secrets({"TILES_KEY": "open-sesame"}))
         outcome, mosaic = searched_run(
             tmp_path, card=replace_bands(card), source="own-tiles", aoi="10.000,50.000,10.012,50.008", dates=(),
@@ -516,6 +517,23 @@ def test_a_tile_service_is_imagery_as_well(searched_run, sources, card, tmp_path
     assert (classes != 255).mean() > 0.95
     assert mosaic.unit == "DN"
     assert "open-sesame" not in "".join(p.read_text(errors="replace") for p in tmp_path.rglob("*.json*"))
+
+
+def test_a_key_in_the_address_of_a_tile_service_is_kept_nowhere(searched_run, sources, card, tmp_path, monkeypatch):
+    """A run that goes on has it from the card again."""
+    where = {"card": replace_bands(card), "source": "own-tiles", "aoi": "10.000,50.000,10.012,50.008", "dates": ()}
+    with TileServer(key="another way in") as service:
+        own = own_tiles(sources["private-tiles"], service.url("xyz/{z}/{x}/{y}?api_key=hunter2"), Auth())
+        monkeypatch.setitem(sources, "own-tiles", own)
+        outcome, _ = searched_run(tmp_path, network=OPEN, **where)
+        assert outcome.state is State.INCOMPLETE
+        service.key = ""
+        monkeypatch.setattr(searched, "look", None)  # nothing is searched again
+        outcome, mosaic = searched_run(tmp_path, network=OPEN, **where)
+    assert outcome.state is State.DONE
+    assert {band.href for scene in mosaic.scenes for band in scene.bands} == {own.url}
+    assert all(path.endswith("?api_key=hunter2") for path in service.paths)
+    assert b"hunter2" not in b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
 
 
 # --- across zones ---------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import shapely
 import uvicorn
 from fastapi import FastAPI
 from pystac_client.exceptions import APIError
+from starlette.testclient import TestClient
 
 from pipelines.catalogue.store import Catalogue
 from serve.catalogue.app import Front, catalogue_app
@@ -284,6 +285,19 @@ def test_answers_may_be_read_by_other_sites(root):
     answer = requests.get(f"{root}/search", headers={"Origin": "https://e.org"}, timeout=10)
     assert answer.headers["access-control-allow-origin"] == "*"
     assert answer.headers["content-type"] == "application/geo+json"
+
+
+def test_faults_may_be_read_by_other_sites(catalogue):
+    app = catalogue_app(catalogue)
+
+    @app.get("/broken")
+    async def broken():
+        raise RuntimeError("nobody expected this")
+
+    client = TestClient(app, raise_server_exceptions=False)
+    answer = client.get("/broken", headers={"Origin": "https://e.org"})
+    is_problem(answer, 500)
+    assert answer.headers["access-control-allow-origin"] == "*"
 
 
 # --- malformed requests ---------------------------------------------------------------------------------------------

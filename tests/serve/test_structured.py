@@ -50,6 +50,27 @@ def test_a_fault_comes_with_its_trace(lines):
     assert line["level"] == "error"
 
 
+def test_what_is_no_json_is_written_all_the_same(lines):
+    circle = {}
+    circle["again"] = circle
+    for odd in ({(1, 2): 3}, circle, float("nan")):
+        logging.getLogger("swathe.test").info("odd", extra=about(job="j1", odd=odd))
+    assert [(line["job"], line["odd"]) for line in lines()] == [
+        ("j1", "{(1, 2): 3}"), ("j1", "{'again': {...}}"), ("j1", "nan"),
+    ]  # fmt: skip
+
+
+def test_no_line_holds_a_signature(lines):
+    signed = "https://h.example/a.tif?X-Amz-Signature=hunter2"
+    try:
+        int(signed)
+    except ValueError:
+        logging.getLogger("serve.test").exception("not read: %s", signed)
+    (line,) = lines()
+    assert line["message"] == "not read: https://h.example/a.tif"
+    assert line["exception"].endswith(": 'https://h.example/a.tif'")
+
+
 def test_asked_twice_it_writes_once_and_libraries_keep_their_own(lines):
     structured.install(sys.stderr)
     logging.getLogger("swathe.test").info("once")

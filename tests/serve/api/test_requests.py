@@ -151,6 +151,19 @@ def test_other_sites_may_read_refusals_of_the_door(house_of, path, body, status)
     assert answer.headers["access-control-allow-origin"] == "https://maps.example"
 
 
+def test_other_sites_may_read_faults(house_of):
+    house = house_of(cors_origins="https://maps.example")
+
+    @house.app.get("/broken")
+    async def broken():
+        raise RuntimeError("nobody expected this")
+
+    answer = house.client(Origin="https://maps.example").get("/broken")
+    assert is_problem(answer, 500)["code"] == "internal"
+    assert answer.headers["access-control-allow-origin"] == "https://maps.example"
+    assert "access-control-allow-origin" not in house.client(Origin="https://evil.example").get("/broken").headers
+
+
 def test_no_site_may_where_none_is_named(ada):
     for path in ("/api/me", "/stac/"):
         assert "access-control-allow-origin" not in ada.get(path, headers={"Origin": "https://a.example"}).headers

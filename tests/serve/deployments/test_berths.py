@@ -11,7 +11,7 @@ from serve.deployments.berths import RayReplicas
 from serve.deployments.steward import Berth, Standing
 from serve.problems import install
 from swathe.card import Input, ModelCard, Output, Resources
-from swathe.errors import ConflictError, ModelError, UnknownModelError
+from swathe.errors import ConflictError, ModelError
 from swathe.recipe import Recipe
 
 CARD = ModelCard(
@@ -53,7 +53,7 @@ def ask(replicas, model="net"):
     return asyncio.run(replicas.predict(model, Question(Recipe(model), b"", Form.TIFF)))
 
 
-@pytest.mark.parametrize("said", [None, at(Standing.STARTING, said="exporting")])
+@pytest.mark.parametrize("said", [None, {}, at(Standing.STARTING, said="exporting")], ids=["no look", "on", "at it"])
 def test_a_model_that_is_not_there_yet_is_503_with_a_time(said):
     app, replicas = FastAPI(), replicas_of(Steward(said))
     install(app)
@@ -74,11 +74,10 @@ def test_a_new_steward_hides_no_model_before_it_has_looked():
     for said in (None, ConnectionError("it is being started"), at(Standing.IDLE)):
         steward.said = said
         assert ask(replicas) == "model-net-1"
-    with pytest.raises(UnknownModelError):
-        ask(replicas, "other")
-    steward.said = None
-    with pytest.raises(ConflictError):
-        ask(replicas, "other")
+    for said in (at(Standing.IDLE), None):
+        steward.said = said
+        with pytest.raises(ConflictError):  # switched on since
+            ask(replicas, "other")
 
 
 def test_a_model_that_failed_is_told_with_its_problem():

@@ -17,7 +17,7 @@ from serve.deployments.berths import RayReplicas
 from serve.deployments.stage import ServeStage
 from serve.deployments.steward import Standing, Steward
 from swathe.card import Resources
-from swathe.errors import ConflictError, ImageryError, ModelError, UnknownModelError
+from swathe.errors import ConflictError, ImageryError, ModelError
 from swathe.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -113,8 +113,6 @@ def test_what_is_wrong_with_a_request_is_our_error(served):
         with pytest.raises(ImageryError) as caught:
             ask(replicas, name, b"no image")
         assert caught.value.problem.code == "imagery.unreadable"
-    with pytest.raises(UnknownModelError):
-        ask(replicas, "nobody", b"")
 
 
 @pytest.mark.ray

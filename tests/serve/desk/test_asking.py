@@ -115,7 +115,7 @@ def test_areas_nested_without_end_are_refused():
 
 @pytest.mark.parametrize("more", [
     {"inputs": []}, {"search": {"source": "x"}}, {"inputs": [], "search": {"source": "x"}}, {"modle": "x"},
-    {"model": ""}, {"model": None}, {"inputs": ["x"] * 1001}, {"chunk": 1}, {"chunk": 1e9}, {"precision": "int8"},
+    {"model": ""}, {"model": None}, {"inputs": ["x"] * 1001}, {"chunk": 1}, {"chunk": 8193}, {"precision": "int8"},
     {"labels": {"a": "x" * 20_000}}, {"title": "x" * 201}, {"aoi": [1, 2, 3]}, {"aoi": [1, 2, 3, "north"]},
     {"hook": {"url": ""}}, {"hook": {"url": "https://a.example", "kinds": []}}, {"products": {"min_area_px": 0}},
     {"radiometry": {"scale": "nan"}}, {"search": {"source": "x", "max_cloud": 101}, "inputs": []},

@@ -106,6 +106,29 @@ def test_a_member_s_card_asks_for_no_more_than_is_allowed(front, name, asked, mo
     assert getattr(front.desk.models.add(admin, greedy | {"id": "large"}).card.resources, name) == asked
 
 
+@pytest.mark.parametrize("greedy", [
+    {"resources": {"batch": 50_000}},
+    {"input": {"bands": ["red"], "chip": 16_384, "overlap": 8}},
+    {"input": {"bands": ["red"], "chip": 64, "overlap": 8, "times": 5000}},
+    {"task": "embedding", "output": {"channels": 60_000}},
+], ids=["batch", "chip", "times", "channels"])  # fmt: skip
+def test_a_member_s_tiles_take_no_more_memory_than_is_allowed(front, greedy):
+    owner, admin = front.person(), front.person(Role.ADMIN)
+    with pytest.raises(LimitError, match=r"take \d+ MB, 1024 are allowed") as caught:
+        front.desk.models.add(owner, card(**greedy))
+    assert (caught.value.problem.code, caught.value.problem.field) == ("limit.model", "resources.batch")
+    assert front.desk.models.add(admin, card(id="large", **greedy)).version == 1
+    assert front.desk.models.add(owner, card(resources={"batch": 1024})).version == 1
+
+
+def test_how_much_memory_that_is_the_operator_says(limited):
+    front = limited(model_tiles_mb=40)
+    owner = front.person()
+    front.desk.models.add(owner, card())
+    with pytest.raises(LimitError, match="1024 tiles at once of 64 x 64 pixels take 54 MB, 40 are allowed"):
+        front.desk.models.add(owner, card(resources={"batch": 1024}))
+
+
 @pytest.mark.parametrize("name", ["memory_gb", "cpu", "gpu", "idle_s"])
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])
 def test_endless_resources_are_refused(front, name, value):
@@ -158,6 +181,8 @@ HOSTILE = {
     "an id of a path": (card(id="../x"), "card.invalid"),
     "no id": ({k: v for k, v in CARD.items() if k != "id"}, "card.invalid"),
     "a book": (card(summary="x" * 1_100_000), "card.size"),
+    "a batch of everything": (card(resources={"batch": 10**400}), "card.invalid"),
+    "replicas without number": (card(resources={"replicas": 10**400}), "card.invalid"),
     "no end": (card(network=nested(5000)), "card.invalid"),
 }  # fmt: skip
 
