@@ -39,9 +39,9 @@ class Front:
     processes: int = 1
     """That share the requests and count them each for itself: each allows its part of a rate."""
     silence_s: float = 20.0
-    """Of a body that is on its way; then 408."""
+    """Seconds without a byte of a body that is awaited; then 408."""
     slowest_bytes_s: float = 1000.0
-    """Average of such a body after half a minute, at least."""
+    """Bytes per second, at least, that such a body comes with on average, once it was awaited for half a minute."""
     longest_wait_s: float = 60.0
     """That ``Prefer: wait`` can ask for."""
     keep_alive_s: float = 15.0

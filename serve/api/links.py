@@ -88,7 +88,7 @@ async def write(request: Request, service: Here, token: Token, name: Name) -> Re
     No key is needed.
     """
     caller, link = await _opened(request, service, token, name, "PUT")
-    found = await service.taken_in(service.desk.uploads.write, caller, link.id, pulled(request))
+    found = await service.taken_in(request, service.desk.uploads.write, caller, link.id, pulled(request))
     if found.state is UploadState.REFUSED:
         raise _refusal(found)
     return sent(request, UploadAnswer.of(found, address(request)))

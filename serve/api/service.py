@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from fastapi import Depends
 from starlette.requests import Request
 
+from serve.api.bodies import is_small
 from serve.api.hub import Hub
 from serve.api.lane import Lane
 from serve.api.rates import Rates
@@ -61,9 +62,13 @@ class Service:
         """
         return await self._lane.run(who.user.id, lambda: work(who, *given))
 
-    async def taken_in(self, work: Callable[..., T], who: Caller, *given: Any) -> T:
-        """The same for bytes that a client sends at its own pace: they keep nobody from looking at imagery."""
-        return await self._intake.run(who.user.id, lambda: work(who, *given))
+    async def taken_in(self, request: Request, work: Callable[..., T], who: Caller, *given: Any) -> T:
+        """The same for work on a body, which a client sends at its own pace: it keeps nobody from looking at imagery.
+
+        A large body does not wait for its turn: a proxy before this process would read it into its memory meanwhile. It
+        is refused before any of it is read: BusyError (``busy.turn``).
+        """
+        return await self._intake.run(who.user.id, lambda: work(who, *given), waits=is_small(request))
 
     async def drawn(self, work: Callable[..., T], who: Caller, *given: Any) -> T:
         """The same for tiles and maps: many, short, and in nobody else's way."""

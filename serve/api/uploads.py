@@ -81,7 +81,7 @@ def get(request: Request, service: Here, who: Who, id: UploadId) -> Response:  #
             openapi_extra=OCTETS)  # fmt: skip
 async def write(request: Request, service: Here, who: Who, id: UploadId) -> Response:  # noqa: A002
     """All its bytes: a GeoTIFF, a JPEG 2000, or an archive of them. The answer says ready, or refused and why."""
-    found = await service.taken_in(service.desk.uploads.write, who, id, pulled(request))
+    found = await service.taken_in(request, service.desk.uploads.write, who, id, pulled(request))
     return sent(request, UploadAnswer.of(found, address(request)))
 
 
