@@ -69,6 +69,23 @@ def test_a_prediction_of_an_upload(client, image):
 
 
 @pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("postprocess", {"mask": ["water"]}), ("processor", {"id": "r" + "0" * 26}), ("precision", "bf16"),
+        ("products", {"gpkg": True}), ("chunk", 512), ("hook", {"url": "https://a.example/hook"}),
+        ("publish", [{"workspace": "w", "name": "n"}]), ("project", "p1"), ("title", "Lagoon"), ("labels", {"a": 1}),
+    ],
+)  # fmt: skip
+def test_a_prediction_refuses_what_only_a_job_does(client, field, value):
+    asking = {"model": "water-ndwi", "inputs": ["https://a.example/x.tif"], "sensor": "sentinel-2-l2a", field: value}
+    answer = client.post("/api/predict", json=asking)
+    assert (answer.status_code, answer.json()["code"]) == (400, "predict.field"), answer.text
+    assert answer.json()["field"] == field
+    answer = client.post("/api/predict?sensor=sentinel-2-l2a", json={k: v for k, v in asking.items() if k != field})
+    assert (answer.json()["code"], answer.json()["field"]) == ("predict.field", "sensor")
+
+
+@pytest.mark.parametrize(
     ("query", "content", "kind", "status", "code"),
     [
         ("", b"x", "image/tiff", 400, "request.invalid"), ("model=nope", b"x", "image/tiff", 404, "model.unknown"),
