@@ -38,6 +38,8 @@ LONGEST = timedelta(days=7)
 """The most that can be asked for."""
 UPLOAD = "upload"
 """The kind that can be written to, and named as imagery of a job."""
+_LONGEST_NAME = 400
+"""Bytes of a name in UTF-8; with all that is said beside it, it fits into a token."""
 _PURPOSE = b"swathe links, first form"
 _FORM = re.compile(r"[A-Za-z0-9_-]{1,1000}\.[A-Za-z0-9_-]{43}")
 _OURS = re.compile(rf"{PATH}/([^/]+)/([^/]+)$")
@@ -178,8 +180,12 @@ class Links:
     def make(
         self, caller: Caller, kind: str, id_: str, name: str = "", *, method: Method = "GET", valid: timedelta = VALID
     ) -> Signed:  # fmt: skip
-        """A link to a thing that they see. Raises NotFoundError, ForbiddenError, InputError (``link.kind``)."""
+        """A link to a thing that they see.
+
+        Raises NotFoundError, ForbiddenError, InputError (``link.kind``, ``link.name``).
+        """
         real = self._kind(kind).named(caller, id_, name)
+        _expect_name(real)
         if method == "PUT" and kind != UPLOAD:
             raise InputError(f"a link to a {kind} cannot be written to", code="link.kind", field="method")
         until = time.time() + min(valid, LONGEST).total_seconds()
@@ -225,6 +231,14 @@ class Links:
             raise _withdrawn()
         scopes = SCOPES_OF[user.role]
         return Caller(user, scopes & key.scopes if key else scopes, link.key or None)
+
+
+def _expect_name(name: str) -> None:
+    """Raises InputError (``link.name``) for what cannot be both the end of an address and the name of a file."""
+    plain = name.isprintable() and not {"/", "\\", '"'} & set(name) and name not in {"", ".", ".."}
+    if not plain or len(name.encode()) > _LONGEST_NAME:
+        raise InputError("this is no name of a file", code="link.name", field="name",
+                         hint="leave out slashes, quotation and control characters, or make it shorter")  # fmt: skip
 
 
 def _withdrawn() -> ForbiddenError:
