@@ -99,8 +99,11 @@ def _steps_down(before: User, after: User) -> bool:
 
 
 def _address(claims: Mapping[str, Any]) -> str:
-    """The address where the provider has checked it, else one that says who it is and reaches nobody."""
+    """The address where the provider says that it has checked it, else one that says who it is and reaches nobody.
+
+    Some providers let people write any address and send no ``email_verified``: it may be a colleague's.
+    """
     said = str(claims.get("email", "")).strip().lower()
-    if "@" in said and claims.get("email_verified", True) is True:
+    if "@" in said and claims.get("email_verified") is True:
         return said
     return f"{claims['sub']}@{str(claims['iss']).partition('://')[2].partition('/')[0]}".lower()
