@@ -78,7 +78,7 @@ class Adoption:
     def _fetched(self, href: str) -> bytes:
         from pipelines.remote.fetch import Fetcher
 
-        with Fetcher(self._settings.network) as fetcher:
+        with Fetcher(self._settings.network_of_strangers) as fetcher:
             return fetcher.whole(href, limit_mb=_CONFIG_MB)
 
     def _glance(self, href: str) -> None:
@@ -87,7 +87,7 @@ class Adoption:
 
         if not href.lower().startswith(("https://", "http://")):
             return
-        with Fetcher(self._settings.network) as fetcher:
+        with Fetcher(self._settings.network_of_strangers) as fetcher:
             try:
                 head = fetcher.facts(href).head
             except ImageryError as error:

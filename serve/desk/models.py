@@ -258,13 +258,13 @@ def _check_address(uri: str, where: str, settings: ServiceSettings) -> None:
     if not uri.startswith(_FAR) or (uri.startswith("http://") and not settings.allow_private_urls):
         raise CardError(f"{where}: {uri[:200]!r} is no address that weights are fetched from", code="card.path",
                         field=where, hint="give hf://, https:// or s3://")  # fmt: skip
-    if uri.startswith(f"{settings.place}/"):
-        raise CardError(f"{where}: this address belongs to the service", code="card.path", field=where)
-    if not uri.startswith("hf://"):
-        with told():
-            place = look_at(uri, settings.network)
-            if isinstance(place, Stored):
-                check_bucket(place, settings.network)
+    if uri.startswith("hf://"):
+        return
+    network = settings.network_of_strangers
+    with told():
+        place = look_at(uri, network)
+        if isinstance(place, Stored):
+            check_bucket(place, network)
 
 
 def _row(card: ModelCard, caller: Caller, before: Model | None, *, shared: bool) -> Model:

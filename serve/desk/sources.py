@@ -70,7 +70,7 @@ class Sources:
         card, now = self.get(caller, source), datetime.now(UTC)
         with told():
             query = Query(area, parse_dates(list(dates), now), max_cloud, tuple(bands))
-            fetcher = Fetcher(self._settings.network_of_searches)
+            fetcher = Fetcher(self._settings.network_of_strangers)
             try:
                 return look(card, query, fetcher, now)
             finally:
