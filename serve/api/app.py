@@ -57,7 +57,7 @@ def api(desk: Desk, replicas: Replicas | None = None, front: Front | None = None
     """The whole application. ``replicas``: warm models; None: predictions at once are refused."""
     front = front or Front.of(desk.settings)
     name = secrets.token_hex(4) if front.processes > 1 else ""
-    meters = Meters(desk.store, replicas.states if replicas else dict, name)
+    meters = Meters(desk.store, replicas.states if replicas else dict, desk.models.shared, name)
     app = FastAPI(
         title="swathe", version=version("swathe"), description=openapi.ABOUT, openapi_url=None, docs_url=None,
         redoc_url=None, dependencies=[Depends(_named)], redirect_slashes=False,

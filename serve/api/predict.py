@@ -14,6 +14,7 @@ from starlette.responses import Response
 from serve.api import examples
 from serve.api.callers import Who
 from serve.api.front import IMAGE_BYTES
+from serve.api.meters import OWN
 from serve.api.replicas import PredictOrder
 from serve.api.service import Here, Service
 from serve.api.strict import parsed
@@ -110,13 +111,13 @@ async def _answered(service: Service, order: Order, image: bytes | None, form: F
     if service.replicas is None:
         raise ConflictError("no models are kept warm here", code="predict.off", hint="submit it as a job")
     question = PredictOrder(order.recipe, image, form, order.max_pixels, order.max_seconds)
-    meters = service.meters
-    at_work = meters.predicting.labels(order.recipe.model)
+    meters, label = service.meters, order.recipe.model if order.model_shared else OWN
+    at_work = meters.predicting.labels(label)
     try:
-        with at_work.track_inprogress(), meters.predictions.labels(order.recipe.model).time():
+        with at_work.track_inprogress(), meters.predictions.labels(label).time():
             found = await service.replicas.predict(order.recipe.model, question)
     except SwatheError as error:
-        meters.refused.labels(order.recipe.model, error.problem.code).inc()
+        meters.refused.labels(label, error.problem.code).inc()
         with order.worded():
             raise
     stages = ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in found.seconds.items())

@@ -89,6 +89,10 @@ class Models:
         found = self._all().get(id_)
         return None if found is None else found.card
 
+    def shared(self) -> frozenset[str]:
+        """Ids of those that all users see: the others are known to their owners and administrators alone."""
+        return frozenset(id_ for id_, state in self._all().items() if state.shared)
+
     def enabled(self) -> dict[str, ModelCard]:
         """Cards of all that are on: what is to be kept warm."""
         return {id_: state.card for id_, state in self._all().items() if state.enabled}

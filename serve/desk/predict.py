@@ -37,6 +37,8 @@ class Order:
     """Of the imagery."""
     max_seconds: float
     """That the answer may take, estimated by whoever holds the model."""
+    model_shared: bool
+    """Whether all users see the model; numbers that anybody can read do not name another one."""
     names: dict[str, str] = field(default_factory=dict)
     """Paths of this machine -> what was asked for."""
 
@@ -75,7 +77,8 @@ class Predictions:
 
     def _order(self, recipe: Recipe, names: dict[str, str] | None = None) -> Order:
         limits = self._settings.limits
-        return Order(recipe, limits.max_predict_pixels, limits.max_predict_s, names or {})
+        shared = recipe.model in self._models.shared()
+        return Order(recipe, limits.max_predict_pixels, limits.max_predict_s, shared, names or {})
 
 
 def _expect_heeded(asking: Asking) -> None:

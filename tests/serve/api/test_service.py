@@ -483,6 +483,24 @@ def test_the_dashboard_asks_for_nothing_that_is_not_there(house, client, image):
     assert metrics(client)["swathe_model_replicas", (("model", "water-ndwi"),)] == 1
 
 
+def test_metrics_name_no_model_that_not_everybody_sees(house_of, image):
+    house = house_of(replicas=True)
+    ada = house.client(house.person())
+    card = yaml.safe_load((ROOT / "configs" / "models" / "water-ndwi.yaml").read_text())
+    for name in ("secret-site-a", "secret-site-b"):
+        assert ada.post("/api/models", json=card | {"id": name}).status_code == 201
+    for name, content in (("secret-site-a", image.read_bytes()), ("secret-site-b", b"x"), ("water-ndwi", b"x")):
+        ada.post(f"/api/predict?model={name}&sensor=sentinel-2-l2a", content=content)
+    seen = metrics(house.client())
+    assert not any("secret" in str(labels) for _, labels in seen)
+    assert seen["swathe_prediction_seconds_count", (("model", "own"),)] == 2
+    assert seen["swathe_prediction_seconds_count", (("model", "water-ndwi"),)] == 1
+    assert sum(value for (name, labels), value in seen.items()
+               if name == "swathe_model_state" and ("model", "own") in labels) == 2  # fmt: skip
+    assert seen["swathe_model_replicas", (("model", "own"),)] == 2
+    assert any(name == "swathe_prediction_failures_total" and ("model", "own") in labels for name, labels in seen)
+
+
 def test_predictions_at_work_are_counted(house_of, image):
     house = house_of(replicas=True)
     client, service, seen = house.client(house.person()), house.app.state.service, []

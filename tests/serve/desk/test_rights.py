@@ -131,7 +131,7 @@ ELSEWHERE = {
     "uploads.path", "keys.open", "users.of_token", "catalogue.register", "catalogue.view", "predictions.of_asking",
     "uploads.images", "adoption.adopt", "batches.plan_next", "batches.waiting", "layers.draw", "layers.get",
     "layers.read", "links.content", "links.kinds", "links.offer", "links.open", "links.renewed", "models.card",
-    "batches.clear", "batches.new_id", "batches.milestones", "jobs.clear",
+    "batches.clear", "batches.new_id", "batches.milestones", "jobs.clear", "models.shared",
     "processors.add", "processors.content", "sources.fitting", "sources.scenes", "uploads.content", "uploads.uri",
 }  # fmt: skip
 """Use cases that need more than a caller and are tried below, or in the tests of their module."""
