@@ -54,7 +54,7 @@ _GONE = 499
 
 
 def api(desk: Desk, replicas: Replicas | None = None, front: Front | None = None) -> FastAPI:
-    """The whole application. ``replicas``: warm models; None: predictions at once are refused."""
+    """Make the whole application. ``replicas``: warm models; None: predictions at once are refused."""
     front = front or Front.of(desk.settings)
     name = secrets.token_hex(4) if front.processes > 1 else ""
     meters = Meters(desk.store, replicas.states if replicas else dict, desk.models.shared, name)

@@ -26,7 +26,7 @@ _STRANGE = (b"%00", b"\x00")
 
 
 class Doorway:
-    """ASGI middleware."""
+    """ASGI middleware that settles a request's address and client, and bounds the time for its body."""
 
     def __init__(self, app: ASGIApp, front: Front) -> None:
         """Raises ValueError for a network that is none."""
@@ -34,7 +34,7 @@ class Doorway:
         self._trusted = [ipaddress.ip_network(text, strict=False) for text in front.trusted_proxies]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raises nothing of its own."""
+        """Pass a request on as its client meant it; refuse one whose address cannot be read."""
         if scope["type"] == "websocket":
             await self.app(_arrived(scope, self._trusted, self._front.public_url), receive, send)
             return

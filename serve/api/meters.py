@@ -45,7 +45,7 @@ OWN = "own"
 
 
 class Meters:
-    """Of one process."""
+    """Counts what one process does."""
 
     def __init__(self, store: Store, states: States, shared: Shared, replica: str = "") -> None:
         """``states``: of warm models, as ``Replicas`` has them. ``shared``: ids of models that all users see.
@@ -79,7 +79,7 @@ class Meters:
         ProcessCollector(registry=registry)
 
     def page(self) -> bytes:
-        """In the text form of Prometheus. Called in threads. While the store is away, what it tells is missing."""
+        """All numbers, in the text form of Prometheus. Called in threads. What the store cannot tell now is missing."""
         try:
             self._catch_up()
         except StoreError as error:

@@ -37,7 +37,7 @@ class Part:
 
     @property
     def bytes(self) -> int:
-        """Its size."""
+        """Size in bytes."""
         return self.stop - self.start
 
 

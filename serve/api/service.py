@@ -27,28 +27,27 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Service:
-    """One per application."""
+    """What the endpoints of one application share."""
 
     desk: Desk
-    """The use cases."""
+    """Use cases of the service."""
     replicas: Replicas | None
     """Warm models; None: there are none, predictions are refused."""
     front: Front
-    """What it is told about itself."""
+    """What the API is told about itself."""
     meters: Meters
-    """What it counts."""
+    """Counters for Prometheus."""
     hub: Hub = field(init=False)
-    """Who follows jobs."""
+    """Listeners that follow jobs."""
     rates: Rates = field(init=False)
-    """How often each may ask."""
+    """Counts of requests, by kind and key."""
     tokens: Tokens | None = field(init=False)
-    """Of an identity provider, where there is one."""
+    """Tokens of an identity provider, where there is one."""
     _lane: Lane = field(init=False)
     _intake: Lane = field(init=False)
     _drawing: Lane = field(init=False)
 
     def __post_init__(self) -> None:
-        """Nothing is connected to yet."""
         front = self.front
         self.hub, self.rates = Hub(self.desk.store, front), Rates(front)
         self._lane, self._intake = (Lane(front.slow_lane, front.slow_queue) for _ in range(2))

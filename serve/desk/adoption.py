@@ -33,7 +33,6 @@ class Adoption:
     """The config is read at once, weights are looked at; they are fetched when the model is first made ready."""
 
     def __init__(self, settings: ServiceSettings, models: Models, uploads: Uploads) -> None:
-        """Nothing is read yet."""
         self._settings, self._models, self._uploads = settings, models, uploads
 
     def adopt(self, caller: Caller, about: About, config: str, checkpoint: str, *, shared: bool = False) -> ModelState:

@@ -52,17 +52,17 @@ class Link:
     method: Method
     """GET reads, also with HEAD; PUT writes."""
     kind: str
-    """Of the thing, a word that ``Links.offer`` was told."""
+    """Kind of the thing, a word that ``Links.offer`` was told."""
     id: str
-    """Of the thing."""
+    """Id of the thing."""
     name: str
-    """Of the file at the end of the address."""
+    """Name of the file, at the end of the address."""
     user: str
     """Id of whoever made it."""
     key: str
     """Id of the key that it was made with; empty: none."""
     expires: int
-    """Seconds since 1970."""
+    """When it expires, in seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +70,18 @@ class Signed:
     """A link as it is handed out."""
 
     link: Link
-    """What it opens."""
+    """What the link says."""
     token: str
-    """What opens."""
+    """Text in the address that opens it."""
 
     @property
     def path(self) -> str:
-        """Of the address, from the root of the service."""
+        """Path of the address, from the root of the service."""
         return f"{PATH}/{self.token}/{quote(self.link.name)}"
 
     @property
     def expires(self) -> str:
-        """UTC, RFC 3339."""
+        """When it expires: UTC, RFC 3339."""
         return text_of(datetime.fromtimestamp(self.link.expires, UTC))
 
 
@@ -90,7 +90,7 @@ class Seal:
     """Signs links, and knows them again."""
 
     secret: bytes = field(repr=False)
-    """Of this installation."""
+    """Secret of this installation."""
 
     @classmethod
     def of(cls, settings: ServiceSettings) -> Self:
@@ -98,7 +98,7 @@ class Seal:
         return cls(hmac.digest(settings.pepper.encode(), _PURPOSE, hashlib.sha256))
 
     def sign(self, link: Link) -> Signed:
-        """As text that fits between two slashes."""
+        """Sign a link, as text that fits between two slashes."""
         said = _text(json.dumps(astuple(link), ensure_ascii=False, separators=(",", ":")).encode())
         return Signed(link, f"{said}.{self._signature(said)}")
 
@@ -162,19 +162,18 @@ class Kind:
 
 
 class Links:
-    """Made, and opened."""
+    """Makes links, and opens them."""
 
     def __init__(self, settings: ServiceSettings, store: Store, kinds: dict[str, Kind]) -> None:
-        """Nothing is read yet."""
         self._seal, self._store, self._kinds = Seal.of(settings), store, dict(kinds)
 
     def offer(self, kind: str, how: Kind) -> None:
-        """One more kind of things that links can open."""
+        """Add a kind of things that links can open."""
         self._kinds[kind] = how
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """All of them."""
+        """Kinds of things that links can open."""
         return tuple(sorted(self._kinds))
 
     def make(

@@ -47,11 +47,11 @@ class ModelState:
     source: str
     """``shipped``, or ``added`` while the service ran."""
     owner: str | None = None
-    """Who added it."""
+    """Id of the user who added it; None: nobody did."""
     shared: bool = True
     """Whether all users see it."""
     version: int = 1
-    """Grows when its card is replaced."""
+    """Number that grows when its card is replaced."""
     state: str = ""
     """Of what is kept warm: ``starting``, ``ready``, ``idle``, ``failed``; empty: nothing is."""
     problem: dict[str, Any] | None = field(default=None)
@@ -62,7 +62,6 @@ class Models:
     """What can be run. Cards of files and of the store are read again when they have changed."""
 
     def __init__(self, settings: ServiceSettings, store: Store) -> None:
-        """Nothing is read yet."""
         self._settings, self._store = settings, store
         self._rows: tuple[int, dict[str, Model]] = (-1, {})
 
@@ -72,7 +71,7 @@ class Models:
         return [_with(state, states) for _, state in sorted(self._all().items()) if _sees(caller, state)]
 
     def get(self, caller: Caller, id_: str, states: Mapping[str, Mapping[str, Any]] | None = None) -> ModelState:
-        """One that they see. Raises UnknownModelError."""
+        """A model that the caller sees. Raises UnknownModelError."""
         rights.require(caller, Scope.MODELS_READ)
         return _with(self._seen(caller, id_), states)
 

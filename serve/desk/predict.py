@@ -34,9 +34,9 @@ class Order:
     recipe: Recipe
     """Its inputs can be opened; none where the image comes with the request."""
     max_pixels: int
-    """Of the imagery."""
+    """Pixels that the imagery may have."""
     max_seconds: float
-    """That the answer may take, estimated by whoever holds the model."""
+    """Seconds that the answer may take, estimated by whoever holds the model."""
     model_shared: bool
     """Whether all users see the model; numbers that anybody can read do not name another one."""
     names: dict[str, str] = field(default_factory=dict)
@@ -50,10 +50,9 @@ class Order:
 
 
 class Predictions:
-    """One small image each, for whoever waits."""
+    """Says which images are answered at once: for whom, with which model, and how large they may be."""
 
     def __init__(self, settings: ServiceSettings, store: Store, models: Models) -> None:
-        """Nothing is read yet."""
         self._settings, self._store, self._models = settings, store, models
 
     def of_image(self, caller: Caller, model: str, sensor: str | None, radiometry: Radiometry) -> Order:
