@@ -16,16 +16,16 @@ class Runner(Protocol):
 
     @property
     def actors(self) -> int:
-        """Chunks done at a time."""
+        """Number of chunks that are done at a time."""
         ...
 
     @property
     def threads(self) -> int:
-        """Of one worker's forward."""
+        """Number of threads of one worker's forward."""
         ...
 
     def map(self, hire: Hire, order: Order, chunks: Sequence[Chunk]) -> Iterator[dict[str, Any]]:
-        """One answer a chunk, as they come. Raises ClusterError where the workers themselves are lost."""
+        """Do all chunks: an answer for each, as they come. Raises ClusterError where the workers are lost."""
         ...
 
 
@@ -33,7 +33,7 @@ class Loop:
     """One worker in this process, one chunk after the other: the oracle of the tests, and ``--local``."""
 
     def __init__(self, threads: int = 1) -> None:
-        """``threads`` of the forward."""
+        """``threads``: number of threads of the forward."""
         self.actors = 1
         self.threads = threads
 

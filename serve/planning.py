@@ -88,7 +88,7 @@ def look(recipe: Recipe, card: ModelCard, settings: Settings) -> Imagery | Mosai
     if recipe.search is not None:
         from pipelines import searched
 
-        return searched.look(recipe, card, searched.Archive(settings.sources, settings.network_of_searches))
+        return searched.look(recipe, card, searched.Archive(settings.sources, settings.network_of_strangers))
     from pipelines.begin import look as look_at_files
 
     network, unpacking = settings.network_for(recipe), settings.unpacking
@@ -115,7 +115,7 @@ def estimated(made: Plan, settings: Settings, means: Means) -> Plan:
     from pipelines.searched import HEADERS_MB, fetching, opening
 
     auth, tiles = imagery.auth, imagery.tiles
-    with fetching(settings.network_of_searches) as door, opening(door, auth, tiles, HEADERS_MB) as opener:
+    with fetching(settings.network_of_strangers) as door, opening(door, auth, tiles, HEADERS_MB) as opener:
         return with_estimate(made, pace, means, opener)
 
 

@@ -147,8 +147,8 @@ class Settings(BaseSettings):
         return ImageLimits(side=self.max_image_side, block_mb=self.max_block_mb, pixels=self.max_whole_pixels)
 
     @cached_property
-    def network_of_searches(self) -> Network:
-        """How imagery is fetched that a search found."""
+    def network_of_strangers(self) -> Network:
+        """How addresses are read that others wrote: what a search found, configs of networks, what a card names."""
         return self.network
 
     @property
@@ -164,7 +164,7 @@ class Settings(BaseSettings):
         from pipelines.inputs import parse_input
 
         if recipe.search is not None:
-            return self.network_of_searches
+            return self.network_of_strangers
         far = any(is_remote(parse_input(text).href) for text in recipe.inputs)
         return self.network if far or self._masked_from_afar(recipe) else None
 
@@ -298,7 +298,9 @@ class ServiceSettings(Settings):
 
     @cached_property
     def network(self) -> Network:
-        """As ever, but for files of this machine: searched imagery names them where it likes, and none is read.
+        """For addresses that the desk has let in or written itself; for all others there is ``network_of_strangers``.
+
+        As ever, but for files of this machine: searched imagery names them where it likes, and none is read.
 
         Neither is an object that a user names, unless its bucket is open to users: the credentials are not theirs.
         """
@@ -314,8 +316,11 @@ class ServiceSettings(Settings):
         return tuple(sorted({*self.s3_buckets, *own}))
 
     @cached_property
-    def network_of_searches(self) -> Network:
-        """Items of strangers name objects where they like; those of the service's other users are none of theirs."""
+    def network_of_strangers(self) -> Network:
+        """The same without what the service keeps for its users.
+
+        Strangers name objects where they like, and the credentials that would open them are the service's.
+        """
         return replace(self.network, closed=self.place) if self.place.startswith("s3://") else self.network
 
     @property

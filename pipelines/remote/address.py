@@ -74,7 +74,8 @@ def look_at(href: str, network: Network) -> Web | Stored | Local:
     if scheme[1].lower() == "s3":
         if network.buckets is not None and scheme[1] != "s3":  # whoever compares addresses compares them as they stand
             _refuse("scheme", href, "is not written as others are", "write s3:// in small letters")
-        return _stored(href, network.closed)
+        expect_open(href, network)
+        return _stored(href)
     return web(href, allow_private=network.allow_private)
 
 
@@ -165,10 +166,21 @@ def reach_of(ip: Ip) -> str:
 # --- objects and files ----------------------------------------------------------------------------------------------
 
 
-def _stored(href: str, closed: str) -> Stored:
-    if closed and f"{href[len('s3://') :]}/".startswith(f"{closed[len('s3://') :].rstrip('/')}/"):
+def expect_open(href: str, network: Network) -> None:
+    """Raises ImageryError (``url.private``) for what lies in a closed place, however scheme and bucket are written."""
+    if network.closed and _plain(f"{href}/").startswith(f"{_plain(network.closed.rstrip('/'))}/"):
         hint = "name what lies there as an upload or an item"
         raise ImageryError("this address belongs to the service", code="url.private", hint=hint)
+
+
+def _plain(address: str) -> str:
+    """With what servers read alike written alike: the scheme and the bucket, which may be part of a host's name."""
+    scheme, mark, rest = address.partition("://")
+    bucket, slash, key = rest.partition("/")
+    return f"{scheme.lower()}{mark}{bucket.lower()}{slash}{key}" if mark else address
+
+
+def _stored(href: str) -> Stored:
     bucket, _, key = href[len("s3://") :].partition("/")
     if not _BUCKET.fullmatch(bucket) or ".." in bucket:
         _refuse("host", href, "names no bucket", "s3://bucket/key")

@@ -54,10 +54,10 @@ _GONE = 499
 
 
 def api(desk: Desk, replicas: Replicas | None = None, front: Front | None = None) -> FastAPI:
-    """The whole application. ``replicas``: warm models; None: predictions at once are refused."""
+    """Make the whole application. ``replicas``: warm models; None: predictions at once are refused."""
     front = front or Front.of(desk.settings)
     name = secrets.token_hex(4) if front.processes > 1 else ""
-    meters = Meters(desk.store, replicas.states if replicas else dict, name)
+    meters = Meters(desk.store, replicas.states if replicas else dict, desk.models.shared, name)
     app = Shared(
         {"allow_origins": front.cors_origins, "allow_methods": ["*"], "allow_headers": _TAKEN, "expose_headers": _SENT},
         title="swathe", version=version("swathe"), description=openapi.ABOUT, openapi_url=None, docs_url=None,

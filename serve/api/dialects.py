@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def names() -> tuple[str, ...]:
-    """All that there are."""
+    """Names of all dialects that there are."""
     return tuple(sorted(found.name for found in iter_modules(dialects.__path__) if found.ispkg))
 
 
 def mount_dialects(app: FastAPI, service: Service) -> None:
-    """Add them to the application."""
+    """Mount the dialects that the settings want into the application."""
     wanted = service.desk.settings.limits.dialects
     for name in names():
         if any(fnmatchcase(name, pattern) for pattern in wanted):

@@ -26,7 +26,7 @@ _STRANGE = (b"%00", b"\x00")
 
 
 class Doorway:
-    """ASGI middleware."""
+    """ASGI middleware that settles a request's address and client, and bounds the time for its body."""
 
     def __init__(self, app: ASGIApp, front: Front) -> None:
         """Raises ValueError for a network that is none."""
@@ -34,7 +34,7 @@ class Doorway:
         self._trusted = [ipaddress.ip_network(text, strict=False) for text in front.trusted_proxies]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raises nothing of its own."""
+        """Pass a request on as its client meant it; refuse one whose address cannot be read."""
         if scope["type"] == "websocket":
             await self.app(_arrived(scope, self._trusted, self._front.public_url), receive, send)
             return
@@ -116,30 +116,36 @@ def _within(address: str, networks: Sequence[Network]) -> bool:
 
 
 class Patient:
-    """The body of a request, message by message: a client that falls silent, or drips, is given up with 408."""
+    """The body of a request, message by message: a client that falls silent, or drips, is given up with 408.
+
+    Only the time that is spent waiting for its messages counts. Between them the client waits for us: for its turn, for
+    a disk.
+    """
 
     def __init__(self, receive: Receive, silence_s: float, slowest_bytes_s: float) -> None:
         """Seconds; bytes per second."""
         self._receive, self._silence_s, self._slowest = receive, silence_s, slowest_bytes_s
-        self._began, self._bytes, self._whole = time.monotonic(), 0, False
+        self._waited_s, self._bytes, self._whole = 0.0, 0, False
 
     async def __call__(self) -> Message:
         """The next message. Whoever only waits for the client to go waits as long as it takes."""
         if self._whole:
             return await self._receive()
+        began = time.monotonic()
         try:
             message = await asyncio.wait_for(self._receive(), self._silence_s)
         except TimeoutError:
             raise _slow(f"nothing came for {self._silence_s:g} s") from None
+        self._waited_s += time.monotonic() - began
         self._bytes += len(message.get("body", b""))
         self._whole = not message.get("more_body", False)
         self._expect_pace()
         return message
 
     def _expect_pace(self) -> None:
-        seconds = time.monotonic() - self._began
-        if not self._whole and seconds > _GRACE_S and self._bytes < self._slowest * seconds:
-            raise _slow(f"{self._bytes:,} bytes in {seconds:.0f} s")
+        waited_s = self._waited_s
+        if not self._whole and waited_s > _GRACE_S and self._bytes < self._slowest * waited_s:
+            raise _slow(f"{self._bytes:,} bytes in {waited_s:.0f} s")
 
 
 def _slow(detail: str) -> HTTPException:

@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from serve.settings import ServiceSettings
 
 BODY_BYTES = 8 * 2**20
-"""Of a request's body, at most; images and uploads have bounds of their own."""
+"""Bytes of a request's body, at most; images and uploads have bounds of their own."""
 IMAGE_BYTES = 64 * 2**20
-"""Of an image that is answered at once: 4 Mpx of six bands of 16 bits are 50 MB."""
+"""Bytes of an image that is answered at once: 4 Mpx of six bands of 16 bits are 50 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Front:
     """A plain value; ``of`` takes it from the settings."""
 
     public_url: str = ""
-    """Its address as its users see it; empty: as each request says it."""
+    """Address of the service as its users see it; empty: as each request says it."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses and networks whose X-Forwarded headers are believed."""
     cors_origins: tuple[str, ...] = ()
@@ -27,41 +27,41 @@ class Front:
     oidc_issuer: str = ""
     """Identity provider whose tokens are taken beside keys; empty: none."""
     oidc_audience: str = ""
-    """What they must be meant for."""
+    """Audience that those tokens must be meant for."""
     rate_per_minute: int = 600
-    """Requests of one key."""
+    """Requests a minute of one key."""
     predict_rate_per_minute: int = 300
-    """Predictions of one key, which count as requests too."""
+    """Predictions a minute of one key, which count as requests too."""
     tile_rate_per_minute: int = 6000
-    """Tiles and maps of one key; they do not count as requests."""
+    """Tiles and maps a minute of one key; they do not count as requests."""
     rates_at: str = "async+memory://"
     """Where requests are counted (an address of ``limits``); memory: in each process of its own."""
     processes: int = 1
-    """That share the requests and count them each for itself: each allows its part of a rate."""
+    """Processes that share the requests and count them each for itself: each allows its part of a rate."""
     silence_s: float = 20.0
-    """Of a body that is on its way; then 408."""
+    """Seconds without a byte of a body that is awaited; then 408."""
     slowest_bytes_s: float = 1000.0
-    """Average of such a body after half a minute, at least."""
+    """Bytes per second, at least, that such a body comes with on average, once it was awaited for half a minute."""
     longest_wait_s: float = 60.0
-    """That ``Prefer: wait`` can ask for."""
+    """Seconds that ``Prefer: wait`` can ask for."""
     keep_alive_s: float = 15.0
-    """Between two signs of life on an event stream."""
+    """Seconds between two signs of life on an event stream."""
     tick_s: float = 0.25
-    """Between two looks at the jobs that somebody follows."""
+    """Seconds between two looks at the jobs that somebody follows."""
     listeners: int = 2000
     """Event streams and waiting requests of one process; more are refused with 429."""
     slow_lane: int = 16
-    """Requests that look at imagery at a time; the others wait."""
+    """Requests that look at imagery at a time, and uploads that are taken in at a time; others wait."""
     slow_queue: int = 64
-    """Of them; more are refused with 429."""
+    """Requests that wait for one of these; more are refused with 429."""
     drawing_lane: int = 16
     """Tiles and maps that are drawn at a time."""
     drawing_queue: int = 1024
-    """That wait; more are refused with 429, and a quarter of them of one user."""
+    """Tiles and maps that wait; more are refused with 429, and a quarter of them of one user."""
 
     @classmethod
     def of(cls, settings: ServiceSettings, processes: int = 1) -> Front:
-        """As the settings have it, for one of so many processes."""
+        """What the settings say, for one of so many processes."""
         return cls(
             settings.public_url.rstrip("/"), settings.trusted_proxies, settings.cors_origins, settings.oidc_issuer,
             settings.oidc_audience, settings.limits.rate_per_minute, settings.limits.predict_rate_per_minute,

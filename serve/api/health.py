@@ -55,13 +55,12 @@ class Health:
     """What was found last, and when."""
 
     def __init__(self) -> None:
-        """Nothing yet."""
         self._turn, self._at = threading.Lock(), float("-inf")
         self._found = _answer({})
         self._name = f"health.{secrets.token_hex(4)}"
 
     def look(self, service: Service) -> ReadyAnswer:
-        """Database and storage are written to; Ray is asked."""
+        """Whether database and storage can be written and Ray answers, as it was found in the last seconds."""
         with self._turn:
             if time.monotonic() - self._at > _FRESH_S:
                 parts = {"database": self._database(service), "storage": self._storage(service), "ray": _ray(service)}

@@ -65,7 +65,6 @@ class Hub:
     """All listeners of one process, in its event loop."""
 
     def __init__(self, store: Store, front: Front) -> None:
-        """Nothing is asked before somebody listens."""
         self._store, self._front = store, front
         self._topics: dict[str, _Topic] = {}
         self._listeners = 0
@@ -74,7 +73,7 @@ class Hub:
 
     @property
     def listeners(self) -> int:
-        """How many there are."""
+        """The number of listeners."""
         return self._listeners
 
     def expect_room(self, user: str) -> None:

@@ -32,11 +32,11 @@ class ImageryAsked(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     upload: Annotated[str, Field(min_length=1, max_length=64)]
-    """Its id."""
+    """Id of the upload."""
     datetime: Annotated[str, Field(min_length=1, max_length=40)] | None = None
     """RFC 3339 or a date; null: the time in a file's name, or of the file."""
     title: Annotated[str, Field(max_length=200)] = ""
-    """For people."""
+    """Title of the items, for people."""
 
 
 @router.post("", operation_id="register_imagery", status_code=201, response_model=ImageryAnswer)

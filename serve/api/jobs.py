@@ -93,7 +93,7 @@ def listed(  # noqa: PLR0913, PLR0917  what a request has
                                        description="Submitted since: date or time in UTC, RFC 3339.")] = None,
     limit: Limit = 50, cursor: Cursor = None,
 ) -> Response:  # fmt: skip
-    """Those that the caller sees, newest first."""
+    """Jobs that the caller sees, newest first."""
     wanted = Filter(state=tuple(state or ()), model=model, project=project, since=since)
     page = service.desk.jobs.listed(who, wanted, limit, cursor)
     root = address(request)
@@ -109,14 +109,14 @@ def get(request: Request, service: Here, who: Who, id: JobId) -> Response:  # no
 
 @router.delete("/jobs/{id}", operation_id="delete_job", status_code=204, response_class=Response)
 def drop(service: Here, who: Who, id: JobId) -> Response:  # noqa: A002
-    """An ended job, with its results and its catalogue entry."""
+    """Remove an ended job, with its results and its catalogue entry."""
     service.desk.jobs.drop(who, id)
     return Response(status_code=204)
 
 
 @router.post("/jobs/{id}/cancel", operation_id="cancel_job", status_code=202, response_model=JobAnswer)
 def cancel(request: Request, service: Here, who: Who, id: JobId) -> Response:  # noqa: A002
-    """Stop it, within a chunk. What is done is kept for a resume."""
+    """Stop a job, within a chunk. What is done is kept for a resume."""
     return _accepted(service.desk.jobs.cancel(who, id), address(request))
 
 
@@ -130,7 +130,7 @@ def resume(request: Request, service: Here, who: Who, id: JobId) -> Response:  #
 async def again(
     request: Request, service: Here, who: Who, id: JobId, key: IdempotencyKey = None  # noqa: A002
 ) -> Response:  # fmt: skip
-    """The same wish as a new job."""
+    """Submit the wish of a job once more, as a new job."""
 
     async def work(keep: Keeper | None) -> Response:
         root = address(request)
@@ -163,7 +163,7 @@ async def events(  # noqa: PLR0913, PLR0917  what a request has
 def logs(
     request: Request, service: Here, who: Who, id: JobId, after: After = 0, limit: Limit = _PAGE  # noqa: A002
 ) -> Response:  # fmt: skip
-    """Lines of its log, oldest first."""
+    """Lines of a job's log, oldest first."""
     found = service.desk.jobs.logs(who, id, after, limit)
     links = _more(request, found[-1].seq) if len(found) == limit else []
     return sent(request, LogsAnswer(logs=[LineAnswer.of(line) for line in found], links=links))
@@ -171,7 +171,7 @@ def logs(
 
 @router.get("/jobs/{id}/files", operation_id="list_job_files", response_model=FilesAnswer)
 def files(request: Request, service: Here, who: Who, id: JobId) -> Response:  # noqa: A002
-    """What it left behind; nothing before its end."""
+    """Files that a job left behind; none before its end."""
     here = f"{address(request)}/api/jobs/{id}/files"
     return sent(request, FilesAnswer(files=[FileAnswer.of(f, here) for f in service.desk.jobs.files(who, id)]))
 
@@ -179,7 +179,7 @@ def files(request: Request, service: Here, who: Who, id: JobId) -> Response:  # 
 @router.get("/jobs/{id}/files/{name}", operation_id="get_job_file", response_class=Response, responses=BYTES)
 @router.head("/jobs/{id}/files/{name}", include_in_schema=False)
 def file(request: Request, service: Here, who: Who, id: JobId, name: FileName) -> Response:  # noqa: A002
-    """One of its files; with Range, a part of it."""
+    """A file of a job; with Range, a part of it."""
     return content_answer(request, service.desk.jobs.content(who, id, name))
 
 
@@ -199,7 +199,7 @@ async def archive(request: Request, service: Here, who: Who, id: JobId) -> Respo
             responses={200: {"content": {GEOJSON: {"schema": {"type": "object"}, "example": examples.ITEM}},
                              "description": "STAC Item 1.1."}})  # fmt: skip
 def item(request: Request, service: Here, who: Who, id: JobId) -> Response:  # noqa: A002
-    """Its STAC Item, with absolute addresses."""
+    """The STAC Item of a job, with absolute addresses."""
     root = address(request)
     addresses = Addresses(root)  # documents are passed on: no key is written into them
     maps = [one for layer in service.desk.layers.of_job(who, id) for one in addresses.links(layer)]

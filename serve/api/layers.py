@@ -90,7 +90,7 @@ async def point(
 
 @router.get("/layers/{id}/legend.png", operation_id="get_legend", response_class=Response, responses=PICTURE)
 async def legend(request: Request, service: Here, who: Who, id: LayerId) -> Response:  # noqa: A002
-    """Its colours and what they stand for."""
+    """The colours of a layer and what they stand for."""
     return await service.drawn(legend_of, who, request, service.desk, id)
 
 

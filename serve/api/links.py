@@ -51,13 +51,13 @@ class LinkAsked(BaseModel):
     kind: Annotated[str, Field(min_length=1, max_length=40)]
     """``file``, ``log`` and ``archive`` of a job, ``upload``, ``processor``."""
     id: Annotated[str, Field(min_length=1, max_length=64)]
-    """Of the job, upload or processor."""
+    """Id of the job, upload or processor."""
     name: Annotated[str, Field(max_length=255)] = ""
-    """Of a file of the job."""
+    """Name of a file of the job; of logs and archives the name that they are to have."""
     method: Literal["GET", "PUT"] = "GET"
     """PUT: to send the content of an upload."""
     valid_s: Seconds = DEFAULT_S
-    """Seconds that it is good for."""
+    """Seconds that the link is good for."""
 
 
 @asking.post(PATH, operation_id="make_link", status_code=201, response_model=LinkAnswer)
@@ -88,7 +88,7 @@ async def write(request: Request, service: Here, token: Token, name: Name) -> Re
     No key is needed.
     """
     caller, link = await _opened(request, service, token, name, "PUT")
-    found = await service.taken_in(service.desk.uploads.write, caller, link.id, pulled(request))
+    found = await service.taken_in(request, service.desk.uploads.write, caller, link.id, pulled(request))
     if found.state is UploadState.REFUSED:
         raise _refusal(found)
     return sent(request, UploadAnswer.of(found, address(request)))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter as Numbers
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -38,13 +39,19 @@ _LATE_S = 30.0
 """Between the moment that an end says of itself and its commit, at most: others may have been counted meanwhile."""
 _log = logging.getLogger(__name__)
 States = Callable[[], dict[str, dict[str, Any]]]
+Shared = Callable[[], frozenset[str]]
+OWN = "own"
+"""Label of all models together that not all users see: whoever can read the numbers sees it."""
 
 
 class Meters:
-    """Of one process."""
+    """Counts what one process does."""
 
-    def __init__(self, store: Store, states: States, replica: str = "") -> None:
-        """``states``: of warm models, as ``Replicas`` has them. ``replica``: this process; empty: the only one."""
+    def __init__(self, store: Store, states: States, shared: Shared, replica: str = "") -> None:
+        """``states``: of warm models, as ``Replicas`` has them. ``shared``: ids of models that all users see.
+
+        ``replica``: this process; empty: the only one.
+        """
         self._store, self._turn, self._replica = store, threading.Lock(), replica
         self._began = self._newest = now()
         self._counted: set[Mark] = set()
@@ -68,11 +75,11 @@ class Meters:
         self._speed = Histogram("swathe_job_megapixels_per_second", "Of ended jobs, while they ran.", ("place",),
                                 buckets=_SPEED, registry=registry)  # fmt: skip
         self._pixels = Counter("swathe_pixels", "Of ended jobs.", ("place",), registry=registry)
-        standing.register(_Standing(store, states))
+        standing.register(_Standing(store, states, shared))
         ProcessCollector(registry=registry)
 
     def page(self) -> bytes:
-        """In the text form of Prometheus. Called in threads. While the store is away, what it tells is missing."""
+        """All numbers, in the text form of Prometheus. Called in threads. What the store cannot tell now is missing."""
         try:
             self._catch_up()
         except StoreError as error:
@@ -128,8 +135,8 @@ class _Named(Collector):
 class _Standing(Collector):
     """How it stands at the moment of the scrape."""
 
-    def __init__(self, store: Store, states: States) -> None:
-        self._store, self._states = store, states
+    def __init__(self, store: Store, states: States, shared: Shared) -> None:
+        self._store, self._states, self._shared = store, states, shared
 
     def describe(self) -> list[Metric]:
         """Without asking anybody: the registry wants the names alone."""
@@ -141,26 +148,37 @@ class _Standing(Collector):
         try:
             with self._store.read() as c:
                 found = tally.standing(c)
+            shared = self._shared()
         except StoreError:
-            found = None
-        if found is not None:
-            for state in JobState:
-                jobs.add_metric([state.value], sum(n for (s, _), n in found.items() if s == state))
-            for place in Where:
-                queue.add_metric([place.value], found.get((JobState.QUEUED.value, place.value), 0))
-            yield from (jobs, queue)
+            return
+        for state in JobState:
+            jobs.add_metric([state.value], sum(n for (s, _), n in found.items() if s == state))
+        for place in Where:
+            queue.add_metric([place.value], found.get((JobState.QUEUED.value, place.value), 0))
+        in_state, answering = self._models(shared)
+        for labels, number in in_state.items():
+            states.add_metric(list(labels), number)
+        for label, number in answering.items():
+            replicas.add_metric([label], number)
+        yield from (jobs, queue, states, replicas)
+
+    def _models(self, shared: frozenset[str]) -> tuple[Numbers[tuple[str, str]], Numbers[str]]:
+        """(model, state) -> how many are in it, and model -> replicas that answer."""
+        in_state: Numbers[tuple[str, str]] = Numbers()
+        answering: Numbers[str] = Numbers()
         for model, said in self._states().items():
-            states.add_metric([model, str(said.get("state", ""))], 1)
+            label = model if model in shared else OWN
+            in_state[label, str(said.get("state", ""))] += 1
             if "replicas" in said:
-                replicas.add_metric([model], said["replicas"])
-        yield from (states, replicas)
+                answering[label] += said["replicas"]
+        return in_state, answering
 
     @staticmethod
     def _empty() -> tuple[GaugeMetricFamily, GaugeMetricFamily, GaugeMetricFamily, GaugeMetricFamily]:
         return (
             GaugeMetricFamily("swathe_jobs", "Jobs by state.", labels=["state"]),
             GaugeMetricFamily("swathe_queue_length", "Jobs that wait, by place.", labels=["place"]),
-            GaugeMetricFamily("swathe_model_state", "Warm models: 1 for the state that each is in.",
+            GaugeMetricFamily("swathe_model_state", "Warm models by state; as own all that not everybody sees.",
                               labels=["model", "state"]),
             GaugeMetricFamily("swathe_model_replicas", "Replicas that answer, of models with processes of their own.",
                               labels=["model"]),

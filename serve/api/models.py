@@ -34,7 +34,7 @@ class ModelChange(BaseModel):
 
 @router.get("", operation_id="list_models", response_model=ModelsAnswer)
 def listed(request: Request, service: Here, who: Who) -> Response:
-    """All that the caller sees, with their states."""
+    """Models that the caller sees, with their states."""
     root = address(request)
     found = service.desk.models.listed(who, _states(service))
     return sent(request, ModelsAnswer(models=[ModelAnswer.of(state, root) for state in found]))
@@ -47,7 +47,7 @@ async def add(
                                                                     "value": examples.CARD}})],
     key: IdempotencyKey = None,
 ) -> Response:  # fmt: skip
-    """A model card, as in the files of configs/models. With the id of one's own card it replaces that."""
+    """Add a model card, as in the files of configs/models. With the id of one's own card it replaces that."""
 
     def work() -> Response:
         made = ModelAnswer.of(service.desk.models.add(who, card), address(request))
@@ -68,14 +68,14 @@ def change(
     wanted: Annotated[ModelChange, Body(openapi_examples={"off": {"summary": "Switch it off",
                                                                   "value": {"enabled": False}}})],
 ) -> Response:  # fmt: skip
-    """Switch it on or off, or share it."""
+    """Switch a model on or off, or share it."""
     made = service.desk.models.change(who, id, enabled=wanted.enabled, shared=wanted.shared)
     return sent(request, ModelAnswer.of(made, address(request)))
 
 
 @router.delete("/{id}", operation_id="delete_model", status_code=204, response_class=Response)
 def drop(service: Here, who: Who, id: ModelId) -> Response:  # noqa: A002
-    """One that was added; those that come with swathe are switched off instead."""
+    """Remove a model that was added; those that come with swathe are switched off instead."""
     service.desk.models.drop(who, id)
     return Response(status_code=204)
 

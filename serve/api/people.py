@@ -42,22 +42,22 @@ class KeyAsked(BaseModel):
     model_config = _STRICT
 
     label: Annotated[str, Field(max_length=200)] = ""
-    """What it is for."""
+    """What the key is for."""
     scopes: list[Scope] | None = None
-    """What it may do; null: all that its user and the asking key may."""
+    """What the key may do; null: all that its user and the asking key may."""
     days: Annotated[int, Field(ge=1, le=36_500)] | None = None
-    """That it is valid; null: for ever."""
+    """Days that the key is valid; null: for ever."""
     user: Annotated[str, Field(max_length=64)] | None = None
-    """Whose (administrators); null: one's own."""
+    """Id of the user whose key it is (for administrators); null: one's own."""
 
 
 class KeyChange(BaseModel):
-    """On or off."""
+    """Whether a key is switched on."""
 
     model_config = _STRICT
 
     active: bool
-    """Whether it opens anything."""
+    """Whether the key opens anything."""
 
 
 class QuotaAsked(BaseModel):
@@ -66,13 +66,13 @@ class QuotaAsked(BaseModel):
     model_config = _STRICT
 
     running_jobs: Count = None
-    """At a time, and as many small ones."""
+    """Jobs at work at a time, and as many small ones."""
     queued_jobs: Count = None
-    """Waiting."""
+    """Jobs that wait."""
     storage_mb: Count = None
-    """Of results and uploads."""
+    """Megabytes of results and uploads."""
     area_km2: Amount = None
-    """Of the jobs of 30 days."""
+    """Square kilometres of the jobs of 30 days."""
 
 
 class UserAsked(BaseModel):
@@ -81,11 +81,11 @@ class UserAsked(BaseModel):
     model_config = _STRICT
 
     email: Annotated[str, Field(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")]
-    """Unique."""
+    """Address of the user; nobody else has it."""
     role: Role = Role.MEMBER
-    """What they may at most."""
+    """Role: what they may at most."""
     name: Annotated[str, Field(max_length=200)] = ""
-    """For people."""
+    """Name of the user, for people."""
 
 
 class UserChange(BaseModel):
@@ -94,13 +94,13 @@ class UserChange(BaseModel):
     model_config = _STRICT
 
     name: Annotated[str, Field(max_length=200)] = ""
-    """For people."""
+    """Name of the user, for people."""
     role: Role = Role.MEMBER
-    """What they may at most."""
+    """Role: what they may at most."""
     active: bool = True
     """Whether their keys open anything."""
     quota: QuotaAsked = QuotaAsked()
-    """Instead of all there was."""
+    """Quota, instead of all that there was."""
 
 
 @router.get("/me", operation_id="get_me", response_model=MeAnswer, tags=["users"])
@@ -114,7 +114,7 @@ def me(request: Request, service: Here, who: Who) -> Response:
 
 @router.get("/keys", operation_id="list_keys", response_model=KeysAnswer, tags=["keys"])
 def list_keys(request: Request, service: Here, who: Who, user: Whose = None) -> Response:
-    """All of a user, without what opens."""
+    """Keys of a user, without what opens."""
     return sent(request, KeysAnswer(keys=[KeyAnswer.of(key) for key in service.desk.keys.listed(who, user)]))
 
 
@@ -125,7 +125,7 @@ def make_key(
         "summary": "One that only reads, for 90 days",
         "value": {"label": "dashboard", "scopes": ["jobs:read"], "days": 90}}})],
 ) -> Response:  # fmt: skip
-    """A new key; the answer shows it this once. It never may more than the key that makes it."""
+    """Make a key; the answer shows it this once. It never may more than the key that makes it."""
     key, secret = service.desk.keys.make(who, asked.label, asked.scopes, asked.days, asked.user)
     made = NewKeyAnswer(**KeyAnswer.of(key).model_dump(), secret=secret)
     return sent(request, made, 201, {"Location": f"{address(request)}/api/keys/{key.id}", "Cache-Control": "no-store"})
@@ -137,13 +137,13 @@ def change_key(
     wanted: Annotated[KeyChange, Body(openapi_examples={"off": {"summary": "Switch it off",
                                                                 "value": {"active": False}}})],
 ) -> Response:  # fmt: skip
-    """Switch it on or off."""
+    """Switch a key on or off."""
     return sent(request, KeyAnswer.of(service.desk.keys.change(who, id, active=wanted.active)))
 
 
 @router.delete("/keys/{id}", operation_id="delete_key", status_code=204, response_class=Response, tags=["keys"])
 def drop_key(service: Here, who: Who, id: KeyId) -> Response:  # noqa: A002
-    """For ever."""
+    """Remove a key for ever."""
     service.desk.keys.drop(who, id)
     return Response(status_code=204)
 
@@ -153,7 +153,7 @@ def drop_key(service: Here, who: Who, id: KeyId) -> Response:  # noqa: A002
 
 @router.get("/users", operation_id="list_users", response_model=UsersAnswer, tags=["users"])
 def list_users(request: Request, service: Here, who: Who, limit: Limit = 50, cursor: Cursor = None) -> Response:
-    """All of them (administrators)."""
+    """All users (for administrators)."""
     page = service.desk.users.listed(who, limit, cursor)
     links = [Link(**one) for one in page_links(request, page)]
     return sent(request, UsersAnswer(users=[UserAnswer.of(user) for user in page.items], links=links))
@@ -166,7 +166,7 @@ async def add_user(
         "email": "ada@example.org", "name": "Ada"}}})],
     key: IdempotencyKey = None,
 ) -> Response:  # fmt: skip
-    """A new one (administrators)."""
+    """Add a user (for administrators)."""
 
     def work() -> Response:
         made = UserAnswer.of(service.desk.users.add(who, asked.email, asked.role, asked.name))
@@ -177,7 +177,7 @@ async def add_user(
 
 @router.get("/users/{id}", operation_id="get_user", response_model=UserAnswer, tags=["users"])
 def get_user(request: Request, service: Here, who: Who, id: UserId) -> Response:  # noqa: A002
-    """Oneself; others for administrators."""
+    """A user: oneself; others for administrators."""
     return sent(request, UserAnswer.of(service.desk.users.get(who, id)))
 
 
@@ -187,7 +187,7 @@ def change_user(
     wanted: Annotated[UserChange, Body(openapi_examples={"more": {"summary": "More jobs at a time", "value": {
         "quota": {"running_jobs": 8}}}})],
 ) -> Response:  # fmt: skip
-    """Name, role, quota; switched off, none of their keys opens anything."""
+    """Change a user's name, role or quota; of one that is switched off no key opens anything."""
     changes: dict[str, Any] = {name: getattr(wanted, name) for name in wanted.model_fields_set}
     if "quota" in changes:
         changes["quota"] = Quota(**wanted.quota.model_dump())

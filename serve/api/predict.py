@@ -14,6 +14,7 @@ from starlette.responses import Response
 from serve.api import examples
 from serve.api.callers import Who
 from serve.api.front import IMAGE_BYTES
+from serve.api.meters import OWN
 from serve.api.replicas import PredictOrder
 from serve.api.service import Here, Service
 from serve.api.strict import parsed
@@ -27,10 +28,13 @@ if TYPE_CHECKING:
     from swathe.user import Caller
 
 router = APIRouter(prefix="/api", tags=["predictions"])
+_OF_IMAGE = ("model", "sensor", "bands", "scale", "offset", "nodata")
+"""Parameters that say how an image in the body is to be read."""
+_ASKING = {name: value for name, value in examples.ASKING.items() if name != "title"}
 _BODY = {"requestBody": {"required": True, "content": {
     "image/tiff": {"schema": {"type": "string", "format": "binary"}},
     "image/jp2": {"schema": {"type": "string", "format": "binary"}},
-    "application/json": {"schema": {"$ref": "#/components/schemas/Asking"}, "example": examples.ASKING},
+    "application/json": {"schema": {"$ref": "#/components/schemas/Asking"}, "example": _ASKING},
 }}}  # fmt: skip
 _ANSWERS: dict[int | str, dict[str, Any]] = {200: {"description": "The result, on the grid of the image.", "content": {
     "image/tiff": {"schema": {"type": "string", "format": "binary"}},
@@ -52,7 +56,10 @@ async def predict(  # noqa: PLR0913, PLR0917  what a request has
     offset: Annotated[float | None, Query(allow_inf_nan=False, description="See scale.")] = None,
     nodata: Annotated[float | None, Query(description="Stored number that means nothing.")] = None,
 ) -> Response:  # fmt: skip
-    """One image of at most 4 Mpx (GeoTIFF or JPEG 2000 in the body, or a job's JSON), while the client waits.
+    """One image of at most 4 Mpx, while the client waits: a GeoTIFF or JPEG 2000 in the body, or a job's JSON.
+
+    Of a job's JSON, model, inputs, aoi, sensor and radiometry are heeded; what else it asks for is refused
+    (``predict.field``), because only a job does it.
 
     What the model would take longer for than ten seconds, by its estimate, belongs into a job: 422 names both numbers.
     (An operator may have set other bounds.)
@@ -64,12 +71,21 @@ async def predict(  # noqa: PLR0913, PLR0917  what a request has
     if not body:
         raise InputError("there is no image in the body", code="request.empty", field="body")
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
+        _expect_alone(request)
         asking = _asking(body)
         order = await service.slowly(service.desk.predictions.of_asking, who, asking)
         return await _answered(service, order, None, form)
     radiometry = Radiometry(tuple(b.strip() for b in (bands or "").split(",") if b.strip()), scale, offset, nodata)
     order = await _of_image(service, who, model, (sensor, radiometry))
     return await _answered(service, order, body, form)
+
+
+def _expect_alone(request: Request) -> None:
+    """Parameters of the address are about an image in the body; a wish says these things itself."""
+    beside = [name for name in _OF_IMAGE if name in request.query_params]
+    if beside:
+        raise InputError(f"{', '.join(beside)} in the address is for an image in the body, and this body is JSON",
+                         code="predict.field", field=beside[0], hint="say it in the JSON")  # fmt: skip
 
 
 async def _of_image(
@@ -95,13 +111,13 @@ async def _answered(service: Service, order: Order, image: bytes | None, form: F
     if service.replicas is None:
         raise ConflictError("no models are kept warm here", code="predict.off", hint="submit it as a job")
     question = PredictOrder(order.recipe, image, form, order.max_pixels, order.max_seconds)
-    meters = service.meters
-    at_work = meters.predicting.labels(order.recipe.model)
+    meters, label = service.meters, order.recipe.model if order.model_shared else OWN
+    at_work = meters.predicting.labels(label)
     try:
-        with at_work.track_inprogress(), meters.predictions.labels(order.recipe.model).time():
+        with at_work.track_inprogress(), meters.predictions.labels(label).time():
             found = await service.replicas.predict(order.recipe.model, question)
     except SwatheError as error:
-        meters.refused.labels(order.recipe.model, error.problem.code).inc()
+        meters.refused.labels(label, error.problem.code).inc()
         with order.worded():
             raise
     stages = ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in found.seconds.items())

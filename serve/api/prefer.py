@@ -19,12 +19,12 @@ _ASYNC = re.compile(r"(?:^|,)\s*respond-async\s*(?=[,;]|$)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """What of it is applied."""
+    """What of the header Prefer is applied."""
 
     wait_s: float | None = None
-    """None: at once."""
+    """Seconds that the client waits; None: it is answered at once."""
     applied: str = ""
-    """As it is told."""
+    """What the answer says of it."""
 
     @classmethod
     def read(cls, text: str | None, longest_s: float) -> Self:

@@ -36,13 +36,13 @@ class ProcessorAsked(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     file: Annotated[str, Field(min_length=1, max_length=200)]
-    """Its name; ends in .py."""
+    """Name of the script's file; ends in .py."""
     source: str
-    """Itself, at most 10 MB; with a ``__main__`` block."""
+    """The script, at most 10 MB; with a ``__main__`` block."""
     name: Annotated[str, Field(max_length=100)] = ""
-    """For people."""
+    """Name of the processor, for people."""
     description: Annotated[str, Field(max_length=1000)] = ""
-    """For people."""
+    """Description of the processor, for people."""
     parameters: dict[str, Any] = {}
     """For it, where a job gives no others of these names."""
     call: Literal["positional", "flags", ""] = ""
@@ -75,7 +75,7 @@ async def add(
 
 @router.get("", operation_id="list_processors", response_model=ProcessorsAnswer)
 def listed(request: Request, service: Here, who: Who, limit: Limit = 50, cursor: Cursor = None) -> Response:
-    """Those that the caller sees, newest first."""
+    """Processors that the caller sees, newest first."""
     page, root = service.desk.processors.listed(who, limit, cursor), address(request)
     links = [Link(**one) for one in page_links(request, page)]
     return sent(request, ProcessorsAnswer(processors=[ProcessorAnswer.of(p, root) for p in page.items], links=links))
@@ -83,7 +83,7 @@ def listed(request: Request, service: Here, who: Who, limit: Limit = 50, cursor:
 
 @router.get("/{id}", operation_id="get_processor", response_model=ProcessorAnswer)
 def get(request: Request, service: Here, who: Who, id: ProcessorId) -> Response:  # noqa: A002
-    """One of them, with a link to its script that needs no key."""
+    """A processor, with a link to its script that needs no key."""
     found = service.desk.processors.get(who, id)
     signed = service.desk.links.make(who, KIND, id)
     return sent(request, ProcessorAnswer.of(found, address(request), signed))
@@ -91,6 +91,6 @@ def get(request: Request, service: Here, who: Who, id: ProcessorId) -> Response:
 
 @router.delete("/{id}", operation_id="delete_processor", status_code=204, response_class=Response)
 def delete(service: Here, who: Who, id: ProcessorId) -> Response:  # noqa: A002
-    """No new job runs it; jobs that were accepted before still do."""
+    """Delete a processor: no new job runs it; jobs that were accepted before still do."""
     service.desk.processors.delete(who, id)
     return Response(status_code=204)

@@ -28,9 +28,9 @@ class ProjectAsked(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Name
-    """Unique among one's own."""
+    """Name of the project; its owner has no other of that name."""
     description: Text = ""
-    """For people."""
+    """Description of the project, for people."""
     shared: bool = False
     """Whether all users see what is in it."""
     labels: dict[str, Any] = {}
@@ -43,18 +43,18 @@ class ProjectChange(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Name = ""
-    """See there."""
+    """As of a new project."""
     description: Text = ""
-    """See there."""
+    """As of a new project."""
     shared: bool = False
-    """See there."""
+    """As of a new project."""
     labels: dict[str, Any] = {}
-    """Instead of all there are."""
+    """Labels, instead of all that there are."""
 
 
 @router.get("", operation_id="list_projects", response_model=ProjectsAnswer)
 def listed(request: Request, service: Here, who: Who, limit: Limit = 50, cursor: Cursor = None) -> Response:
-    """One's own, and those that are shared."""
+    """Projects of the caller, and those that are shared."""
     page, root = service.desk.projects.listed(who, limit, cursor), address(request)
     links = [Link(**one) for one in page_links(request, page)]
     return sent(request, ProjectsAnswer(projects=[ProjectAnswer.of(p, root) for p in page.items], links=links))
@@ -67,7 +67,7 @@ async def add(
                                                                       "value": {"name": "Venice"}}})],
     key: IdempotencyKey = None,
 ) -> Response:  # fmt: skip
-    """A new one."""
+    """Add a project."""
 
     def work() -> Response:
         found = service.desk.projects.add(who, asked.name, asked.description, shared=asked.shared, labels=asked.labels)
@@ -89,13 +89,13 @@ def change(
     wanted: Annotated[ProjectChange, Body(openapi_examples={"share": {"summary": "Share it",
                                                                       "value": {"shared": True}}})],
 ) -> Response:  # fmt: skip
-    """Rename, describe, share, label."""
+    """Rename, describe, share or label a project."""
     found = service.desk.projects.change(who, id, **wanted.model_dump(exclude_unset=True))
     return sent(request, ProjectAnswer.of(found, address(request)))
 
 
 @router.delete("/{id}", operation_id="delete_project", status_code=204, response_class=Response)
 def drop(service: Here, who: Who, id: ProjectId) -> Response:  # noqa: A002
-    """The folder alone: jobs and uploads stay with their owners."""
+    """Remove a project: its jobs and uploads stay with their owners."""
     service.desk.projects.drop(who, id)
     return Response(status_code=204)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
@@ -19,6 +20,10 @@ from swathe.errors import Problem
 _PIECE = 1 << 20
 """Bytes read at a time."""
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+_NO_PLAIN = re.compile(r'[^ -~]|["%\\]')
+"""Characters that a quoted file name cannot hold, or that clients read in several ways."""
+_OF_VALUE = "!#$&+-.^_`|~"
+"""Beside letters and digits, what an extended value holds as it is (RFC 8187)."""
 _SEEN = frozenset({".png", ".json", ".geojson", ".log", ".txt"})
 """Endings that a browser may show; others, and HTML that would run on our address, are saved."""
 
@@ -32,7 +37,7 @@ class Part:
 
     @property
     def bytes(self) -> int:
-        """Its size."""
+        """Size in bytes."""
         return self.stop - self.start
 
 
@@ -111,7 +116,14 @@ def _headers(content: Content) -> dict[str, str]:
     shown = "inline" if Path(content.name).suffix.lower() in _SEEN else "attachment"
     headers = {
         "Cache-Control": "private, no-cache, no-transform",
-        "Content-Disposition": f'{shown}; filename="{content.name}"', "X-Content-Type-Options": "nosniff",
+        "Content-Disposition": _disposition(shown, content.name), "X-Content-Type-Options": "nosniff",
         "Accept-Ranges": "bytes",
     }  # fmt: skip
     return headers | ({"ETag": f'"{content.tag}"'} if content.tag else {})
+
+
+def _disposition(how: str, name: str) -> str:
+    """With the name for clients of every kind (RFC 6266): in ASCII, and where that is another one as it is."""
+    plain = _NO_PLAIN.sub("_", name)
+    as_it_is = "" if plain == name else f"; filename*=UTF-8''{quote(name, safe=_OF_VALUE, errors='replace')}"
+    return f'{how}; filename="{plain}"{as_it_is}'

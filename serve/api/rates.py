@@ -43,7 +43,7 @@ class Standing:
 
 
 class Rates:
-    """Counts requests."""
+    """Counts requests by kind and key."""
 
     def __init__(self, front: Front) -> None:
         """Where they are counted is connected to when the first one comes."""

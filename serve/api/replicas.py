@@ -11,7 +11,7 @@ __all__ = ["PredictOrder", "Predicted", "Replicas"]
 
 
 class Replicas(Protocol):
-    """Warm models."""
+    """Holds models in memory."""
 
     async def predict(self, model_id: str, work: PredictOrder) -> Predicted:
         """One small image through a model that is enabled.

@@ -32,7 +32,7 @@ def sent(
     request: Request, answer: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None,
     media_type: str = "application/json",
 ) -> Response:  # fmt: skip
-    """As JSON. Read again unchanged, it is answered with 304 and no body."""
+    """Send an answer as JSON. Read again unchanged, it is answered with 304 and no body."""
     body = answer.model_dump_json(by_alias=True).encode()
     if request.method not in {"GET", "HEAD"}:
         return Response(body, status, dict(headers or {}), media_type)
@@ -54,7 +54,7 @@ def unchanged(request: Request, tag: str) -> bool:
 
 
 def link(rel: str, href: str) -> dict[str, str]:
-    """One of a list of links."""
+    """One entry of a list of links."""
     return {"rel": rel, "href": href, "type": "application/json"}
 
 

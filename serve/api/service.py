@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from fastapi import Depends
 from starlette.requests import Request
 
+from serve.api.bodies import is_small
 from serve.api.hub import Hub
 from serve.api.lane import Lane
 from serve.api.rates import Rates
@@ -26,28 +27,27 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Service:
-    """One per application."""
+    """What the endpoints of one application share."""
 
     desk: Desk
-    """The use cases."""
+    """Use cases of the service."""
     replicas: Replicas | None
     """Warm models; None: there are none, predictions are refused."""
     front: Front
-    """What it is told about itself."""
+    """What the API is told about itself."""
     meters: Meters
-    """What it counts."""
+    """Counters for Prometheus."""
     hub: Hub = field(init=False)
-    """Who follows jobs."""
+    """Listeners that follow jobs."""
     rates: Rates = field(init=False)
-    """How often each may ask."""
+    """Counts of requests, by kind and key."""
     tokens: Tokens | None = field(init=False)
-    """Of an identity provider, where there is one."""
+    """Tokens of an identity provider, where there is one."""
     _lane: Lane = field(init=False)
     _intake: Lane = field(init=False)
     _drawing: Lane = field(init=False)
 
     def __post_init__(self) -> None:
-        """Nothing is connected to yet."""
         front = self.front
         self.hub, self.rates = Hub(self.desk.store, front), Rates(front)
         self._lane, self._intake = (Lane(front.slow_lane, front.slow_queue) for _ in range(2))
@@ -61,9 +61,13 @@ class Service:
         """
         return await self._lane.run(who.user.id, lambda: work(who, *given))
 
-    async def taken_in(self, work: Callable[..., T], who: Caller, *given: Any) -> T:
-        """The same for bytes that a client sends at its own pace: they keep nobody from looking at imagery."""
-        return await self._intake.run(who.user.id, lambda: work(who, *given))
+    async def taken_in(self, request: Request, work: Callable[..., T], who: Caller, *given: Any) -> T:
+        """The same for work on a body, which a client sends at its own pace: it keeps nobody from looking at imagery.
+
+        A large body does not wait for its turn: a proxy before this process would read it into its memory meanwhile. It
+        is refused before any of it is read: BusyError (``busy.turn``).
+        """
+        return await self._intake.run(who.user.id, lambda: work(who, *given), waits=is_small(request))
 
     async def drawn(self, work: Callable[..., T], who: Caller, *given: Any) -> T:
         """The same for tiles and maps: many, short, and in nobody else's way."""

@@ -72,9 +72,9 @@ class Tokens:
     """Checks them against one issuer. Thread-safe; its keys are fetched when first needed, and kept."""
 
     issuer: str
-    """As the token has to name it."""
+    """Issuer, as a token has to name it."""
     audience: str
-    """The same."""
+    """Audience, as a token has to name it."""
     kept_s: float = 300.0
     """That the issuer's keys are used without asking again."""
     cooldown_s: float = 30.0

@@ -31,12 +31,12 @@ _EXAMPLES = {"file": {"summary": "A GeoTIFF", "value": {"name": "scene.tif"}},
 
 
 class UploadAsked(BaseModel):
-    """A file that will come."""
+    """A file that will be sent."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
-    """As its user calls it; bands are told by it (B03.tif)."""
+    """Name of the file, as its user calls it; bands are told by it (B03.tif)."""
     project: Annotated[str, Field(max_length=64)] | None = None
     """Id of a project."""
     labels: dict[str, Any] = {}
@@ -44,7 +44,7 @@ class UploadAsked(BaseModel):
     signed: bool = False
     """Whether links are wanted with which the file is sent, and fetched again, without a key."""
     valid_s: Seconds = DEFAULT_S
-    """Seconds that they are good for."""
+    """Seconds that these links are good for."""
 
 
 @router.post("", operation_id="begin_upload", status_code=201, response_model=UploadAnswer)
@@ -65,7 +65,7 @@ async def begin(
 
 @router.get("", operation_id="list_uploads", response_model=UploadsAnswer)
 def listed(request: Request, service: Here, who: Who, limit: Limit = 50, cursor: Cursor = None) -> Response:
-    """Those that the caller sees, newest first."""
+    """Uploads that the caller sees, newest first."""
     page, root = service.desk.uploads.listed(who, limit, cursor), address(request)
     links = [Link(**one) for one in page_links(request, page)]
     return sent(request, UploadsAnswer(uploads=[UploadAnswer.of(u, root) for u in page.items], links=links))
@@ -80,20 +80,23 @@ def get(request: Request, service: Here, who: Who, id: UploadId) -> Response:  #
 @router.put("/{id}/content", operation_id="write_upload", response_model=UploadAnswer, max_body_size=ANY,
             openapi_extra=OCTETS)  # fmt: skip
 async def write(request: Request, service: Here, who: Who, id: UploadId) -> Response:  # noqa: A002
-    """All its bytes: a GeoTIFF, a JPEG 2000, or an archive of them. The answer says ready, or refused and why."""
-    found = await service.taken_in(service.desk.uploads.write, who, id, pulled(request))
+    """Write all bytes of an upload: a GeoTIFF, a JPEG 2000, or an archive of them.
+
+    The answer says ready, or refused and why.
+    """
+    found = await service.taken_in(request, service.desk.uploads.write, who, id, pulled(request))
     return sent(request, UploadAnswer.of(found, address(request)))
 
 
 @router.post("/{id}/arrived", operation_id="settle_upload", response_model=UploadAnswer)
 async def arrived(request: Request, service: Here, who: Who, id: UploadId) -> Response:  # noqa: A002
-    """Its bytes were written to signed.direct_url. The answer says ready, or refused and why."""
+    """Take bytes that were written to signed.direct_url. The answer says ready, or refused and why."""
     return sent(request, UploadAnswer.of(await service.slowly(service.desk.uploads.arrived, who, id), address(request)))
 
 
 @router.delete("/{id}", operation_id="delete_upload", status_code=204, response_class=Response)
 def drop(service: Here, who: Who, id: UploadId) -> Response:  # noqa: A002
-    """With its bytes."""
+    """Remove an upload, with its bytes."""
     service.desk.uploads.drop(who, id)
     return Response(status_code=204)
 
@@ -101,7 +104,7 @@ def drop(service: Here, who: Who, id: UploadId) -> Response:  # noqa: A002
 @router.get("/{id}/files/{name}", operation_id="get_upload_file", response_class=Response, responses=BYTES)
 @router.head("/{id}/files/{name}", include_in_schema=False)
 def file(request: Request, service: Here, who: Who, id: UploadId, name: FileName) -> Response:  # noqa: A002
-    """One of its images, as it was brought; with Range, a part of it."""
+    """An image of an upload, as it was brought; with Range, a part of it."""
     return upload_answer(request, service.desk.uploads, who, id, name)
 
 

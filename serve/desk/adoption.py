@@ -33,7 +33,6 @@ class Adoption:
     """The config is read at once, weights are looked at; they are fetched when the model is first made ready."""
 
     def __init__(self, settings: ServiceSettings, models: Models, uploads: Uploads) -> None:
-        """Nothing is read yet."""
         self._settings, self._models, self._uploads = settings, models, uploads
 
     def adopt(self, caller: Caller, about: About, config: str, checkpoint: str, *, shared: bool = False) -> ModelState:
@@ -78,7 +77,7 @@ class Adoption:
     def _fetched(self, href: str) -> bytes:
         from pipelines.remote.fetch import Fetcher
 
-        with Fetcher(self._settings.network) as fetcher:
+        with Fetcher(self._settings.network_of_strangers) as fetcher:
             return fetcher.whole(href, limit_mb=_CONFIG_MB)
 
     def _glance(self, href: str) -> None:
@@ -87,7 +86,7 @@ class Adoption:
 
         if not href.lower().startswith(("https://", "http://")):
             return
-        with Fetcher(self._settings.network) as fetcher:
+        with Fetcher(self._settings.network_of_strangers) as fetcher:
             try:
                 head = fetcher.facts(href).head
             except ImageryError as error:

@@ -35,10 +35,9 @@ Naming = Callable[["Job"], Members]
 
 
 class Archives:
-    """Of jobs that have ended."""
+    """Archives of the results of jobs that have ended."""
 
     def __init__(self, settings: ServiceSettings, store: Store, jobs: Jobs) -> None:
-        """Nothing is read yet."""
         self._settings, self._store, self._jobs = settings, store, jobs
         self._laid_out = lru_cache(_REMEMBERED)(self._lay_out)
 

@@ -39,7 +39,7 @@ class SearchAsked(Asked):
     dates: tuple[Word, ...] = Field(default=(), max_length=64)
     """Dates and intervals, one per date that the model wants."""
     collection: Word | None = None
-    """Of the source, where its card does not name it."""
+    """Id of the collection, where the source's card does not name one."""
     max_cloud: Annotated[float, Field(ge=0, le=100)] | None = None
     """Percent of cloud over the area; scenes of more are left out. As masks show it; of a source without, as its
     catalogue says."""
@@ -48,7 +48,7 @@ class SearchAsked(Asked):
     res: Annotated[float, Field(gt=0)] | None = None
     """Side of a pixel in units of the output CRS; null: the finest of the bands."""
     crs: Word | None = None
-    """Of the output grid, e.g. ``EPSG:32633``; null: the scenes' own."""
+    """CRS of the output grid, e.g. ``EPSG:32633``; null: the scenes' own."""
     max_loss: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of observations that may be lost before a chunk counts as failed."""
 
@@ -111,35 +111,35 @@ class ProcessorAsked(Asked):
     """A script that is run over the result."""
 
     id: Word
-    """Of a processor."""
+    """Id of a processor."""
     parameters: dict[str, Any] = {}
-    """For it, over its own."""
+    """Parameters for the script; they go before the processor's own."""
 
 
 class ColourAsked(Asked):
     """What a number looks like on a map."""
 
     value: float
-    """The true one."""
+    """Number of the result, after scale and offset."""
     colour: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
-    """``#rrggbb``."""
+    """The colour, as ``#rrggbb``."""
     opacity: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """0: not seen."""
+    """From 0 (not seen) to 1."""
     label: Annotated[str, Field(max_length=200)] = ""
-    """In the legend."""
+    """Text in the legend."""
 
 
 class PublishAsked(Asked):
     """That a raster of the result is to be shown by the map server that the service pushes to."""
 
     workspace: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
-    """Of the map server; it is made where it is missing."""
+    """Name of a workspace of the map server; it is made where it is missing."""
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,119}$")]
-    """In the workspace; nothing there may have it yet."""
+    """Name of the layer in the workspace; nothing there may have it yet."""
     files: tuple[Word, ...] = Field(default=(), max_length=8)
     """Rasters of the result, of which the first that is there is shown; none: the result after all steps."""
     colours: tuple[ColourAsked, ...] = Field(default=(), max_length=256)
-    """None: the model's."""
+    """Colours of the layer; none: the model's."""
     kind: Literal["values", "ramp"] = "values"
     """Each number has a colour of its own, or colours between two numbers are mixed."""
 
@@ -157,13 +157,13 @@ class Asking(Asked):
     inputs: tuple[Href, ...] = Field(default=(), max_length=1000)
     """``https://…``, ``s3://…``, ``upload://ID`` or ``item://COLLECTION/ITEM``, each also as ``DATE=…``."""
     search: SearchAsked | None = None
-    """Instead of inputs."""
+    """Where imagery is searched, instead of inputs."""
     aoi: dict[str, Any] | tuple[float, float, float, float] | str | None = None
     """GeoJSON, [west, south, east, north], WKT, tiles (``12/2200/1343``, ``33UXP``); null: all of the imagery."""
     sensor: Word | None = None
     """Id of a sensor profile."""
     radiometry: RadiometryAsked = RadiometryAsked()
-    """Instead of a profile."""
+    """How numbers become physical units, instead of a profile."""
     products: ProductsAsked = ProductsAsked()
     """What is made of the result."""
     postprocess: PostprocessAsked = PostprocessAsked()
@@ -171,17 +171,17 @@ class Asking(Asked):
     processor: ProcessorAsked | None = None
     """Last of the steps after the model; what it makes is the result."""
     precision: Literal["fp32", "bf16"] | None = None
-    """Instead of the card's."""
+    """Precision of the network, instead of the card's."""
     chunk: Annotated[int, Field(ge=64, le=LARGEST)] | None = None
     """Side of a chunk in pixels of the imagery; null: chosen."""
     title: Annotated[str, Field(max_length=200)] = ""
-    """For people."""
+    """Title of the job, for people."""
     project: Word | None = None
     """Id of a project."""
     labels: dict[str, Any] = {}
     """Whatever a client wants to find again."""
     hook: HookAsked | None = None
-    """Who is told."""
+    """Address that is told of the job's events."""
     publish: tuple[PublishAsked, ...] = Field(default=(), max_length=16)
     """Where else it is shown; the service has to have a map server."""
 

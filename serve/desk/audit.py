@@ -18,7 +18,6 @@ class Audit:
     """Lines that are written with each change and never altered."""
 
     def __init__(self, store: Store) -> None:
-        """Nothing is read yet."""
         self._store = store
 
     def listed(

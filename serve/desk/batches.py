@@ -63,7 +63,6 @@ class Batches:
     """The use cases around them. Others' batches do not exist."""
 
     def __init__(self, settings: ServiceSettings, store: Store, jobs: Jobs) -> None:
-        """Nothing is read yet."""
         self._settings, self._store, self._jobs = settings, store, jobs
 
     @staticmethod

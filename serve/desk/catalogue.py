@@ -29,7 +29,6 @@ class Holdings:
     """Collections and items: searched, registered, forgotten."""
 
     def __init__(self, settings: ServiceSettings, store: Store, brought: Uploads) -> None:
-        """Nothing is read yet."""
         self._settings, self._store, self._uploads = settings, store, brought
 
     def owner_of(self, caller: Caller) -> str | None:

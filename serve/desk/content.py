@@ -24,12 +24,12 @@ class Pieces(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """It is the same as long as its tag is."""
+    """Something that is fetched under a name; it is the same as long as its tag is."""
 
     name: str
-    """Of a file, without a folder."""
+    """Name of the file, without a folder."""
     bytes: int
-    """Size."""
+    """Size in bytes."""
     where: Path | str | Pieces
     """A file of this machine, a signed address in object storage, or the bytes."""
     tag: str = ""
@@ -37,7 +37,7 @@ class Content:
 
     @property
     def media_type(self) -> str:
-        """By its ending."""
+        """The media type, by the ending of the name."""
         return media_type(self.name)
 
 
@@ -46,7 +46,7 @@ class Text(Pieces):
     """Bytes in memory."""
 
     text: bytes
-    """All of them."""
+    """All bytes."""
 
     def read(self, start: int, stop: int) -> Iterator[bytes]:
         """At once."""
@@ -60,7 +60,7 @@ def of_path(path: Path, name: str = "", tag: str = "") -> Content:
 
 
 def media_type(name: str) -> str:
-    """By a name's ending."""
+    """The media type, by the ending of the name."""
     if name == "item.json" or name.endswith(".geojson"):
         return "application/geo+json"
     return _TYPES.get(PurePosixPath(name).suffix.lower(), "application/octet-stream")

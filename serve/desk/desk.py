@@ -43,7 +43,6 @@ class Desk:
     """
 
     def __init__(self, settings: ServiceSettings, store: Store) -> None:
-        """Nothing is read yet."""
         self.settings = settings
         self.store = store
         self.models = Models(settings, store)

@@ -29,27 +29,27 @@ _SHA256 = "1220"
 
 @dataclass(frozen=True, slots=True)
 class ResultFile:
-    """One of them."""
+    """A file that a job left behind."""
 
     name: str
-    """In the job's folder."""
+    """Name in the job's folder."""
     bytes: int
-    """Size."""
+    """Size in bytes."""
     media_type: str
-    """By its ending."""
+    """Media type, by the ending of the name."""
     sha256: str
-    """Of its bytes; empty where the item does not say it."""
+    """SHA-256 of its bytes; empty where the item does not say it."""
 
 
 def listed(job: Job, settings: ServiceSettings) -> list[ResultFile]:
-    """All of them, by name; none before the job has ended."""
+    """Files that a job left behind, by name; none before it has ended."""
     sizes: dict[str, int] = job.result.get("files", {})
     sums = _checksums(job, settings) if sizes else {}
     return [ResultFile(name, sizes[name], media_type(name), sums.get(name, "")) for name in sorted(sizes)]
 
 
 def expect(job: Job, name: str) -> str:
-    """The name of one that it left. Raises NotFoundError (``file.unknown``)."""
+    """The name of a file that the job left behind. Raises NotFoundError (``file.unknown``)."""
     if name not in job.result.get("files", {}):
         raise rights.missing(f"file {name[:100]!r} of the job {job.id}")
     return name
@@ -69,7 +69,7 @@ def open_file(job: Job, settings: ServiceSettings, name: str) -> Path | str:
 
 
 def content(job: Job, settings: ServiceSettings, name: str) -> Content:
-    """One of them, to be fetched. Raises as ``open_file``."""
+    """A file of a job, to be fetched. Raises as ``open_file``."""
     where = open_file(job, settings, name)
     sha256 = _checksums(job, settings).get(name, "")
     if isinstance(where, Path):
@@ -78,7 +78,7 @@ def content(job: Job, settings: ServiceSettings, name: str) -> Content:
 
 
 def item(job: Job, settings: ServiceSettings) -> dict[str, Any]:
-    """Its STAC Item, named as in the catalogue, with hrefs beside it. Raises NotFoundError (``item.unknown``)."""
+    """The STAC Item of a job, as in the catalogue, with hrefs beside it. Raises NotFoundError (``item.unknown``)."""
     if "item.json" not in job.result.get("files", {}):
         raise rights.missing(f"item of the job {job.id}")
     try:
@@ -89,7 +89,7 @@ def item(job: Job, settings: ServiceSettings) -> dict[str, Any]:
 
 
 def remove(job: str, settings: ServiceSettings) -> None:
-    """All that a job left behind; what is gone already is no error. Raises OutputError."""
+    """Remove all that a job left behind; what is gone already is no error. Raises OutputError."""
     if is_stored(settings.place):
         blobs = settings.blobs(f"jobs/{job}")
         blobs.delete([blob.name for blob in blobs.list()])

@@ -160,10 +160,14 @@ class _Door:
         return (href,) if own else self.opened(href)
 
     def _elsewhere(self, href: str) -> str:
-        """The service's credentials open its own bucket; nobody else reads there by address."""
-        if _same_bucket(f"{href}/").startswith(f"{_same_bucket(self.settings.place)}/"):
-            raise ImageryError("this address belongs to the service", code="url.private", field="inputs",
-                               hint=f"name what lies there as {UPLOAD}ID or {ITEM}COLLECTION/ITEM")  # fmt: skip
+        """An address that somebody wrote. Raises ImageryError (``url.private``) for what is kept for others."""
+        from pipelines.remote.address import expect_open
+
+        try:
+            expect_open(href, self.settings.network_of_strangers)
+        except ImageryError as error:
+            error.field, error.hint = "inputs", f"name what lies there as {UPLOAD}ID or {ITEM}COLLECTION/ITEM"
+            raise
         return href
 
     def _below_roots(self, href: str) -> str:
@@ -178,13 +182,6 @@ class _Door:
 
     def _viewer(self) -> Caller | None:
         return self.caller
-
-
-def _same_bucket(address: str) -> str:
-    """With what servers read alike written alike: the scheme and the bucket, which may be part of a host's name."""
-    scheme, mark, rest = address.partition("://")
-    bucket, slash, key = rest.partition("/")
-    return f"{scheme.lower()}{mark}{bucket.lower()}{slash}{key}" if mark else address
 
 
 def files_of(upload: Upload, settings: ServiceSettings) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ class Estimate:
     place: Where
     """Where it would run."""
     seconds: float | None
-    """From its start to the finished products."""
+    """Seconds from its start to the finished products; None: nobody can tell."""
     seconds_from: str
     """``measured`` or ``guess``."""
     cost: dict[str, Any]
@@ -70,10 +70,9 @@ class _Planned:
 
 
 class Jobs:
-    """The use cases around them. Others' jobs do not exist, unless their project is shared."""
+    """The use cases around jobs. Others' jobs do not exist, unless their project is shared."""
 
     def __init__(self, settings: ServiceSettings, store: Store, models: Models) -> None:
-        """Nothing is read yet."""
         self._settings, self._store, self._models = settings, store, models
 
     # --- before ---
@@ -139,7 +138,7 @@ class Jobs:
     # --- looking ---
 
     def get(self, caller: Caller, id_: str) -> Job:
-        """One that they see. Raises NotFoundError."""
+        """A job that the caller sees. Raises NotFoundError."""
         return _shown(caller, self._seen(caller, id_))
 
     def listed(
@@ -173,11 +172,11 @@ class Jobs:
         return files.open_file(self._seen(caller, id_), self._settings, name)
 
     def content(self, caller: Caller, id_: str, name: str) -> Content:
-        """The same, to be sent. Raises NotFoundError."""
+        """One of its files, to be sent. Raises NotFoundError."""
         return files.content(self._seen(caller, id_), self._settings, name)
 
     def file_name(self, caller: Caller, id_: str, name: str) -> str:
-        """The same name, where the job left such a file. Raises NotFoundError."""
+        """The name of one of its files, where the job left it. Raises NotFoundError."""
         return files.expect(self._seen(caller, id_), name)
 
     def log(self, caller: Caller, id_: str, name: str = "") -> Content:
@@ -187,7 +186,7 @@ class Jobs:
             return as_content(job_log(c, id_), name or log_name(id_))
 
     def log_name(self, caller: Caller, id_: str, name: str = "") -> str:
-        """Of that text. Raises NotFoundError."""
+        """The name of the text that is its log. Raises NotFoundError."""
         self._seen(caller, id_)
         return name or log_name(id_)
 

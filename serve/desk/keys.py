@@ -24,10 +24,9 @@ _MINUTE = len("2026-01-31T10:50")
 
 
 class Keys:
-    """Of one's own; of everybody for administrators."""
+    """The use cases around keys: one's own, and everybody's for administrators."""
 
     def __init__(self, settings: ServiceSettings, store: Store) -> None:
-        """Nothing is read yet."""
         self._pepper, self._store = Pepper(settings.pepper.encode()), store
 
     def open(self, text: str) -> Caller:
@@ -68,7 +67,7 @@ class Keys:
         return key, PREFIX + secret
 
     def listed(self, caller: Caller, user: str | None = None) -> list[Key]:
-        """All of a user. Raises NotFoundError."""
+        """Keys of a user. Raises NotFoundError."""
         rights.require(caller, Scope.KEYS)
         whose = user or caller.user.id
         rights.see(caller, whose, f"user {whose}")
@@ -76,7 +75,7 @@ class Keys:
             return keys.of_user(c, whose)
 
     def change(self, caller: Caller, id_: str, *, active: bool) -> Key:
-        """Switch it on or off. Raises NotFoundError."""
+        """Switch a key on or off. Raises NotFoundError."""
         rights.require(caller, Scope.KEYS)
         with self._store.begin() as c:
             rights.see(caller, keys.get(c, id_).user, f"key {id_}")
@@ -85,7 +84,7 @@ class Keys:
         return made
 
     def drop(self, caller: Caller, id_: str) -> None:
-        """For ever. Raises NotFoundError."""
+        """Remove a key for ever. Raises NotFoundError."""
         rights.require(caller, Scope.KEYS)
         with self._store.begin() as c:
             rights.see(caller, keys.get(c, id_).user, f"key {id_}")

@@ -36,23 +36,22 @@ class Reading:
     stored: float | None
     """The number in the file; None: outside, or no data."""
     value: float | None
-    """The true one."""
+    """The number after scale and offset; None: there is none."""
     name: str
-    """Of its class; empty where it has none."""
+    """Name of its class; empty where it has none."""
 
 
 class Layers:
-    """The use cases. Whoever sees a job sees its layers; others' are not there."""
+    """The use cases around layers. Whoever sees a job sees its layers; others' are not there."""
 
     def __init__(self, settings: ServiceSettings, jobs: Jobs, models: Models) -> None:
-        """Nothing is read yet."""
         self._settings, self._jobs, self._models = settings, jobs, models
         self._lock = threading.Lock()
         self._known: OrderedDict[tuple[str, str], tuple[Layer, ...]] = OrderedDict()
         self._files: Files | None = None
 
     def of_job(self, caller: Caller, job: str) -> tuple[Layer, ...]:
-        """Those of a job, its result first; none before its end. Raises NotFoundError (``job.unknown``)."""
+        """Layers of a job, its result first; none before its end. Raises NotFoundError (``job.unknown``)."""
         return self.of(self._jobs.get(caller, job))
 
     def of(self, job: Job) -> tuple[Layer, ...]:
@@ -71,12 +70,12 @@ class Layers:
         return found
 
     def listed(self, caller: Caller, limit: int = 20, cursor: str | None = None) -> Page[Layer]:
-        """Those of all jobs that they see, the newest job first. ``limit``: jobs of a page."""
+        """Layers of all jobs that the caller sees, the newest job first. ``limit``: jobs of a page."""
         page = self._jobs.listed(caller, Filter(state=_SHOWN), limit, cursor)
         return Page(tuple(layer for job in page.items for layer in self.of(job)), page.cursor)
 
     def get(self, caller: Caller, id_: str) -> Layer:
-        """One that they see. Raises NotFoundError (``layer.unknown``)."""
+        """A layer that the caller sees. Raises NotFoundError (``layer.unknown``)."""
         job = job_of(id_)
         try:
             found = () if job is None else self.of_job(caller, job)

@@ -22,54 +22,54 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class Limits(BaseModel):
-    """See ``configs/service.yaml``, where each is explained."""
+    """Bounds and budgets of a service. See ``configs/service.yaml``, where each is explained."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     online_s: Annotated[float, Field(ge=0)] = 10
     """Seconds up to which a job is small: on the standing pool, in places of its own."""
     pool_s: Annotated[float, Field(ge=0)] = 600
-    """The same on the standing pool."""
+    """Estimated seconds up to which other jobs run on the standing pool; larger ones are Ray jobs."""
     pool_workers: Count | None = None
-    """Of the standing pool; None: one per core."""
+    """Workers of the standing pool; None: one per core."""
     cluster_workers: Count | None = None
-    """That a Ray job is expected to get; None: as many as the pool has."""
+    """Workers that a Ray job is expected to get; None: as many as the pool has."""
     max_area_km2: Positive = 1_000_000
-    """Of one job."""
+    """Square kilometres of one job."""
     max_pixels: Count = 50_000_000_000
-    """Of one result."""
+    """Pixels of one result."""
     max_predict_pixels: Count = 4_194_304
-    """Of an image that is answered at once: rows x columns."""
+    """Pixels of an image that is answered at once: rows x columns."""
     max_predict_s: Positive = 10
     """Estimated seconds of such an answer."""
     max_upload_mb: Positive = 10_000
-    """Of one upload, and of an archive at an address."""
+    """Megabytes of one upload, and of an archive at an address."""
     max_archives_mb: Positive = 50_000
-    """Of all images together that were unpacked from archives at addresses and are still kept."""
+    """Megabytes of all images that were unpacked from archives at addresses and are still kept."""
     running_per_user: Count = 4
-    """Jobs at work at a time; small ones are counted for themselves, as many again."""
+    """Jobs of one user at work at a time; small ones are counted for themselves, as many again."""
     queued_per_user: Count = 100
-    """Jobs that wait."""
+    """Jobs of one user that wait."""
     wishes_per_batch: Count = 1000
     """Jobs that one request may ask for."""
     storage_mb: Positive = 200_000
-    """Of results and uploads of one user."""
+    """Megabytes of results and uploads of one user."""
     area_km2_30d: Positive = 10_000_000
-    """Of all jobs of one user in 30 days."""
+    """Square kilometres of all jobs of one user in 30 days."""
     processor_s: Positive = 900
     """Seconds of a user's script, by the clock."""
     processor_memory_mb: Count = 4096
-    """Of a user's script."""
+    """Megabytes of memory of a user's script."""
     processor_output_mb: Count = 4096
-    """That a user's script may write."""
+    """Megabytes that a user's script may write."""
     models_per_user: Annotated[int, Field(ge=0)] = 10
-    """Added by one user."""
+    """Cards that one user may add."""
     model_replicas: Count = 4
-    """Of one model that a member added; administrators' have no such bounds."""
+    """Replicas of one model that a member added; administrators' have no such bounds."""
     model_warm: Annotated[int, Field(ge=0)] = 1
-    """Of them, those that stay while nobody asks."""
+    """Replicas of such a model that stay while nobody asks."""
     model_memory_gb: Positive = 8
-    """Of one replica of such a model."""
+    """Gigabytes of memory of one replica of such a model."""
     model_cpu: Positive = 8
     """Cores of one replica of such a model."""
     model_gpu: Annotated[float, Field(ge=0)] = 1
@@ -77,29 +77,29 @@ class Limits(BaseModel):
     model_tiles_mb: Positive = 1024
     """Of the tiles that such a model is given at once."""
     rate_per_minute: Count = 600
-    """Requests with one key."""
+    """Requests a minute with one key."""
     predict_rate_per_minute: Count = 300
-    """Predictions with one key."""
+    """Predictions a minute with one key."""
     tile_rate_per_minute: Count = 6000
-    """Tiles and maps with one key: a browser asks for dozens at every movement."""
+    """Tiles and maps a minute with one key: a browser asks for dozens at every movement."""
     running_online: Count = 4
-    """Small jobs on the standing pool."""
+    """Small jobs at work on the standing pool at a time."""
     running_pool: Count = 8
-    """Other jobs on the standing pool."""
+    """Other jobs at work on the standing pool at a time."""
     running_cluster: Count = 4
-    """Jobs of their own on Ray."""
+    """Ray jobs at work at a time."""
     lease_s: Positive = 15
     """Seconds after which a silent attempt is taken for dead."""
     max_attempts: Count = 5
-    """Of one round of a job."""
+    """Attempts of one round of a job."""
     keep_days: Count | None = None
-    """Of results of ended jobs; None: for ever."""
+    """Days that results of ended jobs are kept; None: for ever."""
     token_role: Role = Role.MEMBER
-    """Of users whom an identity provider vouches for, at their first request."""
+    """Role of users whom an identity provider vouches for, at their first request."""
     dialects: tuple[str, ...] = ("*",)
     """Other services' APIs that are answered: names of packages in ``serve/dialects``; ``*`` stands for anything."""
     models: tuple[str, ...] = ("*",)
-    """Ids that are enabled from the start; ``*`` stands for anything."""
+    """Ids of cards that are enabled from the start; ``*`` stands for anything."""
 
     def place_of(self, seconds: float) -> Where:
         """Where a job of so many estimated seconds runs."""
@@ -121,7 +121,7 @@ class Limits(BaseModel):
 
     @property
     def bounds(self) -> Bounds:
-        """Of users' scripts."""
+        """What a user's script may take."""
         from pipelines.sandbox.bounds import Bounds
 
         return Bounds(self.processor_s, int(2 * self.processor_s), self.processor_memory_mb, self.processor_output_mb)
@@ -140,7 +140,7 @@ class Limits(BaseModel):
 
 
 def read_limits(path: Path) -> Limits:
-    """From a file. Raises InputError (``limits.unreadable``, ``.invalid``) that names file and field."""
+    """Limits of a file. Raises InputError (``limits.unreadable``, ``.invalid``) that names file and field."""
     try:
         document = yaml.safe_load(path.read_text())
         return Limits.model_validate(document or {})

@@ -38,6 +38,8 @@ LONGEST = timedelta(days=7)
 """The most that can be asked for."""
 UPLOAD = "upload"
 """The kind that can be written to, and named as imagery of a job."""
+_LONGEST_NAME = 400
+"""Bytes of a name in UTF-8; with all that is said beside it, it fits into a token."""
 _PURPOSE = b"swathe links, first form"
 _FORM = re.compile(r"[A-Za-z0-9_-]{1,1000}\.[A-Za-z0-9_-]{43}")
 _OURS = re.compile(rf"{PATH}/([^/]+)/([^/]+)$")
@@ -50,17 +52,17 @@ class Link:
     method: Method
     """GET reads, also with HEAD; PUT writes."""
     kind: str
-    """Of the thing, a word that ``Links.offer`` was told."""
+    """Kind of the thing, a word that ``Links.offer`` was told."""
     id: str
-    """Of the thing."""
+    """Id of the thing."""
     name: str
-    """Of the file at the end of the address."""
+    """Name of the file, at the end of the address."""
     user: str
     """Id of whoever made it."""
     key: str
     """Id of the key that it was made with; empty: none."""
     expires: int
-    """Seconds since 1970."""
+    """When it expires, in seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +70,18 @@ class Signed:
     """A link as it is handed out."""
 
     link: Link
-    """What it opens."""
+    """What the link says."""
     token: str
-    """What opens."""
+    """Text in the address that opens it."""
 
     @property
     def path(self) -> str:
-        """Of the address, from the root of the service."""
+        """Path of the address, from the root of the service."""
         return f"{PATH}/{self.token}/{quote(self.link.name)}"
 
     @property
     def expires(self) -> str:
-        """UTC, RFC 3339."""
+        """When it expires: UTC, RFC 3339."""
         return text_of(datetime.fromtimestamp(self.link.expires, UTC))
 
 
@@ -88,7 +90,7 @@ class Seal:
     """Signs links, and knows them again."""
 
     secret: bytes = field(repr=False)
-    """Of this installation."""
+    """Secret of this installation."""
 
     @classmethod
     def of(cls, settings: ServiceSettings) -> Self:
@@ -96,7 +98,7 @@ class Seal:
         return cls(hmac.digest(settings.pepper.encode(), _PURPOSE, hashlib.sha256))
 
     def sign(self, link: Link) -> Signed:
-        """As text that fits between two slashes."""
+        """Sign a link, as text that fits between two slashes."""
         said = _text(json.dumps(astuple(link), ensure_ascii=False, separators=(",", ":")).encode())
         return Signed(link, f"{said}.{self._signature(said)}")
 
@@ -160,26 +162,29 @@ class Kind:
 
 
 class Links:
-    """Made, and opened."""
+    """Makes links, and opens them."""
 
     def __init__(self, settings: ServiceSettings, store: Store, kinds: dict[str, Kind]) -> None:
-        """Nothing is read yet."""
         self._seal, self._store, self._kinds = Seal.of(settings), store, dict(kinds)
 
     def offer(self, kind: str, how: Kind) -> None:
-        """One more kind of things that links can open."""
+        """Add a kind of things that links can open."""
         self._kinds[kind] = how
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """All of them."""
+        """Kinds of things that links can open."""
         return tuple(sorted(self._kinds))
 
     def make(
         self, caller: Caller, kind: str, id_: str, name: str = "", *, method: Method = "GET", valid: timedelta = VALID
     ) -> Signed:  # fmt: skip
-        """A link to a thing that they see. Raises NotFoundError, ForbiddenError, InputError (``link.kind``)."""
+        """A link to a thing that they see.
+
+        Raises NotFoundError, ForbiddenError, InputError (``link.kind``, ``link.name``).
+        """
         real = self._kind(kind).named(caller, id_, name)
+        _expect_name(real)
         if method == "PUT" and kind != UPLOAD:
             raise InputError(f"a link to a {kind} cannot be written to", code="link.kind", field="method")
         until = time.time() + min(valid, LONGEST).total_seconds()
@@ -225,6 +230,14 @@ class Links:
             raise _withdrawn()
         scopes = SCOPES_OF[user.role]
         return Caller(user, scopes & key.scopes if key else scopes, link.key or None)
+
+
+def _expect_name(name: str) -> None:
+    """Raises InputError (``link.name``) for what cannot be both the end of an address and the name of a file."""
+    plain = name.isprintable() and not {"/", "\\", '"'} & set(name) and name not in {"", ".", ".."}
+    if not plain or len(name.encode()) > _LONGEST_NAME:
+        raise InputError("this is no name of a file", code="link.name", field="name",
+                         hint="leave out slashes, quotation and control characters, or make it shorter")  # fmt: skip
 
 
 def _withdrawn() -> ForbiddenError:

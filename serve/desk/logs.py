@@ -19,7 +19,7 @@ MOST = 20_000
 
 
 def log_name(job: str) -> str:
-    """Of the file."""
+    """Name of the file that is a job's log."""
     return f"{job}.log"
 
 
@@ -33,7 +33,7 @@ def job_log(c: Connection, job: str, until: str | None = None) -> bytes:
 
 
 def as_content(text: bytes, name: str) -> Content:
-    """To be sent."""
+    """A text, to be sent."""
     return Content(name, len(text), Text(text), hashlib.sha256(text).hexdigest()[:32])
 
 

@@ -48,11 +48,11 @@ class ModelState:
     source: str
     """``shipped``, or ``added`` while the service ran."""
     owner: str | None = None
-    """Who added it."""
+    """Id of the user who added it; None: nobody did."""
     shared: bool = True
     """Whether all users see it."""
     version: int = 1
-    """Grows when its card is replaced."""
+    """Number that grows when its card is replaced."""
     state: str = ""
     """Of what is kept warm: ``starting``, ``ready``, ``idle``, ``failed``; empty: nothing is."""
     problem: dict[str, Any] | None = field(default=None)
@@ -63,7 +63,6 @@ class Models:
     """What can be run. Cards of files and of the store are read again when they have changed."""
 
     def __init__(self, settings: ServiceSettings, store: Store) -> None:
-        """Nothing is read yet."""
         self._settings, self._store = settings, store
         self._rows: tuple[int, dict[str, Model]] = (-1, {})
 
@@ -73,7 +72,7 @@ class Models:
         return [_with(state, states) for _, state in sorted(self._all().items()) if _sees(caller, state)]
 
     def get(self, caller: Caller, id_: str, states: Mapping[str, Mapping[str, Any]] | None = None) -> ModelState:
-        """One that they see. Raises UnknownModelError."""
+        """A model that the caller sees. Raises UnknownModelError."""
         rights.require(caller, Scope.MODELS_READ)
         return _with(self._seen(caller, id_), states)
 
@@ -89,6 +88,10 @@ class Models:
         """The card of this id, on or off, whoever sees it; for what the service says of results that it made."""
         found = self._all().get(id_)
         return None if found is None else found.card
+
+    def shared(self) -> frozenset[str]:
+        """Ids of those that all users see: the others are known to their owners and administrators alone."""
+        return frozenset(id_ for id_, state in self._all().items() if state.shared)
 
     def enabled(self) -> dict[str, ModelCard]:
         """Cards of all that are on: what is to be kept warm."""
@@ -269,13 +272,13 @@ def _check_address(uri: str, where: str, settings: ServiceSettings) -> None:
     if not uri.startswith(_FAR) or (uri.startswith("http://") and not settings.allow_private_urls):
         raise CardError(f"{where}: {uri[:200]!r} is no address that weights are fetched from", code="card.path",
                         field=where, hint="give hf://, https:// or s3://")  # fmt: skip
-    if uri.startswith(f"{settings.place}/"):
-        raise CardError(f"{where}: this address belongs to the service", code="card.path", field=where)
-    if not uri.startswith("hf://"):
-        with told():
-            place = look_at(uri, settings.network)
-            if isinstance(place, Stored):
-                check_bucket(place, settings.network)
+    if uri.startswith("hf://"):
+        return
+    network = settings.network_of_strangers
+    with told():
+        place = look_at(uri, network)
+        if isinstance(place, Stored):
+            check_bucket(place, network)
 
 
 def _row(card: ModelCard, caller: Caller, before: Model | None, *, shared: bool) -> Model:

@@ -25,14 +25,13 @@ class Presets:
     """Own ones are changed; those of administrators that are shared are seen by all."""
 
     def __init__(self, store: Store) -> None:
-        """Nothing is read yet."""
         self._store = store
 
     def add(
         self, caller: Caller, kind: str, name: str, model: str | None = None, labels: dict[str, Any] | None = None,
         *, shared: bool = False,
     ) -> Preset:  # fmt: skip
-        """A new one. Raises LimitError (``limit.presets``, ``limit.labels``), ForbiddenError (to share one)."""
+        """Add a preset. Raises LimitError (``limit.presets``, ``limit.labels``), ForbiddenError (to share one)."""
         rights.require(caller, Scope.MODELS_WRITE)
         _check(labels or {})
         with self._store.begin() as c:
@@ -44,7 +43,7 @@ class Presets:
         return made
 
     def get(self, caller: Caller, id_: str) -> Preset:
-        """One that they see. Raises NotFoundError."""
+        """A preset that the caller sees. Raises NotFoundError."""
         rights.require(caller, Scope.MODELS_READ)
         with self._store.read() as c:
             found = presets.get(c, id_)
@@ -52,13 +51,13 @@ class Presets:
         return found
 
     def listed(self, caller: Caller, kind: str) -> list[Preset]:
-        """All of a kind that they see, newest first."""
+        """Presets of a kind that the caller sees, newest first."""
         rights.require(caller, Scope.MODELS_READ)
         with self._store.read() as c:
             return presets.listed(c, kind, None if caller.admin else caller.user.id)
 
     def change(self, caller: Caller, id_: str, **changes: Any) -> Preset:
-        """``name``, ``model``, ``shared``, ``labels``. Raises NotFoundError, ForbiddenError, LimitError."""
+        """Change ``name``, ``model``, ``shared``, ``labels``. Raises NotFoundError, ForbiddenError, LimitError."""
         rights.require(caller, Scope.MODELS_WRITE)
         _check(changes.get("labels") or {})
         if changes.get("shared"):
@@ -70,7 +69,7 @@ class Presets:
         return made
 
     def drop(self, caller: Caller, id_: str) -> None:
-        """The name alone; its model stays. Raises NotFoundError, ForbiddenError."""
+        """Remove a preset; its model stays. Raises NotFoundError, ForbiddenError."""
         rights.require(caller, Scope.MODELS_WRITE)
         with self._store.begin() as c:
             self._changeable(c, caller, id_)

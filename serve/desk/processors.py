@@ -31,10 +31,9 @@ _SCRIPT = "script.py"
 
 
 class Processors:
-    """The use cases around them. Others' do not exist, unless their project is shared."""
+    """The use cases around processors. Others' do not exist, unless their project is shared."""
 
     def __init__(self, settings: ServiceSettings, store: Store) -> None:
-        """Nothing is read yet."""
         self._settings, self._store = settings, store
 
     def add(  # noqa: PLR0913  what is known of one
@@ -70,7 +69,7 @@ class Processors:
         return made
 
     def get(self, caller: Caller, id_: str) -> ProcessorCard:
-        """One that they see. Raises NotFoundError."""
+        """A processor that the caller sees. Raises NotFoundError."""
         rights.require(caller, Scope.UPLOADS)
         return seen(self._store, caller, id_)
 

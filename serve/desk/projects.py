@@ -39,14 +39,13 @@ class Projects:
     """Own ones are changed, shared ones are seen."""
 
     def __init__(self, store: Store) -> None:
-        """Nothing is read yet."""
         self._store = store
 
     def add(
         self, caller: Caller, name: str, description: str = "", *, shared: bool = False,
         labels: dict[str, Any] | None = None,
     ) -> Project:  # fmt: skip
-        """A new one. Raises ConflictError (``project.taken``) where they have one of that name."""
+        """Add a project. Raises ConflictError (``project.taken``) where its owner has one of that name."""
         rights.require(caller, Scope.PROJECTS)
         with self._store.begin() as c:
             made = projects.add(c, caller.user.id, name, description=description, shared=shared, labels=labels or {})
@@ -54,7 +53,7 @@ class Projects:
         return made
 
     def get(self, caller: Caller, id_: str) -> Project:
-        """One that they see. Raises NotFoundError."""
+        """A project that the caller sees. Raises NotFoundError."""
         rights.require(caller, Scope.JOBS_READ)
         with self._store.read() as c:
             found = projects.get(c, id_)
@@ -62,7 +61,7 @@ class Projects:
         return found
 
     def listed(self, caller: Caller, limit: int = 100, cursor: str | None = None) -> Page[Project]:
-        """All that they see."""
+        """Projects that the caller sees."""
         rights.require(caller, Scope.JOBS_READ)
         with self._store.read() as c:
             return projects.listed(c, limit, cursor, visible_to=None if caller.admin else caller.user.id)
@@ -78,7 +77,7 @@ class Projects:
         return made
 
     def drop(self, caller: Caller, id_: str) -> None:
-        """The folder alone: jobs and uploads stay with their owners. Raises NotFoundError, ForbiddenError."""
+        """Remove a project: its jobs and uploads stay with their owners. Raises NotFoundError, ForbiddenError."""
         rights.require(caller, Scope.PROJECTS)
         with self._store.begin() as c:
             found = projects.get(c, id_)

@@ -27,10 +27,9 @@ _FORMS = ("example.com", "example.org")
 
 
 class Sources:
-    """Looked at; they are changed in files of the machine."""
+    """Sources of imagery: looked at here, changed in files of the machine."""
 
     def __init__(self, settings: ServiceSettings) -> None:
-        """Nothing is read yet."""
         self._settings = settings
 
     def listed(self, caller: Caller) -> list[SourceCard]:
@@ -41,7 +40,7 @@ class Sources:
         return sorted(cards, key=lambda card: (card.id not in own, _place(card.id), card.id))
 
     def get(self, caller: Caller, id_: str) -> SourceCard:
-        """One of them. Raises InputError (``source.unknown``)."""
+        """The card of a source. Raises InputError (``source.unknown``)."""
         known = {card.id: card for card in self.listed(caller)}
         if id_ not in known:
             raise InputError(f"there is no source {id_[:80]!r}", code="source.unknown", field="source",
@@ -70,7 +69,7 @@ class Sources:
         card, now = self.get(caller, source), datetime.now(UTC)
         with told():
             query = Query(area, parse_dates(list(dates), now), max_cloud, tuple(bands))
-            fetcher = Fetcher(self._settings.network_of_searches)
+            fetcher = Fetcher(self._settings.network_of_strangers)
             try:
                 return look(card, query, fetcher, now)
             finally:

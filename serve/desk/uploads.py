@@ -52,7 +52,6 @@ class Uploads:
     """Bring a file, look what became of it, name it in a job."""
 
     def __init__(self, settings: ServiceSettings, store: Store) -> None:
-        """Nothing is read yet."""
         self._settings, self._store = settings, store
 
     def begin(
@@ -105,7 +104,7 @@ class Uploads:
             blobs.delete([ARRIVING])
 
     def get(self, caller: Caller, id_: str) -> Upload:
-        """One that they see. Raises NotFoundError."""
+        """An upload that the caller sees. Raises NotFoundError."""
         rights.require(caller, Scope.UPLOADS)
         with self._store.read() as c:
             found = uploads.get(c, id_)
@@ -113,13 +112,13 @@ class Uploads:
         return found
 
     def listed(self, caller: Caller, limit: int = 100, cursor: str | None = None) -> Page[Upload]:
-        """Those that they see, newest first."""
+        """Uploads that the caller sees, newest first."""
         rights.require(caller, Scope.UPLOADS)
         with self._store.read() as c:
             return uploads.listed(c, limit, cursor, visible_to=None if caller.admin else caller.user.id)
 
     def drop(self, caller: Caller, id_: str) -> None:
-        """With its bytes and catalogue entries. Raises ConflictError (``upload.used``) while a job needs it."""
+        """Remove an upload with its bytes and items. Raises ConflictError (``upload.used``) while a job needs it."""
         rights.require(caller, Scope.UPLOADS)
         with self._store.begin() as c:
             found = uploads.get(c, id_)

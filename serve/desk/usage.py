@@ -30,13 +30,13 @@ class Allowed:
     """What one user may have: their own quota, else the service's."""
 
     running_jobs: int
-    """At a time, and as many small ones."""
+    """Jobs at work at a time, and as many small ones."""
     queued_jobs: int
-    """Waiting."""
+    """Jobs that wait."""
     storage_mb: float
-    """Of results and uploads."""
+    """Megabytes of results and uploads."""
     area_km2: float
-    """Of the jobs of 30 days."""
+    """Square kilometres of the jobs of 30 days."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +44,13 @@ class Used:
     """What they have now; the same units."""
 
     running_jobs: int
-    """At work; small ones are not among them."""
+    """Jobs at work; small ones are not among them."""
     queued_jobs: int
-    """Waiting."""
+    """Jobs that wait."""
     storage_mb: float
-    """Of results and uploads."""
+    """Megabytes of results and uploads."""
     area_km2: float
-    """Of the jobs of 30 days."""
+    """Square kilometres of the jobs of 30 days."""
 
 
 def allowed(quota: Quota, limits: Limits) -> Allowed:
@@ -66,13 +66,13 @@ def allowed(quota: Quota, limits: Limits) -> Allowed:
 
 
 def used(c: Connection, user: str) -> Used:
-    """By what stands in the store."""
+    """What a user has now, by what stands in the store."""
     return Used(queue.running_of(c, user), queue.queued_of(c, user), round(uploads.stored_bytes(c, user) / MB, 3),
                 round(queue.area_of(c, user, month_ago()), 3))  # fmt: skip
 
 
 def month_ago() -> str:
-    """RFC 3339, as the store has its times."""
+    """The moment 30 days ago: RFC 3339, as the store keeps its times."""
     return (datetime.now(UTC) - MONTH).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -103,11 +103,10 @@ class Usage:
     """What somebody may have and has."""
 
     def __init__(self, settings: ServiceSettings, store: Store) -> None:
-        """Nothing is read yet."""
         self._limits, self._store = settings.limits, store
 
     def of(self, caller: Caller, user: str | None = None) -> tuple[Allowed, Used]:
-        """Their own; of others for administrators. Raises NotFoundError."""
+        """What the caller may have and has; of others for administrators. Raises NotFoundError."""
         whose = user or caller.user.id
         rights.see(caller, whose, f"user {whose}")
         with self._store.read() as c:

@@ -20,14 +20,13 @@ _OWN = frozenset({"name"})
 
 
 class Users:
-    """Who uses the service."""
+    """The use cases around users."""
 
     def __init__(self, settings: ServiceSettings, store: Store) -> None:
-        """Nothing is read yet."""
         self._settings, self._store = settings, store
 
     def add(self, caller: Caller, email: str, role: Role = Role.MEMBER, name: str = "") -> User:
-        """A new one. Raises ConflictError (``user.taken``)."""
+        """Add a user. Raises ConflictError (``user.taken``)."""
         rights.require_admin(caller)
         with self._store.begin() as c:
             if users.by_email(c, email.strip().lower()) is not None:
@@ -37,13 +36,13 @@ class Users:
         return made
 
     def get(self, caller: Caller, id_: str) -> User:
-        """Oneself; others for administrators. Raises NotFoundError."""
+        """The caller; other users for administrators. Raises NotFoundError."""
         rights.see(caller, id_, f"user {id_}")
         with self._store.read() as c:
             return users.get(c, id_)
 
     def listed(self, caller: Caller, limit: int = 100, cursor: str | None = None) -> Page[User]:
-        """All of them."""
+        """All users, for administrators."""
         rights.require_admin(caller)
         with self._store.read() as c:
             return users.listed(c, limit, cursor)
@@ -99,8 +98,11 @@ def _steps_down(before: User, after: User) -> bool:
 
 
 def _address(claims: Mapping[str, Any]) -> str:
-    """The address where the provider has checked it, else one that says who it is and reaches nobody."""
+    """The address where the provider says that it has checked it, else one that says who it is and reaches nobody.
+
+    Some providers let people write any address and send no ``email_verified``: it may be a colleague's.
+    """
     said = str(claims.get("email", "")).strip().lower()
-    if "@" in said and claims.get("email_verified", True) is True:
+    if "@" in said and claims.get("email_verified") is True:
         return said
     return f"{claims['sub']}@{str(claims['iss']).partition('://')[2].partition('/')[0]}".lower()

@@ -17,14 +17,14 @@ _T = tables.audit
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line."""
+    """One line of the audit log."""
 
     seq: int
-    """Grows."""
+    """Number of the line; later lines have larger ones."""
     at: str
     """UTC, RFC 3339."""
     user: str | None
-    """Id; None: the service itself."""
+    """Id of the user who did it; None: the service itself."""
     key: str | None
     """Id of the key that was used."""
     action: str
@@ -32,17 +32,17 @@ class Entry:
     subject: str
     """Id of what it was done to."""
     facts: dict[str, Any]
-    """More."""
+    """What else is known of it."""
 
 
 def note(c: Connection, caller: Caller | None, action: str, subject: str = "", **facts: Any) -> None:
-    """One line, in the transaction of the deed."""
+    """Write one line, in the transaction of what it tells of."""
     user, key = (caller.user.id, caller.key) if caller else (None, None)
     c.execute(insert(_T).values(at=now(), user_id=user, key_id=key, action=action, subject=subject, facts=facts))
 
 
 def listed(c: Connection, limit: int, cursor: str | None = None, user: str | None = None) -> Page[Entry]:
-    """Newest first: what one user did, or all."""
+    """Lines of the audit log, newest first: what one user did, or all."""
     query = select(_T) if user is None else select(_T).where(_T.c.user_id == user)
     return Cut(_T.c.seq, limit, cursor, falling=True).page(c, query, _entry_of)
 

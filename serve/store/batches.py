@@ -34,7 +34,7 @@ def add(
 
 
 def get(c: Connection, id_: str) -> Batch:
-    """Raises NotFoundError, also for one that was removed."""
+    """The batch of this id. Raises NotFoundError, also where it was removed."""
     row = c.execute(select(_T).where(_T.c.id == ids.check(id_, "b"), ~_T.c.dropped)).first()
     if row is None:
         raise ids.missing(id_, "b")
@@ -42,18 +42,18 @@ def get(c: Connection, id_: str) -> Batch:
 
 
 def listed(c: Connection, owner: str | None, labels: Labels, limit: int, skip: int = 0) -> list[Batch]:
-    """Newest first. ``owner``: None: of all; ``labels``: all of these."""
+    """Batches, newest first. ``owner``: None: of all users; ``labels``: those that have all of these."""
     query = _some(select(_T), owner, labels).order_by(_T.c.id.desc()).limit(limit).offset(skip)
     return [_batch_of(row) for row in c.execute(query)]
 
 
 def count(c: Connection, owner: str | None, labels: Labels) -> int:
-    """How many there are."""
+    """The number of such batches."""
     return c.execute(_some(select(func.count()).select_from(_T), owner, labels)).scalar_one()
 
 
 def parts(c: Connection, batch_ids: Iterable[str]) -> dict[str, list[Part]]:
-    """All of each, in their order; every id has a list."""
+    """All parts of each batch, in their order; every id has a list."""
     wanted = list(batch_ids)
     found: dict[str, list[Part]] = {id_: [] for id_ in wanted}
     for first in range(0, len(wanted), _AT_ONCE):
@@ -89,7 +89,7 @@ def settle(c: Connection, id_: str, number: int, job: str | None = None, problem
 
 
 def cancel(c: Connection, id_: str, problem: dict[str, Any]) -> list[str]:
-    """Whatever waits becomes nothing; ids of the jobs that there are. Raises NotFoundError."""
+    """Settle all wishes that wait; gives the ids of the jobs that there are. Raises NotFoundError."""
     get(c, id_)
     c.execute(update(_T).where(_T.c.id == id_).values(cancelled=True, updated=now()))
     waits = (_W.c.batch_id == id_) & _W.c.settled.is_(None)
@@ -98,7 +98,7 @@ def cancel(c: Connection, id_: str, problem: dict[str, Any]) -> list[str]:
 
 
 def change(c: Connection, id_: str, labels: dict[str, Any]) -> Batch:
-    """Other labels. Raises NotFoundError."""
+    """Replace the labels of a batch. Raises NotFoundError."""
     c.execute(update(_T).where(_T.c.id == ids.check(id_, "b")).values(labels=labels, updated=now()))
     return get(c, id_)
 
@@ -111,12 +111,12 @@ def hide(c: Connection, id_: str) -> None:
 
 
 def hidden(c: Connection, limit: int) -> list[str]:
-    """Ids of some of those, oldest first."""
+    """Ids of some batches that were hidden, oldest first."""
     return list(c.execute(select(_T.c.id).where(_T.c.dropped.is_(True)).order_by(_T.c.id).limit(limit)).scalars())
 
 
 def drop(c: Connection, id_: str) -> None:
-    """Forget it; its jobs stay. Raises NotFoundError."""
+    """Forget a batch; its jobs stay. Raises NotFoundError."""
     if not c.execute(delete(_T).where(_T.c.id == ids.check(id_, "b"))).rowcount:
         raise ids.missing(id_, "b")
 

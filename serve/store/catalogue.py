@@ -68,7 +68,7 @@ def put_item(c: Connection, document: Json, owner: str | None, project: str | No
 
 
 def drop_item(c: Connection, collection: str, id_: str) -> None:
-    """Forget one; nothing happens where there is none. The files that it names stay."""
+    """Forget an item, where there is such a one. The files that it names stay."""
     if _embedded(c):
         with _shelf(c) as shelf, suppress(InputError):
             shelf.delete_item(collection, id_)
@@ -119,7 +119,7 @@ def _scratch() -> Iterator[Catalogue]:
 
 
 def reader(store: Store, folder: Path) -> Catalogue:
-    """All of it, to search in. ``folder``: of this node; an index is kept there where the database is elsewhere."""
+    """The whole catalogue, to be searched. ``folder``: of this node, for an index where the database is elsewhere."""
     if store.path is not None:
         return _Reader(store.path)
     name = hashlib.sha256(store.url.encode()).hexdigest()[:16]
@@ -148,7 +148,7 @@ def seen(store: Store, folder: Path, viewer: str | None) -> Catalogue:
 
 
 def item(store: Store, folder: Path, collection: str, id_: str, visible_to: Caller | None = None) -> Json:
-    """One that a caller sees; None: any. Raises NotFoundError (``item.unknown``)."""
+    """An item that a caller sees; None: any. Raises NotFoundError (``item.unknown``)."""
     viewer = None if visible_to is None or visible_to.admin else visible_to.user.id
     try:
         return seen(store, folder, viewer).item(collection, id_)

@@ -17,14 +17,14 @@ _AT_ONCE = 400
 
 
 def of(c: Connection, job_id: str, after: int = 0, limit: int = 500) -> list[Event]:
-    """Those of a job after this number, oldest first."""
+    """Events of a job after this number, oldest first."""
     t = tables.events.c
     query = select(t.seq, t.at, t.kind, t.facts).where(t.job_id == job_id, t.seq > after).order_by(t.seq).limit(limit)
     return [Event(row.seq, row.at, row.kind, row.facts) for row in c.execute(query)]
 
 
 def of_several(c: Connection, job_ids: Sequence[str], kinds: Sequence[str]) -> dict[str, list[Event]]:
-    """All of these kinds, oldest first, by job; jobs without any are left out."""
+    """Events of these kinds, oldest first, by job; jobs without any are left out."""
     t = tables.events.c
     found: dict[str, list[Event]] = {}
     for first in range(0, len(job_ids), _AT_ONCE):

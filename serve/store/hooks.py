@@ -17,22 +17,22 @@ _T, _J = tables.hooks, tables.jobs
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """One of them."""
+    """An address that wants to hear of a job's events."""
 
     id: str
-    """Opaque."""
+    """Id of the hook."""
     job: str
-    """Whose events it wants."""
+    """Id of the job."""
     url: str
-    """Where they go."""
+    """Address that events are sent to."""
     secret: str = field(repr=False)
-    """They are signed with."""
+    """Key that they are signed with."""
     kinds: tuple[str, ...]
-    """Which it wants; empty: all."""
+    """Kinds of events that it wants; empty: all."""
     sent_seq: int
-    """Number of the last one that was delivered, or passed over."""
+    """Number of the last event that was delivered or passed over."""
     tries: int
-    """That failed since then."""
+    """Number of deliveries that failed since then."""
     given_up: bool = False
     """Whether nothing more is sent."""
     problem: str = ""
@@ -40,7 +40,7 @@ class Hook:
 
 
 def add(c: Connection, job_id: str, url: str, secret: str, kinds: Iterable[str] = ()) -> str:
-    """A new one; its id."""
+    """Add a hook to a job; gives its id."""
     id_ = ids.new("h")
     c.execute(insert(_T).values(id=id_, job_id=job_id, url=url, secret=secret, kinds=list(kinds)))
     return id_
@@ -59,19 +59,19 @@ def due(c: Connection, limit: int) -> list[Hook]:
 
 
 def of_job(c: Connection, job_id: str) -> list[Hook]:
-    """All of a job, in the order in which they were added."""
+    """Hooks of a job, in the order in which they were added."""
     return [_hook_of(row) for row in c.execute(select(_T).where(_T.c.job_id == job_id).order_by(_T.c.id))]
 
 
 def sent(c: Connection, id_: str, seq: int) -> None:
-    """All up to this number was delivered, or was not wanted."""
+    """Note that all events up to this number were delivered, or not wanted."""
     at = moment(c)
     c.execute(update(_T).where(_T.c.id == id_, _T.c.sent_seq < seq)
               .values(sent_seq=seq, tries=0, next_at=at, problem=None))  # fmt: skip
 
 
 def failed(c: Connection, id_: str, problem: str, next_at: float, give_up: bool = False) -> None:
-    """It was not delivered: again at that moment (seconds since 1970), or never."""
+    """Note a failure: it is tried again at that moment (seconds since 1970), or never."""
     said = keepable(problem)[:500]
     c.execute(update(_T).where(_T.c.id == id_)
               .values(tries=_T.c.tries + 1, next_at=next_at, given_up=give_up, problem=said))  # fmt: skip

@@ -39,12 +39,12 @@ def check(id_: str, letter: str) -> str:
 
 
 def fits(id_: str, letter: str) -> bool:
-    """Whether it can be one."""
+    """Whether this can be an id of that letter."""
     return id_[:1] == letter and _FORM.fullmatch(id_[1:]) is not None
 
 
 def missing(id_: str, letter: str) -> NotFoundError:
-    """What is said of an id that stands for nothing; to be raised."""
+    """The error about an id that stands for nothing; to be raised."""
     kind = _KINDS[letter]
     return NotFoundError(f"there is no {kind} {id_[:80]}", code=f"{kind}.unknown", hint="check the id")
 

@@ -45,14 +45,14 @@ _AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """That an attempt has a job."""
+    """Says that an attempt has a job."""
 
     job: str
-    """Its id."""
+    """Id of the job."""
     epoch: int
-    """Counts the holders of the job."""
+    """Number of the holder, counted from the job's first one."""
     holder: str
-    """Names a process."""
+    """Name of the process."""
 
     @property
     def task(self) -> str:
@@ -72,39 +72,39 @@ class Filter:
     """Which jobs; all that is given has to hold."""
 
     owner: str | None = None
-    """Id of a user."""
+    """Id of the user whose jobs they are."""
     visible_to: str | None = None
-    """Id of a user: their own, and those in shared projects. None: all."""
+    """Id of the user who sees them: their own, and those in shared projects. None: all."""
     state: tuple[JobState, ...] = ()
-    """One of these; none: any."""
+    """States, of which a job has one; none: any."""
     model: str | None = None
-    """Id of a card."""
+    """Id of the card that they use."""
     project: str | None = None
-    """Id of a project."""
+    """Id of the project that they are in."""
     since: datetime | str | None = None
-    """Created then or later."""
+    """They were created at this moment or later."""
     labels: Mapping[str, str | int | float | bool] = field(default_factory=dict)
-    """All of these."""
+    """Labels, of which a job has all."""
 
 
 # --- by users -------------------------------------------------------------------------------------------------------
 
 
 def add(c: Connection, job: Job, area_km2: float) -> None:
-    """A new one, queued, with its first event."""
+    """Add a job, queued, with its first event."""
     c.execute(insert(_T).values(**columns_of(job, area_km2)))
     events.append(c, _row(c, job.id), "state", {"state": JobState.QUEUED.value})
 
 
 def get(c: Connection, id_: str) -> Job:
-    """Raises NotFoundError."""
+    """The job of this id. Raises NotFoundError."""
     return job_of(_row(c, id_))
 
 
 def listed(
     c: Connection, wanted: Filter, limit: int, cursor: str | None = None, newest_first: bool = True
 ) -> Page[Job]:  # fmt: skip
-    """A page, in the order of creation. Raises InputError (``cursor.invalid``)."""
+    """A page of jobs, in the order of creation. Raises InputError (``cursor.invalid``)."""
     cut = Cut(_T.c.id, limit, cursor, falling=newest_first)
     query = select(_T).where(*_conditions(wanted))
     if wanted.visible_to is not None:
@@ -128,7 +128,7 @@ def _visible(c: Connection, wanted: Filter, cut: Cut) -> list[str]:
 
 
 def count(c: Connection, wanted: Filter) -> int:
-    """How many there are."""
+    """The number of such jobs."""
     query = select(func.count()).select_from(_T).where(*_conditions(wanted))
     if wanted.visible_to is not None:
         query = query.where((_T.c.owner_id == wanted.visible_to) | _T.c.project_id.in_(_shared()))
@@ -181,12 +181,12 @@ def mentioned(c: Connection, id_: str) -> bool:
 
 
 def known(c: Connection, job_ids: Sequence[str]) -> set[str]:
-    """Those that there are."""
+    """Those of the ids that are ids of jobs."""
     return set(c.execute(select(_T.c.id).where(_T.c.id.in_(job_ids))).scalars())
 
 
 def drop(c: Connection, id_: str) -> None:
-    """Forget one that has ended, with its events, logs and hooks. Raises ConflictError (``job.active``)."""
+    """Forget a job that has ended, with its events, logs and hooks. Raises ConflictError (``job.active``)."""
     row = _locked(c, id_)
     if row.state not in _ENDED:
         raise ConflictError(f"the job {id_} is {row.state}", code="job.active", hint="cancel it first")
@@ -240,7 +240,7 @@ def enter(c: Connection, hold: Hold, state: JobState, key: str | None = None, **
 
 
 def note(c: Connection, hold: Hold, kind: str, key: str | None = None, **facts: Any) -> Event | None:
-    """One more fact; None where that key stands already. Raises Lost."""
+    """Append one more event; None where its key stands already. Raises Lost."""
     return events.append(c, _mine(c, hold), kind, facts, key)
 
 
@@ -256,7 +256,7 @@ def fruitless(c: Connection, id_: str) -> int:
 
 
 def advance(c: Connection, hold: Hold, progress: Progress) -> None:
-    """How far it is; no number falls. Raises Lost."""
+    """Note the progress of a job; no number of it falls. Raises Lost."""
     row = _mine(c, hold)
     before = Progress(**row.progress)
     if (after := before.onwards(progress)) != before:
@@ -264,7 +264,7 @@ def advance(c: Connection, hold: Hold, progress: Progress) -> None:
 
 
 def bind(c: Connection, hold: Hold, ray_job: str) -> None:
-    """Which Ray job carries it out. Raises Lost."""
+    """Note which Ray job carries it out. Raises Lost."""
     _mine(c, hold)
     _set(c, hold.job, ray_job=ray_job)
 

@@ -30,10 +30,10 @@ class Pepper:
     """The secret of an installation: without it, what is kept of keys opens nothing and can be matched to nothing."""
 
     secret: bytes = field(repr=False)
-    """At least 16 bytes."""
+    """The secret, at least 16 bytes."""
 
     def digest(self, text: str) -> bytes:
-        """Of a key's 32 characters."""
+        """The digest of a key's 32 characters."""
         return hmac.digest(self.secret, text.encode(), hashlib.sha256)
 
 
@@ -67,7 +67,7 @@ def find(c: Connection, pepper: Pepper, text: str) -> tuple[Key, User] | None:
 
 
 def get(c: Connection, id_: str) -> Key:
-    """Raises NotFoundError."""
+    """The key of this id. Raises NotFoundError."""
     row = c.execute(select(_T).where(_T.c.id == ids.check(id_, "k"))).first()
     if row is None:
         raise ids.missing(id_, "k")
@@ -75,24 +75,24 @@ def get(c: Connection, id_: str) -> Key:
 
 
 def of_user(c: Connection, user_id: str) -> list[Key]:
-    """All of somebody, oldest first."""
+    """Keys of a user, oldest first."""
     return [_key_of(row) for row in c.execute(select(_T).where(_T.c.user_id == user_id).order_by(_T.c.id))]
 
 
 def change(c: Connection, id_: str, active: bool) -> Key:
-    """Switch it on or off. Raises NotFoundError."""
+    """Switch a key on or off. Raises NotFoundError."""
     c.execute(update(_T).where(_T.c.id == ids.check(id_, "k")).values(active=active))
     return get(c, id_)
 
 
 def drop(c: Connection, id_: str) -> None:
-    """For ever. Raises NotFoundError."""
+    """Remove a key for ever. Raises NotFoundError."""
     if not c.execute(delete(_T).where(_T.c.id == ids.check(id_, "k"))).rowcount:
         raise ids.missing(id_, "k")
 
 
 def touch(c: Connection, id_: str) -> None:
-    """Note that it was used, once a minute."""
+    """Note that a key was used, once a minute."""
     minute = now()[:_MINUTE]
     stale = _T.c.used.is_(None) | (_T.c.used < minute)
     c.execute(update(_T).where(_T.c.id == id_, stale).values(used=f"{minute}:00.000Z"))

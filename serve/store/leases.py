@@ -23,13 +23,13 @@ def take(c: Connection, name: str, holder: str, seconds: float) -> int | None:
 
 
 def renew(c: Connection, name: str, holder: str, epoch: int, seconds: float) -> bool:
-    """Go on for so long. False: it was given to somebody else, or has run out."""
+    """Hold it for so many seconds more. False: it was given to somebody else, or has run out."""
     at = moment(c)
     mine = (_T.c.name == name) & (_T.c.holder == holder) & (_T.c.epoch == epoch) & (_T.c.until > at)
     return bool(c.execute(update(_T).where(mine).values(until=at + seconds)).rowcount)
 
 
 def give(c: Connection, name: str, holder: str, epoch: int) -> None:
-    """Let the next one have it at once."""
+    """Give the lease back, so that the next one can have it at once."""
     mine = (_T.c.name == name) & (_T.c.holder == holder) & (_T.c.epoch == epoch)
     c.execute(update(_T).where(mine).values(until=0.0))

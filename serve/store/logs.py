@@ -18,10 +18,10 @@ _LONGEST = 4000
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One of them."""
+    """One line of a job's log."""
 
     at: str
-    """UTC, RFC 3339."""
+    """When it was said: UTC, RFC 3339."""
     level: str
     """``debug``, ``info``, ``warning``, ``error``."""
     message: str
@@ -29,11 +29,11 @@ class Line:
     facts: dict[str, Any] = field(default_factory=dict)
     """``task``, ``chunk``, ``attempt`` and the like."""
     seq: int = 0
-    """1, 2, 3, … within the job; 0: not kept yet."""
+    """Number within the job, from 1; 0: it is not kept yet."""
 
 
 def add(c: Connection, job_id: str, lines: Iterable[Line]) -> None:
-    """In this order, after those that are there. Nothing happens for a job that is gone."""
+    """Append lines in this order to the log of a job; those of a job that is gone are dropped."""
     t = tables.jobs.c
     fresh = list(lines)
     if not fresh or not c.execute(select(t.id).where(t.id == job_id).with_for_update()).first():
@@ -53,6 +53,6 @@ def last(c: Connection, job_id: str, until: str | None = None) -> int:
 
 
 def of(c: Connection, job_id: str, after: int = 0, limit: int = 500) -> list[Line]:
-    """Those of a job after this number, oldest first."""
+    """Lines of a job after this number, oldest first."""
     query = select(_T).where(_T.c.job_id == job_id, _T.c.seq > after).order_by(_T.c.seq).limit(limit)
     return [Line(row.at, row.level, row.message, row.facts, row.seq) for row in c.execute(query)]

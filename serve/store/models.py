@@ -17,26 +17,26 @@ _COUNTER = "models"
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One of them."""
+    """A card that was added, or what was decided about a shipped one."""
 
     id: str
-    """Of its card."""
+    """Id of the card."""
     card: dict[str, Any] | None
     """The card; None for a shipped one that was switched on or off."""
     enabled: bool
     """Whether it may be used."""
     owner: str | None
-    """Who added it: id of a user."""
+    """Id of the user who added it."""
     shared: bool
     """Whether all users see it."""
     problem: dict[str, Any] | None
     """RFC 9457: why it cannot be used."""
     version: int
-    """Grows when its card is replaced."""
+    """Number that grows when its card is replaced."""
     created: str
-    """UTC, RFC 3339."""
+    """When it was added: UTC, RFC 3339."""
     updated: str
-    """UTC, RFC 3339."""
+    """When it was changed last: UTC, RFC 3339."""
 
 
 def put(c: Connection, model: Model) -> None:
@@ -51,7 +51,7 @@ def put(c: Connection, model: Model) -> None:
 
 
 def get(c: Connection, id_: str) -> Model:
-    """Raises NotFoundError."""
+    """The model of this id. Raises NotFoundError."""
     row = c.execute(select(_T).where(_T.c.id == id_)).first()
     if row is None:
         raise _missing(id_)
@@ -64,7 +64,7 @@ def listed(c: Connection) -> list[Model]:
 
 
 def enable(c: Connection, id_: str, enabled: bool) -> None:
-    """Switch it on or off, a shipped one, too."""
+    """Switch a model on or off, a shipped one, too."""
     moment = now()
     fresh = upsert(c, _T).values(id=id_, enabled=enabled, shared=True, version=1, created=moment, updated=moment)
     c.execute(fresh.on_conflict_do_update(index_elements=[_T.c.id], set_={"enabled": enabled, "updated": moment}))
@@ -79,7 +79,7 @@ def drop(c: Connection, id_: str) -> None:
 
 
 def revision(c: Connection) -> int:
-    """Grows with every change: whoever keeps the list in memory looks at this number alone."""
+    """A number that grows with every change, so that a list in memory can be known to be current."""
     return c.execute(select(_C.c.value).where(_C.c.name == _COUNTER)).scalar_one_or_none() or 0
 
 

@@ -18,12 +18,12 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Some of a list."""
+    """A page of a list."""
 
     items: tuple[T, ...]
-    """In the list's order."""
+    """Entries, in the list's order."""
     cursor: str | None
-    """For the next page; None: this was the last one."""
+    """Where the next page begins; None: this was the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,11 @@ class Cut:
     """Which part of a list is wanted."""
 
     column: ColumnElement[Any]
-    """Unique, indexed; the list is in its order."""
+    """Column that the list is ordered by; unique and indexed."""
     limit: int
     """Rows of the page, at least 1."""
     cursor: str | None = None
-    """Of the page before."""
+    """Cursor that the page before gave."""
     falling: bool = False
     """Whether the largest comes first."""
 
@@ -48,7 +48,7 @@ class Cut:
         return query.order_by(column.desc() if self.falling else column).limit(max(self.limit, 1) + 1)
 
     def page(self, c: Connection, query: Select[Any], make: Callable[[Any], T]) -> Page[T]:
-        """Run it."""
+        """Run the query and give its page."""
         rows = c.execute(self.of(query)).all()
         here = rows[: max(self.limit, 1)]
         more = len(rows) > len(here)

@@ -15,7 +15,7 @@ _CHANGEABLE = frozenset({"name", "model", "shared", "labels"})
 
 
 def add(c: Connection, owner: str, kind: str, name: str, **given: Any) -> Preset:
-    """A new one; ``model``, ``shared``, ``labels`` as given."""
+    """Add a preset; ``model``, ``shared``, ``labels`` as given."""
     id_, moment = ids.new("s"), now()
     values = {"model": None, "shared": False, "labels": {}, **given}
     c.execute(insert(_T).values(id=id_, owner_id=owner, kind=kind, name=name, created=moment, updated=moment, **values))
@@ -23,7 +23,7 @@ def add(c: Connection, owner: str, kind: str, name: str, **given: Any) -> Preset
 
 
 def get(c: Connection, id_: str) -> Preset:
-    """Raises NotFoundError."""
+    """The preset of this id. Raises NotFoundError."""
     row = c.execute(select(_T).where(_T.c.id == ids.check(id_, "s"))).first()
     if row is None:
         raise ids.missing(id_, "s")
@@ -31,7 +31,7 @@ def get(c: Connection, id_: str) -> Preset:
 
 
 def listed(c: Connection, kind: str, visible_to: str | None = None) -> list[Preset]:
-    """Newest first: own and shared ones of a user; None: all."""
+    """Presets, newest first: own and shared ones of a user; None: all."""
     query = select(_T).where(_T.c.kind == kind).order_by(_T.c.id.desc())
     if visible_to is not None:
         query = query.where((_T.c.owner_id == visible_to) | _T.c.shared)
@@ -39,7 +39,7 @@ def listed(c: Connection, kind: str, visible_to: str | None = None) -> list[Pres
 
 
 def change(c: Connection, id_: str, **changes: Any) -> Preset:
-    """``name``, ``model``, ``shared``, ``labels``. Raises NotFoundError."""
+    """Change ``name``, ``model``, ``shared``, ``labels``. Raises NotFoundError."""
     if strange := set(changes) - _CHANGEABLE:
         raise TypeError(f"presets have no {sorted(strange)} to change")
     c.execute(update(_T).where(_T.c.id == ids.check(id_, "s")).values(updated=now(), **changes))
@@ -47,7 +47,7 @@ def change(c: Connection, id_: str, **changes: Any) -> Preset:
 
 
 def drop(c: Connection, id_: str) -> None:
-    """Raises NotFoundError."""
+    """Remove a preset. Raises NotFoundError."""
     if not c.execute(delete(_T).where(_T.c.id == ids.check(id_, "s"))).rowcount:
         raise ids.missing(id_, "s")
 

@@ -29,7 +29,7 @@ def add(
 
 
 def get(c: Connection, id_: str) -> Project:
-    """Raises NotFoundError."""
+    """The project of this id. Raises NotFoundError."""
     row = c.execute(select(_T).where(_T.c.id == ids.check(id_, "p"))).first()
     if row is None:
         raise ids.missing(id_, "p")
@@ -37,7 +37,7 @@ def get(c: Connection, id_: str) -> Project:
 
 
 def listed(c: Connection, limit: int, cursor: str | None = None, visible_to: str | None = None) -> Page[Project]:
-    """Oldest first: own and shared ones of a user; None: all."""
+    """Projects, oldest first: own and shared ones of a user; None: all."""
     query = select(_T)
     if visible_to is not None:
         query = query.where((_T.c.owner_id == visible_to) | _T.c.shared)
@@ -56,7 +56,7 @@ def change(c: Connection, id_: str, **changes: Any) -> Project:
 
 
 def drop(c: Connection, id_: str) -> None:
-    """The folder; what was in it is in none then. Raises NotFoundError."""
+    """Remove a project; what was in it is in none then. Raises NotFoundError."""
     if not c.execute(delete(_T).where(_T.c.id == ids.check(id_, "p"))).rowcount:
         raise ids.missing(id_, "p")
 

@@ -20,7 +20,7 @@ _SHOWN = (JobState.DONE.value, JobState.INCOMPLETE.value)
 
 
 def add(c: Connection, wanted: Iterable[Publication]) -> None:
-    """New ones, without ids. Raises ConflictError (``publication.taken``) for a name that another one has."""
+    """Add publications, which have no ids yet. Raises ConflictError (``publication.taken``: the name is another's)."""
     for one in wanted:
         same = select(_T.c.id).where(_T.c.workspace == one.workspace, _T.c.name == one.name)
         if c.execute(same).first() is not None:
@@ -32,12 +32,12 @@ def add(c: Connection, wanted: Iterable[Publication]) -> None:
 
 
 def of_job(c: Connection, job_id: str) -> list[Publication]:
-    """Those of a job, in the order in which they were wished."""
+    """Publications of a job, in the order in which they were wished."""
     return [_publication_of(row) for row in c.execute(select(_T).where(_T.c.job_id == job_id).order_by(_T.c.id))]
 
 
 def due(c: Connection, limit: int) -> list[Publication]:
-    """Those whose job has a result that is not shown yet, or is gone; the longest waiting first."""
+    """Publications whose job has a result that is not shown yet, or is gone; the longest waiting first."""
     fresh = _J.c.state.in_(_SHOWN) & (_J.c.last_seq > _T.c.sent_seq)
     query = (
         select(_T)
@@ -50,30 +50,30 @@ def due(c: Connection, limit: int) -> list[Publication]:
 
 
 def begin(c: Connection, id_: str) -> None:
-    """From now on something of ours may lie under its name."""
+    """Note that from now on something of ours may lie under its name."""
     c.execute(update(_T).where(_T.c.id == id_).values(begun=True))
 
 
 def published(c: Connection, id_: str, seq: int, url: str) -> None:
-    """It shows the job as it was after this event."""
+    """Note that it shows the job as it was after this event."""
     c.execute(update(_T).where(_T.c.id == id_, _T.c.sent_seq < seq)
               .values(sent_seq=seq, tries=0, next_at=moment(c), url=url, problem=None, given_up=False))  # fmt: skip
 
 
 def failed(c: Connection, id_: str, problem: dict[str, Any], next_at: float) -> None:
-    """It was not published, or not taken away: again at that moment (seconds since 1970)."""
+    """Note a failure, to be tried again at that moment (seconds since 1970)."""
     c.execute(update(_T).where(_T.c.id == id_)
               .values(tries=_T.c.tries + 1, next_at=next_at, problem=problem))  # fmt: skip
 
 
 def give_up(c: Connection, id_: str, problem: dict[str, Any], seq: int) -> None:
-    """The job as it was after this event is not published; a new end of it is a new chance."""
+    """Note that the job as it was after this event is not published; a new end of it is a new chance."""
     c.execute(update(_T).where(_T.c.id == id_)
               .values(sent_seq=seq, tries=0, next_at=moment(c), problem=problem, given_up=True))  # fmt: skip
 
 
 def forget(c: Connection, id_: str) -> None:
-    """Nothing is left of it there."""
+    """Remove a publication of which nothing is left on the map server."""
     c.execute(delete(_T).where(_T.c.id == id_))
 
 

@@ -13,17 +13,17 @@ from swathe.job import JobState, Progress
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """Of one job."""
+    """How far one job is."""
 
     seq: int
     """Number of its newest event."""
     state: JobState
-    """Where it stands."""
+    """State of the job."""
     progress: Progress
-    """How far it is."""
+    """Progress of the job."""
 
 
 def of(c: Connection, job_ids: Iterable[str]) -> dict[str, Pulse]:
-    """By id, in one question; those that are gone are missing."""
+    """Pulses by id of the job, in one query; jobs that are gone are missing."""
     wanted = select(jobs.c.id, jobs.c.last_seq, jobs.c.state, jobs.c.progress).where(jobs.c.id.in_(list(job_ids)))
     return {row.id: Pulse(row.last_seq, JobState(row.state), Progress(**row.progress)) for row in c.execute(wanted)}

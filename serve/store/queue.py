@@ -64,7 +64,7 @@ def area_of(c: Connection, user_id: str, since: str) -> float:
 
 
 def charge(c: Connection, user_id: str, place: Where, seconds: float) -> None:
-    """Note that somebody was given so much work."""
+    """Note that a user was given work of so many seconds at a place."""
     at = c.execute(select(moment(c))).scalar_one()
     mine = (_S.c.user_id == user_id) & (_S.c.place == place.value)
     fresh = upsert(c, _S).values(user_id=user_id, place=place.value, seconds=0.0, at=at)

@@ -19,14 +19,14 @@ _GIVEN_UP_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer that was given."""
+    """An answer that was given."""
 
     status: int
-    """Of HTTP."""
+    """Status of HTTP."""
     headers: dict[str, str]
-    """Those that belong to it."""
+    """Headers that belong to the answer."""
     body: bytes
-    """As it was sent."""
+    """Body, as it was sent."""
 
 
 def begin(c: Connection, user_id: str, operation: str, key: str, body_hash: str) -> Reply | None:
@@ -58,18 +58,18 @@ def keep(  # noqa: PLR0913, PLR0917  three to name it, three to answer
 
 
 def renew(c: Connection, user_id: str, operation: str, key: str) -> None:
-    """The request is still at work; whoever says so often enough is not taken for dead."""
+    """Note that the request is still at work, so that it is not taken for dead."""
     open_ = _of(user_id, operation, key) & _T.c.status.is_(None)
     c.execute(update(_T).where(open_).values(created=moment(c)))
 
 
 def forget(c: Connection, user_id: str, operation: str, key: str) -> None:
-    """The request came to nothing; the key may begin again."""
+    """Note that the request came to nothing: its key may begin again."""
     c.execute(delete(_T).where(_of(user_id, operation, key), _T.c.status.is_(None)))
 
 
 def sweep(c: Connection, older_than: float) -> int:
-    """Remove what is older than this moment (seconds since 1970); how many."""
+    """Remove answers that are older than this moment (seconds since 1970); gives their number."""
     return c.execute(delete(_T).where(_T.c.created < older_than)).rowcount
 
 

@@ -11,7 +11,7 @@ from swathe.job import Job, JobState, Progress, Where
 
 
 def job_of(row: Row[Any]) -> Job:
-    """From all columns of ``tables.jobs``."""
+    """A job, from all columns of ``tables.jobs``."""
     return Job(
         row.id, row.owner_id, row.request, row.model, row.created, row.updated, state=JobState(row.state),
         project=row.project_id, title=row.title, where=Where(row.place), cost=row.cost,
@@ -22,7 +22,7 @@ def job_of(row: Row[Any]) -> Job:
 
 
 def columns_of(job: Job, area_km2: float) -> dict[str, Any]:
-    """Of a new one."""
+    """Columns of a new job."""
     return {
         "id": job.id, "owner_id": job.owner, "project_id": job.project, "title": job.title, "request": job.request,
         "model": job.model, "labels": job.labels, "state": job.state.value, "place": job.where.value,

@@ -58,7 +58,7 @@ class Store:
 
     @classmethod
     def open(cls, url: str) -> Self:
-        """The database, brought to the newest form of its tables first."""
+        """Open the database, brought to the newest form of its tables first."""
         from serve.store.migrate import upgrade
 
         store = cls(url)
@@ -77,12 +77,12 @@ class Store:
 
     @property
     def path(self) -> Path | None:
-        """That file."""
+        """That file; None: there is none."""
         return Path(self.engine.url.database) if self.embedded and self.engine.url.database else None
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """A transaction that may write: all of it happens, or nothing."""
+        """Begin a transaction that may write: all of it happens, or nothing."""
         with _told(), self.engine.connect() as connection:
             if self.embedded:  # or two readers that both go on to write could not both be let in
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -91,24 +91,24 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A look at it; nothing is written. On SQLite all that is read is of one moment."""
+        """Begin a transaction that only reads. On SQLite all that is read is of one moment."""
         with _told(), self.engine.connect() as connection:
             if self.embedded:
                 connection.exec_driver_sql("BEGIN")
             yield connection
 
     def close(self) -> None:
-        """Let go of all connections."""
+        """Let go of all connections of this process."""
         self.engine.dispose()
 
 
 def now() -> str:
-    """UTC, RFC 3339 with milliseconds."""
+    """This moment: UTC, RFC 3339 with milliseconds."""
     return text_of(datetime.now(UTC))
 
 
 def text_of(when: datetime) -> str:
-    """A moment as the store has it."""
+    """A moment as the store keeps it: UTC, RFC 3339 with milliseconds."""
     return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

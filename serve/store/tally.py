@@ -21,37 +21,37 @@ class Mark:
     """Up to where ended jobs were counted."""
 
     ended: str
-    """RFC 3339."""
+    """Moment of an end: RFC 3339."""
     id: str = ""
-    """Of the last one of that moment."""
+    """Id of the last job that was counted of that moment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """One that ended."""
+    """A job that ended."""
 
     mark: Mark
-    """To go on from."""
+    """Where to go on from."""
     state: str
-    """Its end."""
+    """State that it ended in."""
     place: str
-    """Where it ran."""
+    """Place where it ran."""
     code: str
-    """Of its problem; empty: it has none."""
+    """Code of its problem; empty: it has none."""
     pixels: int
-    """Done."""
+    """Pixels that were done."""
     stages: dict[str, float]
     """Seconds in each state of its last round: queued, preparing, running, finishing."""
 
 
 def standing(c: Connection) -> dict[tuple[str, str], int]:
-    """(state, place) -> jobs that are there."""
+    """(state, place) -> number of jobs that are there."""
     rows = c.execute(select(jobs.c.state, jobs.c.place, func.count()).group_by(jobs.c.state, jobs.c.place))
     return {(state, place): number for state, place, number in rows}
 
 
 def ended(c: Connection, after: Mark, limit: int = 500, but: Collection[Mark] = ()) -> list[Ended]:
-    """Those that ended after a mark, in the order of their ends, without some that are known already."""
+    """Jobs that ended after a mark, in the order of their ends, without some that are known already."""
     t = jobs.c
     later = (t.ended > after.ended) | ((t.ended == after.ended) & (t.id > after.id))
     known = (t.ended + t.id).in_([mark.ended + mark.id for mark in but])

@@ -34,22 +34,22 @@ class Waiting:
     """A job in the queue."""
 
     id: str
-    """Sorts by age."""
+    """Id of the job; sorts by age."""
     owner: str
     """Id of a user."""
     place: Where
-    """Where it is to run."""
+    """Place where it is to run."""
     seconds: float
-    """Estimated."""
+    """Estimated seconds that it takes."""
 
     @property
     def lane(self) -> Lane:
-        """Whose it is, for where."""
+        """The lane that it waits in: its user's jobs for its place."""
         return self.owner, self.place
 
     @property
     def weight(self) -> float:
-        """What it counts."""
+        """Seconds that it counts."""
         return max(self.seconds, LEAST_S)
 
 
@@ -58,14 +58,14 @@ class Busy:
     """What is at work, and what was given."""
 
     given: dict[Lane, float] = field(default_factory=lambda: defaultdict(float))
-    """Seconds, those of jobs at work in full and those before them as they have faded."""
+    """Seconds by lane, those of jobs at work in full and those before them as they have faded."""
     of_user: Counter[Share] = field(default_factory=Counter)
-    """Jobs at work."""
+    """Jobs at work, by user."""
     at_place: Counter[Where] = field(default_factory=Counter)
-    """Jobs at work."""
+    """Jobs at work, by place."""
 
     def start(self, job: Waiting) -> None:
-        """One more."""
+        """Count one more job as at work."""
         self.given[job.lane] = self.given.get(job.lane, 0.0) + job.weight
         self.of_user[_share(job.lane)] += 1
         self.at_place[job.place] += 1
@@ -77,7 +77,7 @@ def _share(lane: Lane) -> Share:
 
 
 def faded(seconds: float, age_s: float) -> float:
-    """What is left of a charge."""
+    """Seconds of a charge that are left after so many seconds."""
     return seconds * 0.5 ** (max(age_s, 0.0) / HALF_LIFE_S)
 
 

@@ -18,7 +18,7 @@ _T, _J, _P, _R = tables.uploads, tables.jobs, tables.projects, tables.processors
 def add(
     c: Connection, owner: str, name: str, *, project: str | None = None, labels: dict[str, Any] | None = None
 ) -> Upload:
-    """A new one, whose bytes are awaited."""
+    """Add an upload, whose bytes are awaited."""
     id_ = ids.new("f")
     c.execute(insert(_T).values(id=id_, owner_id=owner, project_id=project, name=name, state=UploadState.OPEN.value,
                                 labels=labels or {}, created=now()))  # fmt: skip
@@ -26,7 +26,7 @@ def add(
 
 
 def get(c: Connection, id_: str) -> Upload:
-    """Raises NotFoundError."""
+    """The upload of this id. Raises NotFoundError."""
     row = c.execute(select(_T).where(_T.c.id == ids.check(id_, "f"))).first()
     if row is None:
         raise ids.missing(id_, "f")
@@ -34,7 +34,7 @@ def get(c: Connection, id_: str) -> Upload:
 
 
 def listed(c: Connection, limit: int, cursor: str | None = None, visible_to: str | None = None) -> Page[Upload]:
-    """Newest first: a user's own and those in shared projects; None: all."""
+    """Uploads, newest first: a user's own and those in shared projects; None: all."""
     query = select(_T)
     if visible_to is not None:
         shared = select(_P.c.id).where(_P.c.shared)
@@ -46,25 +46,25 @@ def settle(  # noqa: PLR0913, PLR0917  one for each column
     c: Connection, id_: str, state: UploadState, size: int, sha256: str, facts: dict[str, Any],
     problem: dict[str, Any] | None = None,
 ) -> Upload:  # fmt: skip
-    """What became of it. Raises NotFoundError."""
+    """Note what became of an upload. Raises NotFoundError."""
     values = {"state": state.value, "size": size, "sha256": sha256, "facts": facts, "problem": problem}
     c.execute(update(_T).where(_T.c.id == ids.check(id_, "f")).values(**values))
     return get(c, id_)
 
 
 def known(c: Connection, upload_ids: Sequence[str]) -> set[str]:
-    """Those that there are."""
+    """Those of the ids that are ids of uploads."""
     return set(c.execute(select(_T.c.id).where(_T.c.id.in_(upload_ids))).scalars())
 
 
 def drop(c: Connection, id_: str) -> None:
-    """Raises NotFoundError."""
+    """Remove an upload. Raises NotFoundError."""
     if not c.execute(delete(_T).where(_T.c.id == ids.check(id_, "f"))).rowcount:
         raise ids.missing(id_, "f")
 
 
 def stored_bytes(c: Connection, user_id: str) -> int:
-    """Of a user's uploads, scripts and results."""
+    """Bytes of a user's uploads, scripts and results."""
     brought = select(func.coalesce(func.sum(_T.c.size), 0)).where(_T.c.owner_id == user_id)
     scripts = select(func.coalesce(func.sum(_R.c.size), 0)).where(_R.c.owner_id == user_id, _R.c.deleted.is_(None))
     made = select(func.coalesce(func.sum(_J.c.result_bytes), 0)).where(_J.c.owner_id == user_id)

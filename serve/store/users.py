@@ -17,7 +17,7 @@ _CHANGEABLE = frozenset({"name", "role", "active", "quota"})
 
 
 def add(c: Connection, email: str, role: Role = Role.MEMBER, name: str = "", subject: str = "") -> User:
-    """A new one. Raises ConflictError where the address or subject is taken."""
+    """Add a user. Raises ConflictError where the address or subject is taken."""
     id_ = ids.new("u")
     c.execute(insert(_T).values(id=id_, email=email.strip().lower(), name=name, role=Role(role).value, active=True,
                                 quota={}, subject=subject or None, created=now()))  # fmt: skip
@@ -25,7 +25,7 @@ def add(c: Connection, email: str, role: Role = Role.MEMBER, name: str = "", sub
 
 
 def get(c: Connection, id_: str) -> User:
-    """Raises NotFoundError."""
+    """The user of this id. Raises NotFoundError."""
     row = c.execute(select(_T).where(_T.c.id == ids.check(id_, "u"))).first()
     if row is None:
         raise ids.missing(id_, "u")
@@ -38,19 +38,19 @@ def hold(c: Connection, id_: str) -> None:
 
 
 def by_email(c: Connection, email: str) -> User | None:
-    """Whoever has this address."""
+    """The user who has this address; None: nobody has it."""
     row = c.execute(select(_T).where(_T.c.email == email.strip().lower())).first()
     return None if row is None else user_of(row)
 
 
 def by_subject(c: Connection, subject: str) -> User | None:
-    """``issuer|sub`` of an identity provider."""
+    """The user with this ``issuer|sub`` of an identity provider; None: there is none."""
     row = c.execute(select(_T).where(_T.c.subject == subject)).first()
     return None if row is None else user_of(row)
 
 
 def change(c: Connection, id_: str, **changes: Any) -> User:
-    """``name``, ``role``, ``active``, ``quota``. Raises NotFoundError."""
+    """Change ``name``, ``role``, ``active``, ``quota``. Raises NotFoundError."""
     if strange := set(changes) - _CHANGEABLE:
         raise TypeError(f"users have no {sorted(strange)} to change")
     if isinstance(quota := changes.get("quota"), Quota):
@@ -67,16 +67,16 @@ def others(c: Connection, role: Role, id_: str) -> int:
 
 
 def listed(c: Connection, limit: int, cursor: str | None = None) -> Page[User]:
-    """All, oldest first."""
+    """All users, oldest first."""
     return Cut(_T.c.id, limit, cursor).page(c, select(_T), user_of)
 
 
 def count(c: Connection) -> int:
-    """How many there are."""
+    """The number of users."""
     return c.execute(select(func.count()).select_from(_T)).scalar_one()
 
 
 def user_of(row: Row[Any]) -> User:
-    """From its columns."""
+    """A user, from all columns of the table."""
     return User(row.id, row.email, row.name, Role(row.role), row.active, row.created, Quota(**row.quota),
                 row.subject or "")  # fmt: skip

@@ -25,6 +25,8 @@ _ROUTES = b"/-/routes for available routes"
 _SAFE = frozenset({"GET", "HEAD", "PUT"})
 _AT_WORK = "idempotency.running"
 """The same request, sent before an answer got lost, is still being carried out."""
+_NO_TURN = "busy.turn"
+"""Other uploads, mostly of the same user, are still under way; nothing of this one was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class Patience:
     """Until an answer begins, and between its parts."""
     outage_s: float = 600.0
     """How long the service may be away while a job is followed."""
+    turn_s: float = 3600.0
+    """How long an upload comes again while the service has no turn free for it."""
 
     def pause(self, tried: int) -> float:
         """Seconds after so many tries; spread, so that many clients do not come back at the same moment."""
@@ -100,9 +104,10 @@ class Link:
     async def ask(self, call: Call) -> httpx2.Response:
         """The answer, read. Raises what the service's problem says, ServiceError where there is none.
 
-        That the same request is still at work is no answer: it is waited for, as long as an outage is borne.
+        Two refusals are no answer and are waited out, however often they come: that the same request is still at work,
+        for ``Patience.outage_s``, and that an upload has no turn yet, for ``Patience.turn_s``.
         """
-        tried, until = 0, time.monotonic() + self.patience.outage_s
+        tried, began = 0, time.monotonic()
         while True:
             last = tried >= self.patience.tries - 1
             pause = self.patience.pause(tried)
@@ -115,7 +120,7 @@ class Link:
                 if not answer.is_error:
                     return answer
                 wait = retry_after(answer)
-                if call.repeatable and _at_work(answer) and time.monotonic() < until:
+                if call.repeatable and time.monotonic() - began < self._borne_s(answer):
                     await asyncio.sleep(max(wait or 0.0, self.patience.first_s))
                     continue
                 if last or not _again(call, answer) or (wait or 0.0) > self.patience.longest_s:
@@ -156,6 +161,11 @@ class Link:
         return ServiceError(f"{self.url} cannot be reached: {said}", code="service.unreachable",
                             hint="is the service up? check the address")  # fmt: skip
 
+    def _borne_s(self, answer: httpx2.Response) -> float:
+        """Seconds for which this refusal is waited out; 0: it counts as one of the tries."""
+        borne = {_AT_WORK: self.patience.outage_s, _NO_TURN: self.patience.turn_s}
+        return borne.get(error_of(answer).problem.code, 0.0)
+
     def _request(self, call: Call) -> httpx2.Request:
         content = call.content() if callable(call.content) else call.content
         params = {name: value for name, value in call.params.items() if value is not None}
@@ -177,10 +187,6 @@ def _again(call: Call, answer: httpx2.Response) -> bool:
     if answer.status_code in _REFUSED or _starting(answer):
         return True
     return call.repeatable and answer.status_code in PASSING
-
-
-def _at_work(answer: httpx2.Response) -> bool:
-    return answer.status_code == httpx2.codes.CONFLICT and error_of(answer).problem.code == _AT_WORK
 
 
 def _unsent(error: httpx2.TransportError) -> bool:

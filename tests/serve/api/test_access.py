@@ -181,7 +181,7 @@ class Issuer:
 
     def token(self, kid="one", algorithm="RS256", key=None, **claims):
         said = {"iss": self.url, "aud": "swathe", "sub": "42", "exp": time.time() + 60, "email": "ada@example.org",
-                "name": "Ada", **claims}  # fmt: skip
+                "email_verified": True, "name": "Ada", **claims}  # fmt: skip
         said = {k: v for k, v in said.items() if v is not None}
         return jwt.encode(said, key or self.keys[kid][1], algorithm, headers={"kid": kid})
 

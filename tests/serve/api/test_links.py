@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import urllib.request
 from datetime import timedelta
+from urllib.parse import unquote
 
 import pytest
 
@@ -262,6 +263,33 @@ def test_names_are_those_of_the_list(house, job, ada, name):
     problem(
         house.client(ada).post("/api/links", json={"kind": "file", "id": job.id, "name": name}), 404, "file.unknown"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("result.zip", 'attachment; filename="result.zip"'),
+        ("洪水 é.zip", "attachment; filename=\"__ _.zip\"; filename*=UTF-8''%E6%B4%AA%E6%B0%B4%20%C3%A9.zip"),
+        ("50%'s.zip", "attachment; filename=\"50_'s.zip\"; filename*=UTF-8''50%25%27s.zip"),
+    ],
+)
+def test_names_in_any_alphabet_are_kept(house, job, ada, name, header):
+    link = made(house, ada, kind="archive", id=job.id, name=name)
+    for answer in (house.client().get(link), house.client().head(link)):
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["content-disposition"] == header
+    assert unquote(link.rpartition("/")[2]) == name
+
+
+@pytest.mark.parametrize("name", ["a/b.zip", "a\\b.zip", 'a"b.zip', "a\nb.zip", "a\x7fb.zip", "..", "水" * 150])
+def test_names_that_no_file_can_have_are_refused(house, job, ada, name):
+    for kind in ("archive", "log"):
+        asked = {"kind": kind, "id": job.id, "name": name}
+        assert problem(house.client(ada).post("/api/links", json=asked), 400, "link.name")["field"] == "name"
+
+
+def test_the_longest_name_is_opened(house, job, ada):
+    assert house.client().get(made(house, ada, kind="archive", id=job.id, name="水" * 133)).status_code == 200
 
 
 def test_a_log_is_a_text(house, job, ada):

@@ -30,3 +30,12 @@ def test_what_is_refused_says_why(house):
     problem(asks.post("/api/processors", json={"file": "a.py", "source": "x"}), 400, "processor.main")
     wish = {"model": "water-ndwi", "inputs": ["https://a.example/x.tif"], "processor": {"id": "r" + "0" * 26}}
     problem(asks.post("/api/jobs", json=wish), 404, "processor.unknown")
+
+
+def test_a_script_may_be_named_in_any_alphabet(house):
+    asks = house.client(house.person())
+    made = asks.post("/api/processors", json={"file": "水.py", "source": SOURCE})
+    link = asks.get(made.headers["location"].removeprefix("http://svc.test")).json()["links"]["content"]
+    content = house.client().get(link.removeprefix("http://svc.test"))
+    assert (content.status_code, content.text) == (200, SOURCE)
+    assert content.headers["content-disposition"] == "attachment; filename=\"_.py\"; filename*=UTF-8''%E6%B0%B4.py"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
+import httpx2
 import pytest
 
 JSON = {"Content-Type": "application/json"}
@@ -186,3 +189,95 @@ def test_a_silent_body_is_given_up(house_of, served, path):
         assert time.monotonic() - began < 5
     assert answer.startswith("HTTP/1.1 408")
     assert "application/problem+json" in answer
+
+
+def test_a_body_that_drips_is_given_up(house_of, served, monkeypatch):
+    monkeypatch.setattr("serve.api.doorway._GRACE_S", 0.5)
+    house = house_of(front={"slowest_bytes_s": 1000})
+    ada = house.person()
+    with served(house.app) as url:
+        at = urlsplit(url)
+        with socket.create_connection((at.hostname, at.port), timeout=10) as line:
+            head = f"POST /api/projects HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ada.key}\r\n"
+            line.sendall(f"{head}Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n".encode())
+            answer = dripped(line, 5)
+    assert answer.startswith("HTTP/1.1 408")
+
+
+def dripped(line, seconds):
+    """What is answered to a byte every tenth of a second."""
+    line.settimeout(0.1)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        line.sendall(b" ")
+        try:
+            return line.recv(4096).decode()
+        except TimeoutError:
+            continue
+    return ""
+
+
+def begun(http, name="weights.ckpt"):
+    """Where the content of a new upload is sent; of this kind any content is taken."""
+    return http.post("/api/uploads", json={"name": name}).json()["links"]["content"]
+
+
+def test_time_that_we_take_is_no_slowness_of_the_client(house_of, served, monkeypatch):
+    """A disk of ours stalls for a second, in which a line of a megabyte a second brings more than may be waiting."""
+    monkeypatch.setattr("serve.api.doorway._GRACE_S", 0.5)
+    house = house_of(front={"slowest_bytes_s": 1_000_000})
+    write = house.desk.uploads.write
+
+    def late(caller, id_, chunks):
+        time.sleep(1)
+        return write(caller, id_, chunks)
+
+    monkeypatch.setattr(house.desk.uploads, "write", late)
+    with served(house.app) as url, httpx2.Client(base_url=url, headers=house.person().headers) as http:
+        answer = http.put(begun(http), content=bytes(2 << 20))
+    assert (answer.status_code, answer.json()["state"]) == (200, "ready"), answer.text
+
+
+class Counted:
+    """A large body, in pieces, of which it is known how many were taken."""
+
+    size, piece = 10 << 30, 1 << 20
+
+    def __init__(self):
+        self.taken = 0
+
+    def __iter__(self):
+        for _ in range(self.size // self.piece):
+            self.taken += 1
+            yield bytes(self.piece)
+
+
+def test_a_large_body_is_refused_unread_where_no_turn_is_free(house_of, served, monkeypatch):
+    """A small one waits for its turn: a proxy before us holds either in its memory until it is read."""
+    house = house_of(front={"slow_lane": 4})  # a turn for each of four users
+    write, inside, free = house.desk.uploads.write, threading.Event(), threading.Event()
+
+    def held(caller, id_, chunks):
+        inside.set()
+        free.wait(30)
+        return write(caller, id_, chunks)
+
+    monkeypatch.setattr(house.desk.uploads, "write", held)
+    large = Counted()
+    with (
+        served(house.app) as url,
+        httpx2.Client(base_url=url, headers=house.person().headers, timeout=30) as http,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        first = pool.submit(http.put, begun(http), content=b"numbers")
+        assert inside.wait(10)
+        second = pool.submit(http.put, begun(http), content=b"numbers")
+        refused = http.put(begun(http), content=large, headers={"Content-Length": str(large.size)})
+        assert is_problem(refused, 429)["code"] == "busy.turn"
+        assert int(refused.headers["retry-after"]) > 0
+        assert refused.headers["connection"] == "close"
+        assert large.taken < 100
+        assert not second.done()
+        free.set()
+        assert [one.result().json()["state"] for one in (first, second)] == ["ready", "ready"]
+        assert http.put(begun(http), content=bytes(9 << 20)).json()["state"] == "ready"

@@ -69,6 +69,23 @@ def test_a_prediction_of_an_upload(client, image):
 
 
 @pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("postprocess", {"mask": ["water"]}), ("processor", {"id": "r" + "0" * 26}), ("precision", "bf16"),
+        ("products", {"gpkg": True}), ("chunk", 512), ("hook", {"url": "https://a.example/hook"}),
+        ("publish", [{"workspace": "w", "name": "n"}]), ("project", "p1"), ("title", "Lagoon"), ("labels", {"a": 1}),
+    ],
+)  # fmt: skip
+def test_a_prediction_refuses_what_only_a_job_does(client, field, value):
+    asking = {"model": "water-ndwi", "inputs": ["https://a.example/x.tif"], "sensor": "sentinel-2-l2a", field: value}
+    answer = client.post("/api/predict", json=asking)
+    assert (answer.status_code, answer.json()["code"]) == (400, "predict.field"), answer.text
+    assert answer.json()["field"] == field
+    answer = client.post("/api/predict?sensor=sentinel-2-l2a", json={k: v for k, v in asking.items() if k != field})
+    assert (answer.json()["code"], answer.json()["field"]) == ("predict.field", "sensor")
+
+
+@pytest.mark.parametrize(
     ("query", "content", "kind", "status", "code"),
     [
         ("", b"x", "image/tiff", 400, "request.invalid"), ("model=nope", b"x", "image/tiff", 404, "model.unknown"),
@@ -464,6 +481,24 @@ def test_the_dashboard_asks_for_nothing_that_is_not_there(house, client, image):
     assert asked <= known
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
     assert metrics(client)["swathe_model_replicas", (("model", "water-ndwi"),)] == 1
+
+
+def test_metrics_name_no_model_that_not_everybody_sees(house_of, image):
+    house = house_of(replicas=True)
+    ada = house.client(house.person())
+    card = yaml.safe_load((ROOT / "configs" / "models" / "water-ndwi.yaml").read_text())
+    for name in ("secret-site-a", "secret-site-b"):
+        assert ada.post("/api/models", json=card | {"id": name}).status_code == 201
+    for name, content in (("secret-site-a", image.read_bytes()), ("secret-site-b", b"x"), ("water-ndwi", b"x")):
+        ada.post(f"/api/predict?model={name}&sensor=sentinel-2-l2a", content=content)
+    seen = metrics(house.client())
+    assert not any("secret" in str(labels) for _, labels in seen)
+    assert seen["swathe_prediction_seconds_count", (("model", "own"),)] == 2
+    assert seen["swathe_prediction_seconds_count", (("model", "water-ndwi"),)] == 1
+    assert sum(value for (name, labels), value in seen.items()
+               if name == "swathe_model_state" and ("model", "own") in labels) == 2  # fmt: skip
+    assert seen["swathe_model_replicas", (("model", "own"),)] == 2
+    assert any(name == "swathe_prediction_failures_total" and ("model", "own") in labels for name, labels in seen)
 
 
 def test_predictions_at_work_are_counted(house_of, image):

@@ -6,12 +6,14 @@ import threading
 import time
 import urllib.request
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 import rasterio
 
+from serve.api.front import Front
 from serve.cli import main as cli
 from swathe import errors
 from swathe.errors import ConflictError
@@ -223,3 +225,27 @@ def test_a_hook_is_told_and_can_check_who_tells(house, image):
     assert [json.loads(body)["facts"]["state"] for _, body in heard][-1] == "done"
     for signed, body in heard:
         assert signed == signature("word", body, int(signed[2:].partition(",")[0]))
+
+
+def test_an_upload_comes_again_until_a_turn_is_free_for_it(house, tmp_path, monkeypatch):
+    """Its user's other uploads have all turns: a large one is refused before it is sent."""
+    write, inside, free = house.desk.uploads.write, threading.Semaphore(0), threading.Event()
+
+    def held(caller, id_, chunks):
+        inside.release()
+        free.wait(60)
+        return write(caller, id_, chunks)
+
+    monkeypatch.setattr(house.desk.uploads, "write", held)
+    (tmp_path / "small.ckpt").write_bytes(b"numbers")
+    (tmp_path / "large.ckpt").write_bytes(bytes(100 << 20))
+    turns = Front().slow_lane // 4
+    with house.client() as client, ThreadPoolExecutor(turns + 1) as pool:
+        small = [pool.submit(client.upload, tmp_path / "small.ckpt") for _ in range(turns)]
+        assert all(inside.acquire(timeout=20) for _ in range(turns))
+        large, began = pool.submit(client.upload, tmp_path / "large.ckpt"), time.monotonic()
+        time.sleep(1)
+        free.set()
+        assert large.result(timeout=60).size == 100 << 20
+        assert time.monotonic() - began > 4  # it was told to come again after five seconds
+        assert all(one.result().size == len(b"numbers") for one in small)

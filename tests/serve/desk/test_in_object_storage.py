@@ -9,12 +9,14 @@ from pipelines.layers.draw import draw
 from pipelines.layers.files import Files, RasterFile
 from pipelines.layers.frame import Frame
 from pipelines.store.folder import FolderBlobs
+from serve.desk.adoption import About
 from serve.desk.asking import Asking
 from swathe.errors import ConflictError, ImageryError, LimitError, NotFoundError
 from swathe.job import JobState
 from swathe.project import UploadState
 from tests.pipelines.s3_server import running_s3  # noqa: F401  the fixture s3_server
 from tests.serve.api.results import made
+from tests.serve.desk.test_adoption import CONFIG
 
 
 @pytest.fixture
@@ -106,3 +108,19 @@ def test_layers_are_drawn_from_there_page_by_page(front, tmp_path):
     blobs.delete(["result.tif"])
     with pytest.raises(NotFoundError, match="not there any more"):
         front.desk.layers.draw(replace(layer, version="other"), frame)
+
+
+def test_a_network_s_config_is_not_read_where_others_things_are_kept(front):
+    """The address is a stranger's, the credentials that open it are the service's."""
+    owner, place = front.person(), front.desk.settings.place
+    config = CONFIG.format(task="SemanticSegmentationTask", mean=0.1, more="")
+    front.desk.settings.blobs("jobs/j1").put("config.yaml", config.encode())
+    weights = front.desk.uploads.begin(owner, "w.ckpt")
+    front.desk.uploads.write(owner, weights.id, [b"numbers"])
+    with pytest.raises(ImageryError, match="belongs to the service"):
+        front.desk.adoption.adopt(owner, About("their-net", "n"), f"{place}/jobs/j1/config.yaml",
+                                  f"upload://{weights.id}")  # fmt: skip
+    mine = front.desk.uploads.begin(owner, "c.yaml")
+    front.desk.uploads.write(owner, mine.id, [config.encode()])
+    own = front.desk.adoption.adopt(owner, About("own-net", "n"), f"upload://{mine.id}", f"upload://{weights.id}")
+    assert own.card.weights.uri.startswith(place)

@@ -199,7 +199,7 @@ def test_hostile_cards_are_refused_by_name(front, name):
 
 def test_the_service_s_own_bucket_holds_no_weights(front_of):
     front = front_of(results="s3://maps/all")
-    with pytest.raises(CardError, match="belongs to the service"):
+    with pytest.raises(ImageryError, match="belongs to the service"):
         front.desk.models.add(front.person(), card(weights={"uri": "s3://maps/all/uploads/f1/net.onnx"}))
 
 

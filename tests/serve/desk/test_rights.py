@@ -131,7 +131,7 @@ ELSEWHERE = {
     "uploads.path", "keys.open", "users.of_token", "catalogue.register", "catalogue.view", "predictions.of_asking",
     "uploads.images", "adoption.adopt", "batches.plan_next", "batches.waiting", "layers.draw", "layers.get",
     "layers.read", "links.content", "links.kinds", "links.offer", "links.open", "links.renewed", "models.card",
-    "batches.clear", "batches.new_id", "batches.milestones", "jobs.clear",
+    "batches.clear", "batches.new_id", "batches.milestones", "jobs.clear", "models.shared",
     "processors.add", "processors.content", "sources.fitting", "sources.scenes", "uploads.content", "uploads.uri",
 }  # fmt: skip
 """Use cases that need more than a caller and are tried below, or in the tests of their module."""
@@ -286,6 +286,8 @@ def test_a_token_s_user_is_made_once_and_never_takes_over_another(front):
         front.desk.users.of_token(claims | {"sub": "8"})
     unverified = front.desk.users.of_token(claims | {"sub": "9", "email_verified": False})
     assert unverified.user.email == "9@id.example"
+    silent = {name: value for name, value in claims.items() if name != "email_verified"} | {"sub": "10"}
+    assert front.desk.users.of_token(silent).user.email == "10@id.example"  # and takes nobody's address
     admin = front.person(Role.ADMIN)
     front.desk.users.change(admin, first.user.id, active=False)
     with pytest.raises(AccessError):

@@ -107,7 +107,7 @@ def test_searched_imagery_reads_nothing_that_is_kept_for_other_users(tmp_path):
     """Files are named by the desk, after it has looked; scenes name their objects themselves."""
     settings = ServiceSettings.read(data_dir=tmp_path, results="s3://bucket/maps")
     searched = settings.network_for(Recipe("m", search=Search("earth-search", ("2024-07-25",))))
-    for href in ("s3://bucket/maps/jobs/j1/result.tif", "s3://bucket/maps"):
+    for href in ("s3://bucket/maps/jobs/j1/result.tif", "s3://bucket/maps", "s3://BUCKET/maps/x.tif"):
         with pytest.raises(ImageryError, match="belongs to the service"):
             look_at(href, searched)
     assert look_at("s3://bucket/mapsy/x.tif", searched) == Stored("bucket", "mapsy/x.tif")
@@ -132,7 +132,7 @@ def test_objects_are_read_in_buckets_that_were_opened_for_users(tmp_path):
 
 def test_a_search_s_estimate_reads_nothing_that_is_kept_for_other_users(tmp_path):
     settings = ServiceSettings.read(data_dir=tmp_path, results="s3://bucket/maps")
-    assert settings.network_of_searches.closed == "s3://bucket/maps"
+    assert settings.network_of_strangers.closed == "s3://bucket/maps"
     assert settings.network.closed == ""
 
 
@@ -143,7 +143,7 @@ def test_how_large_images_and_archives_may_be_is_set(monkeypatch, tmp_path):
     for name, value in given.items():
         monkeypatch.setenv(f"SWATHE_MAX_{name}", str(value))
     settings, service = Settings(data_dir=tmp_path), ServiceSettings.read(data_dir=tmp_path)
-    for limits in (settings.network.limits, service.network.limits, service.network_of_searches.limits):
+    for limits in (settings.network.limits, service.network.limits, service.network_of_strangers.limits):
         assert (limits.side, limits.block_mb, limits.pixels) == (5000, 16, 1_000_000)
     assert settings.unpacking.limits == ArchiveLimits(200, 500, 200, side=5000)
     taken = service.unpacking.limits

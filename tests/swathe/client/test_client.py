@@ -115,6 +115,12 @@ def test_the_same_request_at_work_is_waited_for_however_often_it_says_so(service
     assert client.submit("m", inputs=["https://x.example/a.tif"]).id == "j1"
 
 
+def test_an_upload_without_a_turn_comes_again_however_often_it_is_told_so(service, client, tmp_path):
+    (tmp_path / "a.tif").write_bytes(b"pixels")
+    service.faults = [None, *[problem(429, "busy.turn", {"Retry-After": "0"}, detail="d")] * (QUICK.tries + 2)]
+    assert client.upload(tmp_path / "a.tif").size == len(b"pixels")
+
+
 def test_two_submits_are_two_jobs(service, client):
     assert [client.submit("m", inputs=["s3://b/a.tif"]).id for _ in range(2)] == ["j1", "j2"]
 
