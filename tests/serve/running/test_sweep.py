@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 
 from pipelines.store.folder import FolderBlobs
+from serve.desk.desk import Desk
 from serve.running import orphans
+from serve.running import sweep as sweeping
 from serve.running.sweep import sweep
 from serve.settings import ServiceSettings
-from serve.store import catalogue, ids, jobs, uploads
+from serve.store import audit, catalogue, ids, jobs, uploads
 from swathe.errors import NotFoundError
+from swathe.job import JobState
 from tests.serve.running.world import make_world
 
 
@@ -36,6 +39,26 @@ def test_only_what_has_expired_is_dropped(kept, dispatch):
     with pytest.raises(NotFoundError):
         catalogue.item(kept.store, kept.settings.service_dir, "results-water-ndwi", old)
     assert catalogue.item(kept.store, kept.settings.service_dir, "results-water-ndwi", fresh)["id"] == fresh
+    with kept.store.read() as c:
+        assert [(e.subject, e.user) for e in audit.listed(c, 100).items if e.action == "job.expire"] == [(old, None)]
+
+
+def test_what_its_user_removes_or_resumes_meanwhile_is_no_trouble(kept, monkeypatch, caplog):
+    """Both were found to have expired a moment before."""
+    gone, resumed = kept.submit(), kept.submit()
+    with kept.store.begin() as c:
+        for id_ in (gone, resumed):
+            jobs.cancel(c, id_)
+    found = [kept.job(gone), kept.job(resumed)]
+    Desk(kept.settings, kept.store).jobs.clear(gone)
+    with kept.store.begin() as c:
+        jobs.resume(c, resumed)
+    monkeypatch.setattr(sweeping, "expired", lambda *_: found)
+    sweep(kept.settings, kept.store)
+    assert kept.job(resumed).state is JobState.QUEUED
+    assert "not removed" not in caplog.text
+    with kept.store.read() as c:
+        assert not [e for e in audit.listed(c, 100).items if e.action == "job.expire"]
 
 
 def left(folder, name, days):
