@@ -17,6 +17,7 @@ from swathe.errors import (
     AccessError,
     BusyError,
     ConflictError,
+    InputError,
     Interrupted,
     LimitError,
     NotFoundError,
@@ -77,10 +78,12 @@ class Batches:
     ) -> Batch:  # fmt: skip
         """Accept them; no imagery is looked at. ``id_``: from ``new_id``.
 
-        Raises LimitError (``limit.wishes``, ``limit.labels``).
+        Raises LimitError (``limit.wishes``, ``limit.labels``), InputError (``batch.secret``: a wish that waits is kept
+        without the secret of its hook, which then could not sign).
         """
         rights.require(caller, Scope.JOBS_WRITE)
         _check(len(wishes), self._settings.limits.wishes_per_batch, labels or {})
+        _check_hooks(wishes)
         with self._store.begin() as c:
             made = batches.add(c, caller.user.id, [wish.record() for wish in wishes], title, labels, id_)
             audit.note(c, caller, "batch.submit", made.id, wishes=len(wishes))
@@ -220,6 +223,12 @@ class Batches:
 def _check_owner(owner: User) -> None:
     if not owner.active:
         raise AccessError("its owner is switched off", code="access.user")
+
+
+def _check_hooks(wishes: Sequence[Asking]) -> None:
+    if any(wish.hook is not None and wish.hook.secret for wish in wishes):
+        raise InputError("the secret of a hook is not kept with the wishes of a batch", code="batch.secret",
+                         field="hook.secret", hint="leave the secret out, or submit these jobs one by one")  # fmt: skip
 
 
 def _check(count: int, most: int, labels: dict[str, Any]) -> None:

@@ -4,11 +4,11 @@ import threading
 
 import pytest
 
-from serve.desk.asking import Asking
+from serve.desk.asking import Asking, HookAsked
 from serve.running.planner import Planner
 from serve.store import batches as stored
-from serve.store import jobs
-from swathe.errors import BusyError, ConflictError, LimitError, NotFoundError
+from serve.store import hooks, jobs
+from swathe.errors import BusyError, ConflictError, InputError, LimitError, NotFoundError
 from swathe.job import JobState
 from swathe.user import Role
 
@@ -222,3 +222,19 @@ def test_too_many_or_too_much(front, good):
     with pytest.raises(LimitError) as refused:
         front.desk.batches.submit(ada, [wish(good)], labels={"x": "y" * (1 << 20)})
     assert refused.value.problem.code == "limit.labels"
+
+
+def test_a_hook_whose_secret_would_be_lost_is_refused(front, good):
+    """Its calls would be signed with nothing, and nobody would be told."""
+    ada, url = front.person(), "https://hooks.example.org/a"
+    signed, plain = (wish(good, hook=HookAsked(url=url, secret=secret)) for secret in ("s3cret", ""))
+    with pytest.raises(InputError) as refused:
+        front.desk.batches.submit(ada, [wish(good), signed])
+    assert (refused.value.problem.code, refused.value.problem.field) == ("batch.secret", "hook.secret")
+    assert front.desk.batches.listed(ada).total == 0
+    batch = front.desk.batches.submit(ada, [plain])
+    front.desk.batches.plan_next(batch)
+    (part,) = front.desk.batches.get(ada, batch.id)[1]
+    with front.desk.store.read() as c:
+        (hook,) = hooks.of_job(c, part.job.id)
+    assert (hook.url, hook.secret) == (url, "")
