@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,14 @@ from pipelines.steps.script import MB, call_of, check_parameters, check_script
 from serve.desk import rights, usage
 from serve.desk.content import Content, Text
 from serve.desk.projects import check_into, is_shared
-from serve.store import audit, ids, processors
-from swathe.errors import InputError, NotFoundError
+from serve.store import audit, ids, processors, users
+from swathe.errors import InputError, NotFoundError, OutputError, StoreError, SwatheError
 from swathe.recipe import ProcessorWish
 from swathe.user import Scope
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from serve.settings import ServiceSettings
     from serve.store.pages import Page
     from serve.store.store import Store
@@ -44,8 +47,11 @@ class Processors:
     ) -> ProcessorCard:  # fmt: skip
         """Keep a script, after a look at it. ``call``: ``positional``, ``flags``; empty: told by its source.
 
+        It is stored before it is noted: no transaction waits for object storage.
+
         Raises ConflictError (``processor.isolation``) where this machine cannot shut one in, InputError
-        (``processor.*``), LimitError (``limit.processor``, ``quota.storage``), NotFoundError (project).
+        (``processor.*``), LimitError (``limit.processor``, ``quota.storage``), NotFoundError (project), OutputError,
+        StoreError.
         """
         from pipelines.sandbox.isolation import isolation
 
@@ -56,18 +62,12 @@ class Processors:
         form, given = call_of(content, call), parameters or {}
         check_parameters(given, form)
         _check_length(given)
-        id_ = ids.new("r")
-        with self._store.begin() as c:
-            check_into(c, caller, project)
-            usage.check_storage(c, caller.user, self._settings.limits, len(content) / MB)
-            made = processors.add(
-                c, caller.user.id, id=id_, project=project, name=(name or file)[:100], description=description[:1000],
-                file=file, call=form.value, parameters=given, size=len(content), labels=labels or {},
-                sha256=hashlib.sha256(content).hexdigest(),
-            )  # fmt: skip
-            self._settings.blobs(f"processors/{id_}").put(_SCRIPT, content)
-            audit.note(c, caller, "processor.add", id_, file=file, sha256=made.sha256)
-        return made
+        facts: dict[str, Any] = {
+            "id": ids.new("r"), "project": project, "name": (name or file)[:100], "description": description[:1000],
+            "file": file, "call": form.value, "parameters": given, "size": len(content), "labels": labels or {},
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }  # fmt: skip
+        return self._keep(caller, facts, content)
 
     def get(self, caller: Caller, id_: str) -> ProcessorCard:
         """One that they see. Raises NotFoundError."""
@@ -97,6 +97,32 @@ class Processors:
         """The script itself. Raises NotFoundError."""
         found = self.get(caller, id_)
         return Content(found.file, found.size, Text(script_of(found, self._settings)), found.sha256)
+
+    # --- pieces ---
+
+    def _keep(self, caller: Caller, facts: dict[str, Any], content: bytes) -> ProcessorCard:
+        """The script first, then its row; where that is refused, the script goes again."""
+        with self._store.read() as c:  # before anything is stored for it
+            self._check(c, caller, facts)
+        blobs = self._settings.blobs(f"processors/{facts['id']}")
+        blobs.put(_SCRIPT, content)
+        try:
+            with self._store.begin() as c:
+                users.hold(c, caller.user.id)  # two requests at once do not both take the last room
+                self._check(c, caller, facts)
+                made = processors.add(c, caller.user.id, **facts)
+                audit.note(c, caller, "processor.add", made.id, file=made.file, sha256=made.sha256)
+        except StoreError:  # nobody can tell whether the row stands; a script without one is removed within days
+            raise
+        except SwatheError:
+            with suppress(OutputError):
+                blobs.delete([_SCRIPT])
+            raise
+        return made
+
+    def _check(self, c: Connection, caller: Caller, facts: dict[str, Any]) -> None:
+        check_into(c, caller, facts["project"])
+        usage.check_storage(c, caller.user, self._settings.limits, facts["size"] / MB)
 
 
 def seen(store: Store, caller: Caller, id_: str, accepted: str = "") -> ProcessorCard:
