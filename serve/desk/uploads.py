@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
@@ -26,7 +26,7 @@ from serve.desk.inputs import not_ready, room_of
 from serve.desk.projects import check_into, is_shared
 from serve.desk.wording import told
 from serve.store import audit, catalogue, jobs, uploads, users
-from swathe.errors import ConflictError, ImageryError, LimitError, SwatheError
+from swathe.errors import ConflictError, ImageryError, LimitError, OutputError, SwatheError
 from swathe.project import Upload, UploadState
 from swathe.user import Scope
 
@@ -87,22 +87,31 @@ class Uploads:
         return self._settings.blobs(f"uploads/{id_}").sign(ARRIVING, "PUT", VALID)
 
     def arrived(self, caller: Caller, id_: str) -> Upload:
-        """The bytes were written to that address. Raises as ``write``, and ConflictError where nothing lies there."""
+        """The bytes were written to that address. Raises as ``write``, and ConflictError where nothing lies there.
+
+        They stay there until the upload is settled, unless they are too many: trouble that passes (a full disk, a
+        store or a database out of reach, a quota that has no room yet) costs nobody another transfer.
+        """
         found, blobs = self._open(caller, id_), self._settings.blobs(f"uploads/{id_}")
         seen, most = blobs.look(ARRIVING), self._settings.limits.max_upload_mb
         if seen is None:
             raise ConflictError("nothing has arrived yet", code="upload.state", hint="write to its address first")
+        if seen.size > most * MB:
+            blobs.delete([ARRIVING])
+            raise _too_large(seen.size, most)
         try:
-            if seen.size > most * MB:
-                raise _too_large(seen.size, most)
             with scratch() as folder:
                 path = folder / _safe(found.name)
                 blobs.fetch(ARRIVING, path)
                 with path.open("rb") as file:
                     sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-                return self._settle(caller, found, path, sha256)
-        finally:
+                made = self._settle(caller, found, path, sha256)
+        except ConflictError:  # another writer has settled it
             blobs.delete([ARRIVING])
+            raise
+        with suppress(OutputError):  # it is settled; what is left goes with the upload
+            blobs.delete([ARRIVING])
+        return made
 
     def get(self, caller: Caller, id_: str) -> Upload:
         """One that they see. Raises NotFoundError."""
