@@ -26,7 +26,7 @@ from serve.desk.inputs import not_ready, room_of
 from serve.desk.projects import check_into, is_shared
 from serve.desk.wording import told
 from serve.store import audit, catalogue, jobs, uploads, users
-from swathe.errors import ConflictError, ImageryError, LimitError, OutputError, SwatheError
+from swathe.errors import ConflictError, ImageryError, LimitError, NotFoundError, OutputError, SwatheError
 from swathe.project import Upload, UploadState
 from swathe.user import Scope
 
@@ -172,15 +172,33 @@ class Uploads:
     def content(self, caller: Caller, id_: str, name: str) -> Content:
         """What came, to be sent; of an archive its images, as an archive. Raises ConflictError (``upload.state``)."""
         found = self._ready(caller, id_)
-        names = found.facts["files"]
         if is_archive(Path(name)):
             return self._archive(found, name)
-        signed = self._settings.blobs(f"uploads/{id_}/{found.facts['room']}").sign(names[0], "GET", VALID)
-        if signed is not None:
-            return Content(name, found.size, signed, found.sha256)
-        return of_path(Path(room_of(found, self._settings)) / names[0], name, found.sha256)
+        return self._lying(found, found.facts["files"][0], name, found.sha256)
+
+    def file(self, caller: Caller, id_: str, name: str) -> Content:
+        """One of its images, to be sent from where it lies: nothing is copied for it.
+
+        Raises NotFoundError (``file.unknown``), ConflictError (``upload.state``).
+        """
+        found = self._ready(caller, id_)
+        if name not in found.facts["files"]:
+            raise NotFoundError(f"there is no file {name[:100]!r} of the upload {id_}", code="file.unknown",
+                                hint="facts.files of the upload lists all")  # fmt: skip
+        return self._lying(found, name, name)
 
     # --- pieces ---
+
+    def _lying(self, found: Upload, file: str, name: str, tag: str = "") -> Content:
+        blobs = self._settings.blobs(f"uploads/{found.id}/{found.facts['room']}")
+        signed = blobs.sign(file, "GET", VALID)
+        if signed is None:
+            return of_path(Path(room_of(found, self._settings)) / file, name, tag)
+        if len(found.facts["files"]) == 1:
+            return Content(name, found.size, signed, tag)
+        if (blob := blobs.look(file)) is None:
+            raise rights.missing(f"file {file!r} of the upload {found.id}")
+        return Content(name, blob.size, signed, tag)
 
     def _archive(self, found: Upload, name: str) -> Content:
         blobs, room = self._settings.blobs(f"uploads/{found.id}"), found.facts["room"]
