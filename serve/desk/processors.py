@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pipelines.steps.script import MB, call_of, check_parameters, check_script
+from pipelines.store.blobs import is_stored
 from serve.desk import rights, usage
 from serve.desk.content import Content, Text
 from serve.desk.projects import check_into, is_shared
@@ -81,7 +83,10 @@ class Processors:
             return processors.listed(c, limit, cursor, None if caller.admin else caller.user.id)
 
     def delete(self, caller: Caller, id_: str) -> None:
-        """No new job runs it; those that were accepted still do. Raises NotFoundError, ForbiddenError."""
+        """No new job runs it; those that were accepted still do. Raises NotFoundError, ForbiddenError.
+
+        Its script counts until it is removed (``clear``).
+        """
         rights.require(caller, Scope.UPLOADS)
         with self._store.begin() as c:
             found = processors.get(c, id_)
@@ -98,6 +103,22 @@ class Processors:
         found = self.get(caller, id_)
         return Content(found.file, found.size, Text(script_of(found, self._settings)), found.sha256)
 
+    # --- by whoever clears up ---------------------------------------------------------------------------------------
+
+    def clear(self, before: str) -> int:
+        """Remove those that were deleted before this moment and that nothing accepted may run any more; how many.
+
+        Raises StoreError, OutputError.
+        """
+        with self._store.read() as c:  # it may take a while; a deleted one is not named anew
+            gone = processors.unneeded(c, before)
+        if gone:
+            with self._store.begin() as c:
+                processors.drop(c, gone)
+        for id_ in gone:
+            _remove(id_, self._settings)
+        return len(gone)
+
     # --- pieces ---
 
     def _keep(self, caller: Caller, facts: dict[str, Any], content: bytes) -> ProcessorCard:
@@ -112,11 +133,11 @@ class Processors:
                 self._check(c, caller, facts)
                 made = processors.add(c, caller.user.id, **facts)
                 audit.note(c, caller, "processor.add", made.id, file=made.file, sha256=made.sha256)
-        except StoreError:  # nobody can tell whether the row stands; a script without one is removed within days
+        except StoreError:  # nobody can tell whether the row stands; a script without one is swept up (``orphans``)
             raise
         except SwatheError:
             with suppress(OutputError):
-                blobs.delete([_SCRIPT])
+                _remove(facts["id"], self._settings)
             raise
         return made
 
@@ -164,6 +185,14 @@ def settled_wish(
     check_parameters(parameters, call_of(content, card.call))
     return replace(wish, script=card.file, content=content, parameters=parameters, call=card.call, title=card.name,
                    about={"id": card.id, "sha256": card.sha256})  # fmt: skip
+
+
+def _remove(id_: str, settings: ServiceSettings) -> None:
+    """The script and its folder; what is gone already is no error. Raises OutputError."""
+    if is_stored(settings.place):
+        settings.blobs(f"processors/{id_}").delete([_SCRIPT])
+    else:
+        shutil.rmtree(f"{settings.place}/processors/{id_}", ignore_errors=True)
 
 
 def _file(name: str) -> str:
