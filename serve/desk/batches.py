@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -156,10 +156,13 @@ class Batches:
 
     # --- by whoever plans -------------------------------------------------------------------------------------------
 
-    def waiting(self, limit: int) -> list[Batch]:
-        """Batches with something to plan, oldest first."""
+    def waiting(self, limit: int, but: Collection[str] = ()) -> list[Batch]:
+        """Batches with something to plan: of each user the oldest one, then of each the second, and so on.
+
+        ``but``: ids of users whose batches are left out.
+        """
         with self._store.read() as c:
-            return batches.waiting(c, limit)
+            return batches.waiting(c, limit, but)
 
     def clear(self) -> None:
         """What is left of batches that were removed while jobs of theirs ran. Raises StoreError, OutputError."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, select, update
@@ -67,10 +67,15 @@ def parts(c: Connection, batch_ids: Iterable[str]) -> dict[str, list[Part]]:
     return found
 
 
-def waiting(c: Connection, limit: int) -> list[Batch]:
-    """Those with a wish that nobody has planned, oldest first."""
-    open_ = select(_W.c.batch_id).where(_W.c.settled.is_(None)).distinct()
-    query = select(_T).where(_T.c.id.in_(open_)).order_by(_T.c.id).limit(limit)
+def waiting(c: Connection, limit: int, but: Collection[str] = ()) -> list[Batch]:
+    """Those with a wish that nobody has planned: the oldest one of each user, then the second of each, and so on.
+
+    ``but``: ids of users whose batches are left out.
+    """
+    open_ = select(_W.c.batch_id).where(_W.c.settled.is_(None))
+    turn = func.row_number().over(partition_by=_T.c.owner_id, order_by=_T.c.id).label("turn")
+    inner = select(_T.c.id, turn).where(_T.c.id.in_(open_), _T.c.owner_id.not_in(but)).subquery()
+    query = select(_T).join(inner, inner.c.id == _T.c.id).order_by(inner.c.turn, _T.c.id).limit(limit)
     return [_batch_of(row) for row in c.execute(query)]
 
 

@@ -55,6 +55,26 @@ def test_a_full_queue_makes_wishes_wait(front, good):
     assert all(p.job for p in front.desk.batches.get(ada, batch.id)[1])
 
 
+def test_nobody_waits_for_a_queue_that_is_somebody_else_s(front, good):
+    """However many batches of one user cannot go on: more than the planner looks at in one go."""
+    ada, bob = front.person(queued_jobs=1), front.person()
+    for _ in range(70):
+        front.desk.batches.submit(ada, [wish(good)])
+    batch = front.desk.batches.submit(bob, [wish(good)])
+    assert Planner(front.desk.batches).turn() == 2
+    assert front.desk.batches.get(bob, batch.id)[1][0].job.state is JobState.QUEUED
+
+
+def test_users_take_turns(front, good):
+    ada, bob = front.person(), front.person()
+    mine = [front.desk.batches.submit(ada, [wish(good)]).id for _ in range(3)]
+    his = [front.desk.batches.submit(bob, [wish(good)]).id for _ in range(2)]
+    found = [batch.id for batch in front.desk.batches.waiting(10)]
+    assert found == [mine[0], his[0], mine[1], his[1], mine[2]]
+    assert [batch.id for batch in front.desk.batches.waiting(2)] == [mine[0], his[0]]
+    assert [batch.id for batch in front.desk.batches.waiting(10, {ada.user.id})] == his
+
+
 def test_cancelled_before_and_after_it_is_planned(front, good):
     ada = front.person()
     batch = front.desk.batches.submit(ada, [wish(good)] * 2)
