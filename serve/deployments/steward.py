@@ -20,9 +20,10 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from serve.deployments.sizing import app_of, shares
+from serve.passing import passing
 from serve.structured import about
 from swathe.card import ModelCard
-from swathe.errors import ClusterError, Interrupted, ModelError, ReadError, StoreError, SwatheError
+from swathe.errors import Interrupted, ModelError, SwatheError
 
 PREFIX = "model-"
 LOOK_S = 1.0
@@ -30,7 +31,7 @@ LOOK_S = 1.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 15.0, 1800.0
 """Before a start that failed is tried again; doubled each time. An export takes minutes of all cores."""
 _PASSING = frozenset({"weights.missing", "weights.unreadable", "weights.cache", "model.register"})
-"""Codes behind which the network, the disk or the memory may be; with all others the card or its weights are wrong."""
+"""Codes of a start behind which the network, the disk or the memory may be."""
 _log = logging.getLogger("swathe.steward")
 
 
@@ -238,8 +239,8 @@ def _pause(tries: int) -> float:
 
 
 def _passing(error: SwatheError) -> bool:
-    """Whether the surroundings may be to blame, so that another try may succeed; a wrong card stays wrong."""
-    return isinstance(error, ClusterError | StoreError | ReadError | Interrupted) or error.problem.code in _PASSING
+    """As of an attempt of a job; and what is special to a start. A wrong card, or wrong weights, stay wrong."""
+    return passing(error) or isinstance(error, Interrupted) or error.problem.code in _PASSING
 
 
 def _problem(card: ModelCard, said: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from serve.desk.content import Content, of_path
 from serve.desk.inputs import not_ready, room_of
 from serve.desk.projects import check_into, is_shared
 from serve.desk.wording import told
-from serve.store import audit, catalogue, jobs, uploads, users
+from serve.store import audit, batches, catalogue, jobs, uploads, users
 from swathe.errors import ConflictError, ImageryError, LimitError, NotFoundError, OutputError, SwatheError
 from swathe.project import Upload, UploadState
 from swathe.user import Scope
@@ -128,12 +128,16 @@ class Uploads:
             return uploads.listed(c, limit, cursor, visible_to=None if caller.admin else caller.user.id)
 
     def drop(self, caller: Caller, id_: str) -> None:
-        """With its bytes and catalogue entries. Raises ConflictError (``upload.used``) while a job needs it."""
+        """With its bytes and catalogue entries. Raises ConflictError (``upload.used``) while work waits for it."""
         rights.require(caller, Scope.UPLOADS)
         with self._store.begin() as c:
             found = uploads.get(c, id_)
             rights.change(caller, found.owner, f"upload {id_}", shared=is_shared(c, found.project))
-            if jobs.mentioned(c, id_):  # as upload://ID, as item://imagery/ID, among its masks: whichever way
+            # As upload://ID, as item://imagery/ID, among its masks: whichever way. Wishes first, as they become jobs.
+            if batches.mentioned(c, id_):
+                raise ConflictError(f"a batch waits to work on the upload {id_}", code="upload.used",
+                                    hint="cancel it, or wait for its end")  # fmt: skip
+            if jobs.mentioned(c, id_):
                 raise ConflictError(f"a job works on the upload {id_}", code="upload.used",
                                     hint="cancel it, or wait for its end")  # fmt: skip
             for n in range(len(found.facts.get("files", ()))):

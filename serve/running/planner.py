@@ -43,18 +43,18 @@ class Planner:
         self._batches = batches
 
     def turn(self) -> int:
-        """Plan what can be planned now; how many wishes were settled. Raises StoreError."""
+        """Plan what can be planned now; how many wishes were looked at. Raises StoreError."""
         self._clear()
-        settled = 0
+        looked_at = 0
         full: set[str] = set()
         while found := self._batches.waiting(_SEEN, full):
             known = len(full)
             with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="planner") as pool:
                 made = sum(pool.map(lambda batch: self._one(batch, full), found))
-            settled += made
+            looked_at += made
             if not made and len(full) == known:
                 break
-        return settled
+        return looked_at
 
     def _clear(self) -> None:
         try:
@@ -65,7 +65,7 @@ class Planner:
             _log.warning("%s", error.problem.line())
 
     def _one(self, batch: Batch, full: set[str]) -> bool:
-        """Whether a wish of it was settled. ``full``: owners whose queue was found to have no room in this turn."""
+        """Whether a wish of it was looked at. ``full``: owners whose queue was found to have no room in this turn."""
         if batch.owner in full:
             return False
         try:

@@ -160,7 +160,7 @@ def test_a_wrong_request_fails_at_once_in_the_users_words(world, dispatch):
 
 
 def test_what_the_surroundings_break_is_tried_again_and_then_given_up(world, dispatch, monkeypatch):
-    monkeypatch.setattr("serve.running.ending._FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("serve.passing._FIRST_WAIT_S", 0.01)
     calls = []
 
     @contextmanager
@@ -203,7 +203,7 @@ def test_jobs_of_a_dispatcher_that_died_are_found(tmp_path, scene, dispatch):
 
 
 def test_a_job_whose_workers_are_lost_again_and_again_is_given_up(tmp_path, scene, dispatch, monkeypatch):
-    monkeypatch.setattr("serve.running.ending._FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("serve.passing._FIRST_WAIT_S", 0.01)
     world = make_world(tmp_path, scene, max_attempts=3)
 
     class Dying(Threads):
@@ -235,7 +235,7 @@ def test_a_job_that_is_told_to_go_again_and_again_is_not_given_up(tmp_path, scen
 
 
 def test_whoever_makes_progress_is_not_given_up(tmp_path, scene, dispatch, monkeypatch):
-    monkeypatch.setattr("serve.running.ending._FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("serve.passing._FIRST_WAIT_S", 0.01)
     world = make_world(tmp_path, scene, max_attempts=2)
     lost = []
 
@@ -272,7 +272,7 @@ def test_a_folder_that_a_dead_attempt_seems_to_hold_is_waited_for(tmp_path, scen
 
 
 def test_a_disk_that_was_full_where_nobody_expected_it_is_waited_for(world, dispatch, monkeypatch):
-    monkeypatch.setattr("serve.running.ending._ROOM_S", 0.01)
+    monkeypatch.setattr("serve.passing._ROOM_S", 0.01)
     full = [OSError(errno.ENOSPC, "No space left on device", "/srv/parts")]
 
     def meet():
