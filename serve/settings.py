@@ -318,6 +318,12 @@ class ServiceSettings(Settings):
         """Items of strangers name objects where they like; those of the service's other users are none of theirs."""
         return replace(self.network, closed=self.place) if self.place.startswith("s3://") else self.network
 
+    @cached_property
+    def home(self) -> ModelHome:
+        """As ever; but cards name what is fetched, and strangers add cards: it is bounded."""
+        limits = self.limits
+        return replace(super().home, max_mb=limits.max_weights_mb, fetch_s=limits.weights_s)
+
     @property
     def unpacking(self) -> Unpacking:
         """In its own folder, which all its machines see; within what an upload may have."""

@@ -116,7 +116,12 @@ class Stage(Protocol):
 
 
 Wanted = Callable[[], Mapping[str, ModelCard]]
-Prepare = Callable[[ModelCard, Callable[[str], None]], None]
+Prepare = Callable[[ModelCard, Callable[[str], None], Callable[[], None]], None]
+"""Of a card; tells its steps, and asks whether the card is still wanted."""
+
+
+class _Unwanted(Exception):  # noqa: N818  what has happened to a card
+    """It was switched off, or replaced, while it was made ready."""
 
 
 class Steward:
@@ -133,6 +138,7 @@ class Steward:
         self._setbacks: dict[str, Setback] = {}
         self._leaving: set[str] = set()
         self._preparing: threading.Thread | None = None
+        self._apps: frozenset[str] = frozenset()
         self.berths: dict[str, Berth] | None = None
         """By id of the model; None before the first look."""
 
@@ -140,6 +146,7 @@ class Steward:
         """One look; raises what reading the wishes or asking Serve raises."""
         cards = {app_of(card): card for card in self._wanted().values()}
         running = self._stage.running()
+        self._apps = frozenset(cards)
         self._forget(set(cards))
         self._take_stock(cards, running)
         self._try_again(running)
@@ -214,8 +221,14 @@ class Steward:
             self._preparing.start()
 
     def _prepared(self, app: str, card: ModelCard) -> None:
+        def check() -> None:
+            if app not in self._apps:
+                raise _Unwanted
+
         try:
-            self._prepare(card, lambda text: self._said.update({app: text}))
+            self._prepare(card, lambda text: self._said.update({app: text}), check)
+        except _Unwanted:
+            _log.info("no longer wanted", extra=about(model=card.id))
         except SwatheError as error:
             self._set_back(app, error.problem.as_dict(), passing=_passing(error))
         except Exception as error:  # noqa: BLE001  the others are still to be started

@@ -12,10 +12,14 @@ from serve.desk.desk import Desk
 from serve.running import attempt as attempts
 from serve.running.attempt import Hired, attempt
 from serve.running.crews import Threads
-from serve.store import jobs, logs, uploads, users
+from serve.store import jobs, logs, models, uploads, users
+from serve.store.store import now
+from swathe.card import Input
 from swathe.errors import CardError, ClusterError, OutputError
 from swathe.job import JobState
 from swathe.user import SCOPES_OF, Caller, Role
+from tests.models.test_weights import origin  # noqa: F401  the fixture
+from tests.serve.deployments.test_steward import a_card
 from tests.serve.lines import logged
 from tests.serve.running.world import make_world, right_story
 
@@ -147,6 +151,29 @@ def test_cancelling_stops_between_chunks_and_resuming_goes_on(world, dispatch, m
     assert world.job(id_).state is JobState.DONE
     chunks = [e.facts["chunk"] for e in world.events(id_) if e.kind == "chunk"]
     assert len(chunks) == len(set(chunks)) == world.job(id_).progress.of_chunks
+
+
+def test_a_job_whose_weights_drip_can_be_cancelled(tmp_path, scene, dispatch, monkeypatch, origin):  # noqa: F811
+    """They come from wherever a member's card says; the place of the job is free for others at once."""
+    monkeypatch.setattr("serve.running.held.LOOK_S", 0.05)
+    monkeypatch.setenv("SWATHE_ALLOW_PRIVATE_URLS", "true")
+    world, origin.ways = make_world(tmp_path, scene), ["drips"]
+    card = a_card("slow", input=Input(bands=("green",), chip=64, overlap=16),
+                  network={"file": f"{origin.url}/net.onnx", "output": "values"})  # fmt: skip
+    moment, document = now(), card.model_dump(mode="json", exclude_defaults=True)
+    with world.store.begin() as c:
+        models.put(c, models.Model(card.id, document, True, world.user, False, None, 1, moment, moment))
+    id_ = world.submit(model=card.id)
+    dispatch(world)
+    limit = time.monotonic() + 30
+    while not origin.sent and not world.job(id_).ended:
+        assert time.monotonic() < limit, world.told(id_)
+        time.sleep(0.01)
+    with world.store.begin() as c:
+        jobs.cancel(c, id_)
+    world.await_end(id_)
+    right_story(world, id_, JobState.CANCELLED)
+    assert origin.left.wait(5)
 
 
 def test_a_wrong_request_fails_at_once_in_the_users_words(world, dispatch):
