@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
+import selectors
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from models.artefact import Artefact, Found, beside, content_of, family_of_file, fetcher, find, source
+from models.metered import Check
 from models.predictor import Predictor
 from models.register import REQUEST, Request, Say
 from models.runtimes import open_graph, setup_of
@@ -25,6 +29,10 @@ Device = Literal["auto", "cpu", "cuda"]
 
 _CPU_ONLY = frozenset({"openvino", "onnxruntime"})
 _ROOT = Path(__file__).resolve().parent.parent
+_LOOK_S = 0.5
+"""Between two questions whether a registration is still wanted."""
+_GRACE_S = 5.0
+"""For a registration that is not, to take away what it has begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +77,7 @@ def load(  # noqa: PLR0913  two of them are for few callers, by name
     return open_graph(ready.engine, ready.artefact.path, replace(setup, lanes=max(1, min(lanes, threads))))
 
 
-def ensure(
+def ensure(  # noqa: PLR0913  the later ones are for few callers, by name
     card: ModelCard,
     home: ModelHome,
     *,
@@ -77,6 +85,7 @@ def ensure(
     say: Say | None = None,
     tiles: Callable[[], Path | None] | None = None,
     again: bool = False,
+    check: Check | None = None,
 ) -> Ready:
     """Have weights and artefact on this machine; a model that is not registered is, in a process of its own.
 
@@ -84,9 +93,10 @@ def ensure(
     workers run, and none of them keeps a GPU that it does not use.
 
     ``say`` is told the steps; ``tiles`` gives an ``.npz`` of real tiles to compare on, asked where a model has to be
-    registered; ``again`` registers anew. Raises ``WeightsError``, ``CardError``, ``UnsafeModelError``,
-    ``InputError`` (``model.precision``: bf16 on hardware without it), ``ModelError`` (``model.refused``;
-    ``model.register``: the registration broke).
+    registered; ``again`` registers anew; ``check`` is asked while weights come and while a model is registered, and
+    raises where that is no longer wanted. Raises ``WeightsError``, ``CardError``, ``UnsafeModelError``, ``InputError``
+    (``model.precision``: bf16 on hardware without it), ``ModelError`` (``model.refused``; ``model.register``: the
+    registration broke), and what ``check`` raises.
     """
     if card.adapter == "formula":
         return Ready(card, "formula", "cpu")
@@ -94,13 +104,14 @@ def ensure(
     _expect_precision(card, where)
     found = None if again else find(card, home, where)
     if found is None or found.artefact is None:
-        fetch(source(card), home, beside(card))  # here, as what is missing should be said at once
+        fetch(source(card), home, beside(card), check=check)  # here, as what is missing should be said at once
     if found is None:
         with _lock(home, f"{card.id}-{where}"):
             found = None if again else find(card, home, where)
             if found is None:
                 real = None if tiles is None else tiles()
-                found = _register(Request(card, home, card.origin, where, real), say or (lambda _: None))
+                request = Request(card, home, card.origin, where, real)
+                found = _register(request, say or (lambda _: None), check or (lambda: None))
     return Ready(_settled(card, found.engine, where), found.engine, where, found.artefact, content_of(card, home))
 
 
@@ -163,10 +174,10 @@ def _lock(home: ModelHome, name: str) -> Iterator[None]:
         yield
 
 
-def _register(request: Request, say: Say) -> Found:
+def _register(request: Request, say: Say, check: Check) -> Found:
     """Run ``python -m models.register`` and come back with what it made."""
     with tempfile.TemporaryFile("w+") as complaints, _spawned(request, complaints) as process:
-        last = _follow(process, say)
+        last = _follow(process, say, check)
         status = process.wait()
         if last.get("event") == "problem":
             raise _error_of(last)
@@ -197,17 +208,41 @@ def _spawned(request: Request, complaints: IO[str]) -> Iterator[subprocess.Popen
                 process.stdin.write(REQUEST.dump_json(request).decode())
             yield process
         finally:
-            process.kill()
+            _end(process)
 
 
-def _follow(process: subprocess.Popen[str], say: Say) -> dict[str, Any]:
+def _end(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE_S)
+    process.kill()
+
+
+def _follow(process: subprocess.Popen[str], say: Say, check: Check) -> dict[str, Any]:
     """Pass the progress on; return the last event."""
     event: dict[str, Any] = {}
-    for line in process.stdout or ():
+    for line in _lines(process, check):
         event = json.loads(line)
         if event["event"] == "progress":
             say(event["text"])
     return event
+
+
+def _lines(process: subprocess.Popen[str], check: Check) -> Iterator[bytes]:
+    """Of its standard output, until that ends; it may be silent for minutes, and ``check`` is asked meanwhile."""
+    assert process.stdout is not None
+    pipe, rest = process.stdout.fileno(), b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, selectors.EVENT_READ)
+        while True:
+            check()
+            if not selector.select(_LOOK_S):
+                continue
+            if not (piece := os.read(pipe, 1 << 16)):
+                return
+            *whole, rest = (rest + piece).split(b"\n")
+            yield from whole
 
 
 def _error_of(event: dict[str, Any]) -> SwatheError:

@@ -16,12 +16,15 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
+from typing import IO
 from urllib.parse import unquote, urlsplit
 
 from models.download import Access, Unavailable, Watch, save, trusted
+from models.metered import Check, TooLarge
 from swathe.card import Weights
 from swathe.errors import WeightsError
 
@@ -49,7 +52,11 @@ class ModelHome:
     s3_anonymous: bool = False
     """Ask S3 without credentials."""
     timeout_s: float = 30.0
-    """Of a connection and of each read."""
+    """Of a connection and of each read; what brings less than 1 kB/s for so long counts as broken."""
+    max_mb: float | None = None
+    """Of one file that is fetched; None: of any size. What was carried here by hand has no bound."""
+    fetch_s: float | None = None
+    """Seconds within which such a file has to be here; None: as long as bytes come."""
     public_only: bool = False
     """Whether addresses in cards must lead to the public network: where cards come from strangers."""
 
@@ -94,18 +101,23 @@ class Place:
     """Other paths where it may lie."""
 
 
-def fetch(weights: Weights, home: ModelHome, beside: Path | None = None, watch: Watch | None = None) -> FetchedWeights:
+def fetch(
+    weights: Weights, home: ModelHome, beside: Path | None = None, watch: Watch | None = None,
+    check: Check | None = None,
+) -> FetchedWeights:  # fmt: skip
     """Have the weights on this machine, checked.
 
-    ``beside`` is the folder of the card, for relative paths. Raises ``WeightsError``: ``weights.missing`` (not here and
-    cannot be fetched; says what to fetch and where to put it), ``weights.corrupt`` (not the published hash),
-    ``weights.changed`` (not the hash of the first load), ``weights.uri``, ``weights.cache``.
+    ``beside`` is the folder of the card, for relative paths; ``check`` is asked while bytes come, and raises where they
+    are no longer wanted. Raises ``WeightsError``: ``weights.missing`` (not here and cannot be fetched; says what to
+    fetch and where to put it), ``weights.size`` (the same, as there is too much of it), ``weights.corrupt`` (not the
+    published hash), ``weights.changed`` (not the hash of the first load), ``weights.uri``, ``weights.cache``; and what
+    ``check`` raises.
     """
     place = locate(weights.uri, home, beside)
     expected = weights.sha256 or pinned(place, home)
     path = _cached(place, home, expected) or _lying(place)
     if path is None:
-        path = _download(place, home, weights, watch)
+        path = _download(place, home, weights, watch, check)
     digest = sha256_of(path)
     if not expected:
         _pin(place, home, digest)
@@ -236,7 +248,7 @@ def _cached(place: Place, home: ModelHome, expected: str | None) -> Path | None:
     return None
 
 
-def _download(place: Place, home: ModelHome, weights: Weights, watch: Watch | None) -> Path:
+def _download(place: Place, home: ModelHome, weights: Weights, watch: Watch | None, check: Check | None) -> Path:
     if place.local:
         raise WeightsError(
             f"there is no file {place.local}", hint=f"put the weights at {place.local}", code="weights.missing"
@@ -248,10 +260,14 @@ def _download(place: Place, home: ModelHome, weights: Weights, watch: Watch | No
         s3_endpoint=home.s3_endpoint,
         s3_anonymous=home.s3_anonymous,
         timeout_s=home.timeout_s,
+        max_mb=home.max_mb,
+        seconds=home.fetch_s,
         public_only=home.public_only and place.key.startswith("http"),
     )
     try:
-        return _into_cache(place, home, weights, access, watch)
+        return _into_cache(place, home, weights, lambda target: save(place.url, target, access, watch, check))
+    except TooLarge as error:
+        raise _missing(place, home, weights, str(error), "weights.size") from error
     except Unavailable as error:
         raise _missing(place, home, weights, str(error)) from error
     except OSError as error:
@@ -262,13 +278,13 @@ def _download(place: Place, home: ModelHome, weights: Weights, watch: Watch | No
         ) from error
 
 
-def _into_cache(place: Place, home: ModelHome, weights: Weights, access: Access, watch: Watch | None) -> Path:
+def _into_cache(place: Place, home: ModelHome, weights: Weights, save_to: Callable[[IO[bytes]], None]) -> Path:
     folder = home.cache / "weights"
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as scratch:
         part = Path(scratch) / "part"
         with part.open("w+b") as target:
-            save(place.url, target, access, watch)
+            save_to(target)
         digest = sha256_of(part)
         _check(place, home, weights, digest)
         final = folder / digest / place.name
@@ -277,12 +293,12 @@ def _into_cache(place: Place, home: ModelHome, weights: Weights, access: Access,
     return final
 
 
-def _missing(place: Place, home: ModelHome, weights: Weights, why: str) -> WeightsError:
+def _missing(place: Place, home: ModelHome, weights: Weights, why: str, code: str = "weights.missing") -> WeightsError:
     size = f" ({weights.size_mb:g} MB)" if weights.size_mb else ""
     return WeightsError(
         f"the weights {place.key}{size} are not on this machine and cannot be fetched: {why}",
         hint=f"fetch {place.url} and put it at {home.by_hand / place.below}",
-        code="weights.missing",
+        code=code,
     )
 
 

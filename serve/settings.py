@@ -323,6 +323,12 @@ class ServiceSettings(Settings):
         """
         return replace(self.network, closed=self.place) if self.place.startswith("s3://") else self.network
 
+    @cached_property
+    def home(self) -> ModelHome:
+        """As ever; but cards name what is fetched, and strangers add cards: it is bounded."""
+        limits = self.limits
+        return replace(super().home, max_mb=limits.max_weights_mb, fetch_s=limits.weights_s)
+
     @property
     def unpacking(self) -> Unpacking:
         """In its own folder, which all its machines see; within what an upload may have."""

@@ -14,8 +14,9 @@ from starlette.responses import Response
 from serve.api.answers import Link, SignedUpload, UploadAnswer, UploadsAnswer
 from serve.api.bodies import ANY, OCTETS, pulled
 from serve.api.callers import Who
-from serve.api.files import BYTES, FileName, upload_answer
+from serve.api.files import BYTES, FileName
 from serve.api.links import DEFAULT_S, Seconds
+from serve.api.ranges import content_answer
 from serve.api.replay import IdempotencyKey, Keeper, once
 from serve.api.sending import Cursor, Limit, address, page_links, sent
 from serve.api.service import Here, Service
@@ -105,7 +106,7 @@ def drop(service: Here, who: Who, id: UploadId) -> Response:  # noqa: A002
 @router.head("/{id}/files/{name}", include_in_schema=False)
 def file(request: Request, service: Here, who: Who, id: UploadId, name: FileName) -> Response:  # noqa: A002
     """An image of an upload, as it was brought; with Range, a part of it."""
-    return upload_answer(request, service.desk.uploads, who, id, name)
+    return content_answer(request, service.desk.uploads.file(who, id, name))
 
 
 def _signed(request: Request, service: Service, who: Caller, asked: UploadAsked, answer: Response) -> Response:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from serve import structured
-from serve.deployments.steward import LOOK_S, Berth, Steward
+from serve.deployments.steward import LOOK_S, Berth, Prepare, Steward
 from serve.settings import ServiceSettings
 from swathe.errors import SwatheError
 
@@ -101,12 +101,12 @@ def _enabled(settings: ServiceSettings, store: Store) -> Mapping[str, ModelCard]
     return {name: card for name, card in cards.items() if decided.get(name, settings.limits.enables(name))}
 
 
-def preparing(settings: ServiceSettings) -> Callable[[ModelCard, Callable[[str], None]], None]:
+def preparing(settings: ServiceSettings) -> Prepare:
     """Weights and artefact of a card, on this machine."""
 
-    def prepare(card: ModelCard, say: Callable[[str], None]) -> None:
+    def prepare(card: ModelCard, say: Callable[[str], None], check: Callable[[], None]) -> None:
         from models.load import ensure
 
-        ensure(card, settings.home, say=say)
+        ensure(card, settings.home, say=say, check=check)
 
     return prepare

@@ -20,9 +20,10 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from serve.deployments.sizing import app_of, shares
+from serve.passing import passing
 from serve.structured import about
 from swathe.card import ModelCard
-from swathe.errors import ClusterError, Interrupted, ModelError, ReadError, StoreError, SwatheError
+from swathe.errors import Interrupted, ModelError, SwatheError
 
 PREFIX = "model-"
 LOOK_S = 1.0
@@ -30,7 +31,7 @@ LOOK_S = 1.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 15.0, 1800.0
 """Before a start that failed is tried again; doubled each time. An export takes minutes of all cores."""
 _PASSING = frozenset({"weights.missing", "weights.unreadable", "weights.cache", "model.register"})
-"""Codes behind which the network, the disk or the memory may be; with all others the card or its weights are wrong."""
+"""Codes of a start behind which the network, the disk or the memory may be."""
 _log = logging.getLogger("swathe.steward")
 
 
@@ -115,7 +116,12 @@ class Stage(Protocol):
 
 
 Wanted = Callable[[], Mapping[str, ModelCard]]
-Prepare = Callable[[ModelCard, Callable[[str], None]], None]
+Prepare = Callable[[ModelCard, Callable[[str], None], Callable[[], None]], None]
+"""Of a card; tells its steps, and asks whether the card is still wanted."""
+
+
+class _Unwanted(Exception):  # noqa: N818  what has happened to a card
+    """It was switched off, or replaced, while it was made ready."""
 
 
 class Steward:
@@ -132,6 +138,7 @@ class Steward:
         self._setbacks: dict[str, Setback] = {}
         self._leaving: set[str] = set()
         self._preparing: threading.Thread | None = None
+        self._apps: frozenset[str] = frozenset()
         self.berths: dict[str, Berth] | None = None
         """By id of the model; None before the first look."""
 
@@ -139,6 +146,7 @@ class Steward:
         """One look; raises what reading the wishes or asking Serve raises."""
         cards = {app_of(card): card for card in self._wanted().values()}
         running = self._stage.running()
+        self._apps = frozenset(cards)
         self._forget(set(cards))
         self._take_stock(cards, running)
         self._try_again(running)
@@ -213,8 +221,14 @@ class Steward:
             self._preparing.start()
 
     def _prepared(self, app: str, card: ModelCard) -> None:
+        def check() -> None:
+            if app not in self._apps:
+                raise _Unwanted
+
         try:
-            self._prepare(card, lambda text: self._said.update({app: text}))
+            self._prepare(card, lambda text: self._said.update({app: text}), check)
+        except _Unwanted:
+            _log.info("no longer wanted", extra=about(model=card.id))
         except SwatheError as error:
             self._set_back(app, error.problem.as_dict(), passing=_passing(error))
         except Exception as error:  # noqa: BLE001  the others are still to be started
@@ -238,8 +252,8 @@ def _pause(tries: int) -> float:
 
 
 def _passing(error: SwatheError) -> bool:
-    """Whether the surroundings may be to blame, so that another try may succeed; a wrong card stays wrong."""
-    return isinstance(error, ClusterError | StoreError | ReadError | Interrupted) or error.problem.code in _PASSING
+    """As of an attempt of a job; and what is special to a start. A wrong card, or wrong weights, stay wrong."""
+    return passing(error) or isinstance(error, Interrupted) or error.problem.code in _PASSING
 
 
 def _problem(card: ModelCard, said: str) -> dict[str, Any]:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from serve.desk import rights
 from serve.desk.asking import asked
+from serve.desk.wording import of_storage
+from serve.passing import passing, waits
 from serve.store import audit, batches, events, ids, users
 from serve.structured import about
 from swathe.errors import (
     AccessError,
     BusyError,
     ConflictError,
+    InputError,
     Interrupted,
     LimitError,
     NotFoundError,
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
     from serve.desk.asking import Asking
     from serve.desk.jobs import Jobs
     from serve.settings import ServiceSettings
-    from serve.store.batches import Labels
+    from serve.store.batches import Labels, Wish
     from serve.store.store import Store
     from swathe.batch import Batch, Part
     from swathe.job import Job
@@ -76,10 +79,12 @@ class Batches:
     ) -> Batch:  # fmt: skip
         """Accept them; no imagery is looked at. ``id_``: from ``new_id``.
 
-        Raises LimitError (``limit.wishes``, ``limit.labels``).
+        Raises LimitError (``limit.wishes``, ``limit.labels``), InputError (``batch.secret``: a wish that waits is kept
+        without the secret of its hook, which then could not sign).
         """
         rights.require(caller, Scope.JOBS_WRITE)
         _check(len(wishes), self._settings.limits.wishes_per_batch, labels or {})
+        _check_hooks(wishes)
         with self._store.begin() as c:
             made = batches.add(c, caller.user.id, [wish.record() for wish in wishes], title, labels, id_)
             audit.note(c, caller, "batch.submit", made.id, wishes=len(wishes))
@@ -152,10 +157,13 @@ class Batches:
 
     # --- by whoever plans -------------------------------------------------------------------------------------------
 
-    def waiting(self, limit: int) -> list[Batch]:
-        """Batches with something to plan, oldest first."""
+    def waiting(self, limit: int, but: Collection[str] = ()) -> list[Batch]:
+        """Batches with something to plan: of each user the oldest one, then of each the second, and so on.
+
+        ``but``: ids of users whose batches are left out.
+        """
         with self._store.read() as c:
-            return batches.waiting(c, limit)
+            return batches.waiting(c, limit, but)
 
     def clear(self) -> None:
         """What is left of batches that were removed while jobs of theirs ran. Raises StoreError, OutputError."""
@@ -165,37 +173,50 @@ class Batches:
             self._clear(id_)
 
     def plan_next(self, batch: Batch) -> bool:
-        """Make the next wish a job, or note why it cannot be one; False: there is none.
+        """Make the next wish a job, or note why it cannot be one; False: none is to be planned now.
 
+        A wish that meets trouble which passes is tried again as an attempt of a job is, as often and after the same
+        pauses.
         Raises BusyError where the queue of its owner is full: the wish goes on waiting. Raises StoreError.
         """
         with self._store.read() as c:
-            part = batches.next_wish(c, batch.id)
+            wish = batches.next_wish(c, batch.id)
             owner = users.get(c, batch.owner)
-        if part is None:
+        if wish is None:
             return False
         caller = Caller(owner, SCOPES_OF[owner.role])
 
         def kept(c: Connection, job: Job) -> None:
-            batches.settle(c, batch.id, part.number, job=job.id)
+            batches.settle(c, batch.id, wish.number, job=job.id)
 
         try:
             _check_owner(owner)
-            self._jobs.submit(caller, asked(part.request), kept, batch.created)
+            self._jobs.submit(caller, asked(wish.request), kept, batch.created)
         except (BusyError, StoreError):
             raise
         except SwatheError as error:
-            self._refused(batch, part, error)
+            self._not_planned(batch, wish, error)
         except Exception as error:  # noqa: BLE001  a fault of ours, which would only repeat itself and keep its batch for ever
-            _log.exception("the planning broke", extra=about(batch=batch.id, wish=part.number))
-            self._refused(batch, part, SwatheError(f"the planning broke: {type(error).__name__}", code="internal"))
+            _log.exception("the planning broke", extra=about(batch=batch.id, wish=wish.number))
+            self._refused(batch, wish, SwatheError(f"the planning broke: {type(error).__name__}", code="internal"))
         return True
 
     # --- pieces -----------------------------------------------------------------------------------------------------
 
-    def _refused(self, batch: Batch, part: Part, error: SwatheError) -> None:
+    def _not_planned(self, batch: Batch, wish: Wish, error: SwatheError) -> None:
+        tried = wish.tries + 1
+        if not passing(error) or tried >= self._settings.limits.max_attempts:
+            self._refused(batch, wish, error)
+            return
+        wait = waits(tried, error.problem.code)
+        _log.warning("tried again in %g s: %s", wait, error.problem.line(),
+                     extra=about(batch=batch.id, wish=wish.number))  # fmt: skip
+        with self._store.begin() as c:
+            batches.postpone(c, batch.id, wish.number, wait)
+
+    def _refused(self, batch: Batch, wish: Wish, error: SwatheError) -> None:
         with suppress(ConflictError), self._store.begin() as c:  # it was stopped meanwhile
-            batches.settle(c, batch.id, part.number, problem=error.problem.as_dict())
+            batches.settle(c, batch.id, wish.number, problem=of_storage(error.problem).as_dict())
 
     def _clear(self, id_: str) -> None:
         """Jobs of a batch that was removed, as far as they have ended; with the last of them, the batch."""
@@ -219,6 +240,12 @@ class Batches:
 def _check_owner(owner: User) -> None:
     if not owner.active:
         raise AccessError("its owner is switched off", code="access.user")
+
+
+def _check_hooks(wishes: Sequence[Asking]) -> None:
+    if any(wish.hook is not None and wish.hook.secret for wish in wishes):
+        raise InputError("the secret of a hook is not kept with the wishes of a batch", code="batch.secret",
+                         field="hook.secret", hint="leave the secret out, or submit these jobs one by one")  # fmt: skip
 
 
 def _check(count: int, most: int, labels: dict[str, Any]) -> None:

@@ -233,13 +233,16 @@ class Jobs:
     def drop(self, caller: Caller, id_: str) -> None:
         """The job, its results and its catalogue entry. Raises ConflictError (``job.active``) before its end."""
         with self._store.begin() as c:
-            _forget(c, self._changed(c, caller, id_), caller)
+            _forget(c, self._changed(c, caller, id_), caller, "job.drop")
         files.remove(id_, self._settings)
 
-    def clear(self, id_: str) -> None:
-        """The same, by whoever clears up behind a user. Raises ConflictError (``job.active``), NotFoundError."""
+    def clear(self, id_: str, action: str = "job.drop") -> None:
+        """The same, by whoever clears up behind a user. ``action``: what the audit log calls it.
+
+        Raises ConflictError (``job.active``), NotFoundError, OutputError.
+        """
         with self._store.begin() as c:
-            _forget(c, jobs.get(c, id_), None)
+            _forget(c, jobs.get(c, id_), None, action)
         files.remove(id_, self._settings)
 
     # --- pieces ---
@@ -285,14 +288,14 @@ class Jobs:
         return job
 
 
-def _forget(c: Connection, job: Job, caller: Caller | None) -> None:
+def _forget(c: Connection, job: Job, caller: Caller | None, action: str) -> None:
     if job.state not in ENDED:
         raise ConflictError(f"the job {job.id} is {job.state}", code="job.active", hint="cancel it first")
     entry = job.result.get("item")
     if entry:
         catalogue.drop_item(c, entry["collection"], entry["id"])
     jobs.drop(c, job.id)
-    audit.note(c, caller, "job.drop", job.id)
+    audit.note(c, caller, action, job.id)
 
 
 def _check_size(made: Plan, max_area_km2: float, max_pixels: int) -> None:

@@ -46,6 +46,10 @@ class Limits(BaseModel):
     """Megabytes of one upload, and of an archive at an address."""
     max_archives_mb: Positive = 50_000
     """Megabytes of all images that were unpacked from archives at addresses and are still kept."""
+    max_weights_mb: Positive = 10_000
+    """Megabytes of one file of weights that is fetched."""
+    weights_s: Positive = 1800
+    """Seconds within which such a file has to be here."""
     running_per_user: Count = 4
     """Jobs of one user at work at a time; small ones are counted for themselves, as many again."""
     queued_per_user: Count = 100

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pipelines.steps.script import MB, call_of, check_parameters, check_script
+from pipelines.store.blobs import is_stored
 from serve.desk import rights, usage
 from serve.desk.content import Content, Text
 from serve.desk.projects import check_into, is_shared
-from serve.store import audit, ids, processors
-from swathe.errors import InputError, NotFoundError
+from serve.store import audit, ids, processors, users
+from swathe.errors import InputError, NotFoundError, OutputError, StoreError, SwatheError
 from swathe.recipe import ProcessorWish
 from swathe.user import Scope
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from serve.settings import ServiceSettings
     from serve.store.pages import Page
     from serve.store.store import Store
@@ -43,8 +48,11 @@ class Processors:
     ) -> ProcessorCard:  # fmt: skip
         """Keep a script, after a look at it. ``call``: ``positional``, ``flags``; empty: told by its source.
 
+        It is stored before it is noted: no transaction waits for object storage.
+
         Raises ConflictError (``processor.isolation``) where this machine cannot shut one in, InputError
-        (``processor.*``), LimitError (``limit.processor``, ``quota.storage``), NotFoundError (project).
+        (``processor.*``), LimitError (``limit.processor``, ``quota.storage``), NotFoundError (project), OutputError,
+        StoreError.
         """
         from pipelines.sandbox.isolation import isolation
 
@@ -55,18 +63,12 @@ class Processors:
         form, given = call_of(content, call), parameters or {}
         check_parameters(given, form)
         _check_length(given)
-        id_ = ids.new("r")
-        with self._store.begin() as c:
-            check_into(c, caller, project)
-            usage.check_storage(c, caller.user, self._settings.limits, len(content) / MB)
-            made = processors.add(
-                c, caller.user.id, id=id_, project=project, name=(name or file)[:100], description=description[:1000],
-                file=file, call=form.value, parameters=given, size=len(content), labels=labels or {},
-                sha256=hashlib.sha256(content).hexdigest(),
-            )  # fmt: skip
-            self._settings.blobs(f"processors/{id_}").put(_SCRIPT, content)
-            audit.note(c, caller, "processor.add", id_, file=file, sha256=made.sha256)
-        return made
+        facts: dict[str, Any] = {
+            "id": ids.new("r"), "project": project, "name": (name or file)[:100], "description": description[:1000],
+            "file": file, "call": form.value, "parameters": given, "size": len(content), "labels": labels or {},
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }  # fmt: skip
+        return self._keep(caller, facts, content)
 
     def get(self, caller: Caller, id_: str) -> ProcessorCard:
         """A processor that the caller sees. Raises NotFoundError."""
@@ -80,7 +82,10 @@ class Processors:
             return processors.listed(c, limit, cursor, None if caller.admin else caller.user.id)
 
     def delete(self, caller: Caller, id_: str) -> None:
-        """No new job runs it; those that were accepted still do. Raises NotFoundError, ForbiddenError."""
+        """No new job runs it; those that were accepted still do. Raises NotFoundError, ForbiddenError.
+
+        Its script counts until it is removed (``clear``).
+        """
         rights.require(caller, Scope.UPLOADS)
         with self._store.begin() as c:
             found = processors.get(c, id_)
@@ -96,6 +101,48 @@ class Processors:
         """The script itself. Raises NotFoundError."""
         found = self.get(caller, id_)
         return Content(found.file, found.size, Text(script_of(found, self._settings)), found.sha256)
+
+    # --- by whoever clears up ---------------------------------------------------------------------------------------
+
+    def clear(self, before: str) -> int:
+        """Remove those that were deleted before this moment and that nothing accepted may run any more; how many.
+
+        Raises StoreError, OutputError.
+        """
+        with self._store.read() as c:  # it may take a while; a deleted one is not named anew
+            gone = processors.unneeded(c, before)
+        if gone:
+            with self._store.begin() as c:
+                processors.drop(c, gone)
+        for id_ in gone:
+            _remove(id_, self._settings)
+        return len(gone)
+
+    # --- pieces ---
+
+    def _keep(self, caller: Caller, facts: dict[str, Any], content: bytes) -> ProcessorCard:
+        """The script first, then its row; where that is refused, the script goes again."""
+        with self._store.read() as c:  # before anything is stored for it
+            self._check(c, caller, facts)
+        blobs = self._settings.blobs(f"processors/{facts['id']}")
+        blobs.put(_SCRIPT, content)
+        try:
+            with self._store.begin() as c:
+                users.hold(c, caller.user.id)  # two requests at once do not both take the last room
+                self._check(c, caller, facts)
+                made = processors.add(c, caller.user.id, **facts)
+                audit.note(c, caller, "processor.add", made.id, file=made.file, sha256=made.sha256)
+        except StoreError:  # nobody can tell whether the row stands; a script without one is swept up (``orphans``)
+            raise
+        except SwatheError:
+            with suppress(OutputError):
+                _remove(facts["id"], self._settings)
+            raise
+        return made
+
+    def _check(self, c: Connection, caller: Caller, facts: dict[str, Any]) -> None:
+        check_into(c, caller, facts["project"])
+        usage.check_storage(c, caller.user, self._settings.limits, facts["size"] / MB)
 
 
 def seen(store: Store, caller: Caller, id_: str, accepted: str = "") -> ProcessorCard:
@@ -137,6 +184,14 @@ def settled_wish(
     check_parameters(parameters, call_of(content, card.call))
     return replace(wish, script=card.file, content=content, parameters=parameters, call=card.call, title=card.name,
                    about={"id": card.id, "sha256": card.sha256})  # fmt: skip
+
+
+def _remove(id_: str, settings: ServiceSettings) -> None:
+    """The script and its folder; what is gone already is no error. Raises OutputError."""
+    if is_stored(settings.place):
+        settings.blobs(f"processors/{id_}").delete([_SCRIPT])
+    else:
+        shutil.rmtree(f"{settings.place}/processors/{id_}", ignore_errors=True)
 
 
 def _file(name: str) -> str:

@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
@@ -25,8 +25,8 @@ from serve.desk.content import Content, of_path
 from serve.desk.inputs import not_ready, room_of
 from serve.desk.projects import check_into, is_shared
 from serve.desk.wording import told
-from serve.store import audit, catalogue, jobs, uploads, users
-from swathe.errors import ConflictError, ImageryError, LimitError, SwatheError
+from serve.store import audit, batches, catalogue, jobs, uploads, users
+from swathe.errors import ConflictError, ImageryError, LimitError, NotFoundError, OutputError, SwatheError
 from swathe.project import Upload, UploadState
 from swathe.user import Scope
 
@@ -86,22 +86,31 @@ class Uploads:
         return self._settings.blobs(f"uploads/{id_}").sign(ARRIVING, "PUT", VALID)
 
     def arrived(self, caller: Caller, id_: str) -> Upload:
-        """The bytes were written to that address. Raises as ``write``, and ConflictError where nothing lies there."""
+        """The bytes were written to that address. Raises as ``write``, and ConflictError where nothing lies there.
+
+        They stay there until the upload is settled, unless they are too many: trouble that passes (a full disk, a
+        store or a database out of reach, a quota that has no room yet) costs nobody another transfer.
+        """
         found, blobs = self._open(caller, id_), self._settings.blobs(f"uploads/{id_}")
         seen, most = blobs.look(ARRIVING), self._settings.limits.max_upload_mb
         if seen is None:
             raise ConflictError("nothing has arrived yet", code="upload.state", hint="write to its address first")
+        if seen.size > most * MB:
+            blobs.delete([ARRIVING])
+            raise _too_large(seen.size, most)
         try:
-            if seen.size > most * MB:
-                raise _too_large(seen.size, most)
             with scratch() as folder:
                 path = folder / _safe(found.name)
                 blobs.fetch(ARRIVING, path)
                 with path.open("rb") as file:
                     sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-                return self._settle(caller, found, path, sha256)
-        finally:
+                made = self._settle(caller, found, path, sha256)
+        except ConflictError:  # another writer has settled it
             blobs.delete([ARRIVING])
+            raise
+        with suppress(OutputError):  # it is settled; what is left goes with the upload
+            blobs.delete([ARRIVING])
+        return made
 
     def get(self, caller: Caller, id_: str) -> Upload:
         """An upload that the caller sees. Raises NotFoundError."""
@@ -118,12 +127,16 @@ class Uploads:
             return uploads.listed(c, limit, cursor, visible_to=None if caller.admin else caller.user.id)
 
     def drop(self, caller: Caller, id_: str) -> None:
-        """Remove an upload with its bytes and items. Raises ConflictError (``upload.used``) while a job needs it."""
+        """Remove an upload with its bytes and items. Raises ConflictError (``upload.used``) while work waits for it."""
         rights.require(caller, Scope.UPLOADS)
         with self._store.begin() as c:
             found = uploads.get(c, id_)
             rights.change(caller, found.owner, f"upload {id_}", shared=is_shared(c, found.project))
-            if jobs.mentioned(c, id_):  # as upload://ID, as item://imagery/ID, among its masks: whichever way
+            # As upload://ID, as item://imagery/ID, among its masks: whichever way. Wishes first, as they become jobs.
+            if batches.mentioned(c, id_):
+                raise ConflictError(f"a batch waits to work on the upload {id_}", code="upload.used",
+                                    hint="cancel it, or wait for its end")  # fmt: skip
+            if jobs.mentioned(c, id_):
                 raise ConflictError(f"a job works on the upload {id_}", code="upload.used",
                                     hint="cancel it, or wait for its end")  # fmt: skip
             for n in range(len(found.facts.get("files", ()))):
@@ -162,15 +175,33 @@ class Uploads:
     def content(self, caller: Caller, id_: str, name: str) -> Content:
         """What came, to be sent; of an archive its images, as an archive. Raises ConflictError (``upload.state``)."""
         found = self._ready(caller, id_)
-        names = found.facts["files"]
         if is_archive(Path(name)):
             return self._archive(found, name)
-        signed = self._settings.blobs(f"uploads/{id_}/{found.facts['room']}").sign(names[0], "GET", VALID)
-        if signed is not None:
-            return Content(name, found.size, signed, found.sha256)
-        return of_path(Path(room_of(found, self._settings)) / names[0], name, found.sha256)
+        return self._lying(found, found.facts["files"][0], name, found.sha256)
+
+    def file(self, caller: Caller, id_: str, name: str) -> Content:
+        """One of its images, to be sent from where it lies: nothing is copied for it.
+
+        Raises NotFoundError (``file.unknown``), ConflictError (``upload.state``).
+        """
+        found = self._ready(caller, id_)
+        if name not in found.facts["files"]:
+            raise NotFoundError(f"there is no file {name[:100]!r} of the upload {id_}", code="file.unknown",
+                                hint="facts.files of the upload lists all")  # fmt: skip
+        return self._lying(found, name, name)
 
     # --- pieces ---
+
+    def _lying(self, found: Upload, file: str, name: str, tag: str = "") -> Content:
+        blobs = self._settings.blobs(f"uploads/{found.id}/{found.facts['room']}")
+        signed = blobs.sign(file, "GET", VALID)
+        if signed is None:
+            return of_path(Path(room_of(found, self._settings)) / file, name, tag)
+        if len(found.facts["files"]) == 1:
+            return Content(name, found.size, signed, tag)
+        if (blob := blobs.look(file)) is None:
+            raise rights.missing(f"file {file!r} of the upload {found.id}")
+        return Content(name, blob.size, signed, tag)
 
     def _archive(self, found: Upload, name: str) -> Content:
         blobs, room = self._settings.blobs(f"uploads/{found.id}"), found.facts["room"]

@@ -157,7 +157,8 @@ class _Attempt:
         imagery = kept or look(recipe, card, self.settings)
         self.held.check()
         with real_tiles(lambda: begin(recipe, card, imagery, 1).work, self.settings.network_for(recipe)) as tiles:
-            return ensure(card, self.settings.home, say=self.clerk.say, tiles=tiles), imagery
+            ready = ensure(card, self.settings.home, say=self.clerk.say, tiles=tiles, check=self.held.check)
+            return ready, imagery
 
     def _take_up(self, out: Path, blobs: Blobs | None) -> None:
         """An attempt before this one may have died before it could tell what was done."""

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from serve.running.ending import waits
+from serve.passing import waits
 from serve.structured import about
 from swathe.errors import ClusterError, ConflictError, StoreError, SwatheError
 from swathe.job import ENDED, JobState, Where

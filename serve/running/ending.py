@@ -11,16 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.products.assets import ASSETS
 from pipelines.steps.sequence import FIRST
+from serve.passing import BUSY, FULL, passing, waits
 from serve.running.pen import LOST
-from swathe.errors import (
-    ClusterError,
-    ConflictError,
-    NotFoundError,
-    OutputError,
-    ReadError,
-    StoreError,
-    SwatheError,
-)
+from swathe.errors import ClusterError, ConflictError, NotFoundError, OutputError, StoreError, SwatheError
 from swathe.job import JobState
 from swathe.state import State
 
@@ -38,29 +31,9 @@ if TYPE_CHECKING:
 FILES = (*(asset.name for asset in ASSETS), "item.json")
 """What a job may leave behind."""
 _STATES = {State.DONE: JobState.DONE, State.INCOMPLETE: JobState.INCOMPLETE}
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 60.0
-_ROOM_S, _LONGEST_ROOM_S = 60.0, 600.0
-"""The same where there is no room: somebody has to notice, and to make some."""
 _AGAIN_S = 0.5
 _BUSY_S = 10.0
 """Between two looks whether another attempt's hold on the folder has run out; it lasts a minute beyond its holder."""
-_BUSY = "output.busy"
-_FULL = "output.full"
-_PASSING = (_BUSY, "output.unreachable", _FULL, "output.failed")
-"""Troubles of storage that may be gone at the next attempt."""
-
-
-def waits(attempts: int, code: str = "") -> float:
-    """Seconds before the next attempt, after so many, of which the last one ended with this code."""
-    first, longest = (_ROOM_S, _LONGEST_ROOM_S) if code == _FULL else (_FIRST_WAIT_S, _LONGEST_WAIT_S)
-    return min(first * 2 ** max(0, attempts - 1), longest)
-
-
-def passing(error: SwatheError) -> bool:
-    """Whether the surroundings are to blame, so that another attempt may succeed; a wrong request stays wrong."""
-    if isinstance(error, OutputError):
-        return error.problem.code in _PASSING
-    return isinstance(error, (ClusterError, StoreError, ReadError))
 
 
 def _of_the_machine(error: Exception) -> SwatheError | None:
@@ -69,7 +42,7 @@ def _of_the_machine(error: Exception) -> SwatheError | None:
 
     if isinstance(error, MemoryError):
         return ClusterError("the attempt ran out of memory", code="cluster.memory")
-    return OutputError(f"the disk is full: {error}", code=_FULL) if disk_full(error) else None
+    return OutputError(f"the disk is full: {error}", code=FULL) if disk_full(error) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +101,7 @@ class Ending:
             return
         if self._held.cancelling:
             self.stopped(journal)
-        elif error.problem.code == _BUSY:
+        elif error.problem.code == BUSY:
             journal.warning("waits for the attempt before it", problem=problem, seconds=_BUSY_S)
             self._release(_BUSY_S, problem, counts=False)
         elif passing(error) and (tried := self._fruitless()) < self._settings.limits.max_attempts:

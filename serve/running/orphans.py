@@ -1,4 +1,4 @@
-"""Bytes that nobody knows any more: folders of jobs and uploads whose row is gone.
+"""Bytes that nobody needs any more: folders of jobs, uploads and scripts whose row is gone, and deleted scripts.
 
 Whoever removes a job removes its row first and its files then; who is killed in between leaves files that no quota
 counts and nobody can remove.
@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.store.blobs import is_stored
-from serve.store import ids, jobs, leases, uploads
+from serve.desk.processors import Processors
+from serve.store import ids, jobs, leases, processors, uploads
+from serve.store.store import text_of
 from serve.structured import about
 
 if TYPE_CHECKING:
@@ -28,8 +30,9 @@ AGE = timedelta(days=1)
 """Without a change, after which such a folder goes: nobody can be at work in it any more."""
 EVERY_S = 24 * 3600.0
 """Between two looks of all services that share a store: everything that lies there has to be listed."""
-_LETTERS = {"jobs": "j", "uploads": "f"}
+_LETTERS = {"jobs": "j", "uploads": "f", "processors": "r"}
 """Kinds of folders, and how ids of theirs begin."""
+_ASK = {"jobs": jobs.known, "uploads": uploads.known, "processors": processors.known}
 _AT_ONCE = 400
 _log = logging.getLogger("swathe.orphans")
 
@@ -54,8 +57,12 @@ def sweep_orphans(settings: ServiceSettings, store: Store) -> int:
 
 
 def remove_orphans(settings: ServiceSettings, store: Store) -> int:
-    """What no row knows and has not changed for a day; how many. Raises StoreError, OutputError."""
-    before, count = datetime.now(UTC) - AGE, 0
+    """What no row knows and has not changed for a day; how many. Raises StoreError, OutputError.
+
+    A script is deleted for a day before it goes: a job that named it before may be accepted a moment later.
+    """
+    before = datetime.now(UTC) - AGE
+    count = Processors(settings, store).clear(text_of(before))
     for kind in _LETTERS:
         for folder in _unknown(kind, settings, store):
             if folder.changed < before:
@@ -81,11 +88,10 @@ def _unknown(kind: str, settings: ServiceSettings, store: Store) -> list[_Folder
 
 
 def _known(kind: str, found: list[str], store: Store) -> set[str]:
-    ask = jobs.known if kind == "jobs" else uploads.known
     known: set[str] = set()
     for first in range(0, len(found), _AT_ONCE):
         with store.read() as c:
-            known |= ask(c, found[first : first + _AT_ONCE])
+            known |= _ASK[kind](c, found[first : first + _AT_ONCE])
     return known
 
 

@@ -1,5 +1,7 @@
 """Wishes of batches become jobs: one of each batch in turn, so that a batch of hundreds keeps no other waiting.
 
+Users take turns as well: hundreds of batches of one of them, whose queue is full perhaps, keep nobody else waiting.
+
 What is left of batches that were removed while they ran goes here, too.
 """
 
@@ -41,16 +43,18 @@ class Planner:
         self._batches = batches
 
     def turn(self) -> int:
-        """Plan what can be planned now; how many wishes were settled. Raises StoreError."""
+        """Plan what can be planned now; how many wishes were looked at. Raises StoreError."""
         self._clear()
-        settled = 0
-        while found := self._batches.waiting(_SEEN):
+        looked_at = 0
+        full: set[str] = set()
+        while found := self._batches.waiting(_SEEN, full):
+            known = len(full)
             with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="planner") as pool:
-                made = sum(pool.map(self._one, found))
-            settled += made
-            if not made:
+                made = sum(pool.map(lambda batch: self._one(batch, full), found))
+            looked_at += made
+            if not made and len(full) == known:
                 break
-        return settled
+        return looked_at
 
     def _clear(self) -> None:
         try:
@@ -60,10 +64,14 @@ class Planner:
         except SwatheError as error:  # the storage of results; what is left is taken away another time
             _log.warning("%s", error.problem.line())
 
-    def _one(self, batch: Batch) -> bool:
+    def _one(self, batch: Batch, full: set[str]) -> bool:
+        """Whether a wish of it was looked at. ``full``: owners whose queue was found to have no room in this turn."""
+        if batch.owner in full:
+            return False
         try:
             return self._batches.plan_next(batch)
-        except BusyError:  # its owner's queue is full
+        except BusyError:
+            full.add(batch.owner)
             return False
         except SwatheError as error:
             _log.warning("not planned: %s", error.problem.line(), extra=about(batch=batch.id))

@@ -10,10 +10,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from serve.structured import about
-from swathe.errors import ConflictError, SwatheError
+from swathe.errors import ConflictError, NotFoundError, SwatheError
 from swathe.job import ENDED
 
 if TYPE_CHECKING:
+    from serve.desk.jobs import Jobs
     from serve.settings import ServiceSettings
     from serve.store.store import Store
     from swathe.job import Job
@@ -33,10 +34,17 @@ def sweep(settings: ServiceSettings, store: Store) -> None:
     with store.begin() as c:
         replies.sweep(c, clock() - REPLIES.total_seconds())
     if settings.limits.keep_days is not None:
-        before = datetime.now(UTC) - timedelta(days=settings.limits.keep_days)
-        for job in expired(store, before):
-            _drop(job, settings, store)
+        _drop_expired(settings, store, datetime.now(UTC) - timedelta(days=settings.limits.keep_days))
     sweep_orphans(settings, store)
+
+
+def _drop_expired(settings: ServiceSettings, store: Store, before: datetime) -> None:
+    from serve.desk.jobs import Jobs
+    from serve.desk.models import Models
+
+    desk = Jobs(settings, store, Models(settings, store))
+    for job in expired(store, before):
+        _drop(job, desk)
 
 
 def expired(store: Store, before: datetime) -> list[Job]:
@@ -56,19 +64,10 @@ def expired(store: Store, before: datetime) -> list[Job]:
         cursor = page.cursor
 
 
-def _drop(job: Job, settings: ServiceSettings, store: Store) -> None:
-    from serve.desk import files
-    from serve.store import audit, catalogue, jobs
-
+def _drop(job: Job, desk: Jobs) -> None:
     try:
-        with store.begin() as c:
-            entry = job.result.get("item")
-            if entry:
-                catalogue.drop_item(c, entry["collection"], entry["id"])
-            jobs.drop(c, job.id)
-            audit.note(c, None, "job.expire", job.id)
-        files.remove(job.id, settings)
-    except ConflictError:  # resumed in between
+        desk.clear(job.id, "job.expire")
+    except (ConflictError, NotFoundError):  # resumed or removed in between
         return
     except SwatheError as error:
         _log.warning("not removed: %s", error.problem.line(), extra=about(job=job.id))

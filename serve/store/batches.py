@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, Text, cast, delete, func, insert, select, update
 
 from serve.store import ids, tables
 from serve.store.rows import job_of
-from serve.store.store import now
+from serve.store.store import moment, now
 from swathe.batch import Batch, Part
 from swathe.errors import ConflictError
 
 _T, _W, _J = tables.batches, tables.wishes, tables.jobs
+_OPEN = _W.c.settled.is_(None)
 _AT_ONCE = 400
 """Ids of one question."""
 Labels = Mapping[str, str | bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One that waits to be planned."""
+
+    number: int
+    """In its batch."""
+    request: dict[str, Any]
+    """What was asked."""
+    tries: int
+    """That met trouble which passes."""
 
 
 def add(
@@ -67,23 +81,41 @@ def parts(c: Connection, batch_ids: Iterable[str]) -> dict[str, list[Part]]:
     return found
 
 
-def waiting(c: Connection, limit: int) -> list[Batch]:
-    """Those with a wish that nobody has planned, oldest first."""
-    open_ = select(_W.c.batch_id).where(_W.c.settled.is_(None)).distinct()
-    query = select(_T).where(_T.c.id.in_(open_)).order_by(_T.c.id).limit(limit)
+def waiting(c: Connection, limit: int, but: Collection[str] = ()) -> list[Batch]:
+    """Those with a wish to be planned now: the oldest one of each user, then the second of each, and so on.
+
+    ``but``: ids of users whose batches are left out.
+    """
+    open_ = select(_W.c.batch_id).where(_OPEN, _W.c.not_before <= moment(c))
+    turn = func.row_number().over(partition_by=_T.c.owner_id, order_by=_T.c.id).label("turn")
+    inner = select(_T.c.id, turn).where(_T.c.id.in_(open_), _T.c.owner_id.not_in(but)).subquery()
+    query = select(_T).join(inner, inner.c.id == _T.c.id).order_by(inner.c.turn, _T.c.id).limit(limit)
     return [_batch_of(row) for row in c.execute(query)]
 
 
-def next_wish(c: Connection, id_: str) -> Part | None:
-    """The first that nobody has planned."""
-    query = select(_W).where(_W.c.batch_id == id_, _W.c.settled.is_(None)).order_by(_W.c.number).limit(1)
+def next_wish(c: Connection, id_: str) -> Wish | None:
+    """The first to be planned now. What met trouble comes after all that has not been tried."""
+    due = (_W.c.batch_id == id_) & _OPEN & (_W.c.not_before <= moment(c))
+    query = select(_W).where(due).order_by(_W.c.tries, _W.c.number).limit(1)
     row = c.execute(query).first()
-    return None if row is None else Part(row.number, row.request)
+    return None if row is None else Wish(row.number, row.request, row.tries)
+
+
+def postpone(c: Connection, id_: str, number: int, seconds: float) -> None:
+    """Try a wish again after so long, and count that; of one that was settled meanwhile nothing changes."""
+    mine = (_W.c.batch_id == id_) & (_W.c.number == number) & _OPEN
+    c.execute(update(_W).where(mine).values(tries=_W.c.tries + 1, not_before=moment(c) + seconds))
+
+
+def mentioned(c: Connection, id_: str) -> bool:
+    """Whether a wish that waits names this id anywhere in what was asked."""
+    query = select(_W.c.batch_id).where(_OPEN & cast(_W.c.request, Text).contains(id_, autoescape=True)).limit(1)
+    return c.execute(query).first() is not None
 
 
 def settle(c: Connection, id_: str, number: int, job: str | None = None, problem: dict[str, Any] | None = None) -> None:
     """What became of a wish, once. Raises ConflictError (``batch.settled``) where it was settled or stopped before."""
-    mine = (_W.c.batch_id == id_) & (_W.c.number == number) & _W.c.settled.is_(None)
+    mine = (_W.c.batch_id == id_) & (_W.c.number == number) & _OPEN
     if not c.execute(update(_W).where(mine).values(settled=now(), job_id=job, problem=problem)).rowcount:
         raise ConflictError(f"wish {number} of the batch {id_} is settled already", code="batch.settled")
 
@@ -92,7 +124,7 @@ def cancel(c: Connection, id_: str, problem: dict[str, Any]) -> list[str]:
     """Settle all wishes that wait; gives the ids of the jobs that there are. Raises NotFoundError."""
     get(c, id_)
     c.execute(update(_T).where(_T.c.id == id_).values(cancelled=True, updated=now()))
-    waits = (_W.c.batch_id == id_) & _W.c.settled.is_(None)
+    waits = (_W.c.batch_id == id_) & _OPEN
     c.execute(update(_W).where(waits).values(settled=now(), problem=problem))
     return list(c.execute(select(_W.c.job_id).where(_W.c.batch_id == id_, _W.c.job_id.is_not(None))).scalars())
 

@@ -305,6 +305,9 @@ wishes = Table(
     Column("settled", Text),
     Column("job_id", ForeignKey("jobs.id", ondelete="SET NULL"), index=True),
     Column("problem", JSON),
+    # How often planning it met trouble that passes, and when it is tried again (seconds since 1970).
+    Column("tries", Integer, nullable=False, default=0, server_default="0"),
+    Column("not_before", Float, nullable=False, default=0.0, server_default="0"),
 )  # fmt: skip
 Index("ix_wishes_open", wishes.c.batch_id, wishes.c.number, sqlite_where=wishes.c.settled.is_(None),
       postgresql_where=wishes.c.settled.is_(None))  # fmt: skip

@@ -64,9 +64,9 @@ def drop(c: Connection, id_: str) -> None:
 
 
 def stored_bytes(c: Connection, user_id: str) -> int:
-    """Bytes of a user's uploads, scripts and results."""
+    """Bytes of a user's uploads, scripts and results. A deleted script counts as long as it is kept for jobs."""
     brought = select(func.coalesce(func.sum(_T.c.size), 0)).where(_T.c.owner_id == user_id)
-    scripts = select(func.coalesce(func.sum(_R.c.size), 0)).where(_R.c.owner_id == user_id, _R.c.deleted.is_(None))
+    scripts = select(func.coalesce(func.sum(_R.c.size), 0)).where(_R.c.owner_id == user_id)
     made = select(func.coalesce(func.sum(_J.c.result_bytes), 0)).where(_J.c.owner_id == user_id)
     whole = brought.scalar_subquery() + scripts.scalar_subquery() + made.scalar_subquery()
     return int(c.execute(select(whole)).scalar_one())

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from models.register import Job, choose
 from models.runtimes import open_graph, setup_of
 from models.trial import Trial, race, refer, try_engine
 from models.weights import FetchedWeights, ModelHome
-from swathe.errors import CardError, ImageryError, InputError, ModelError, UnsafeModelError, WeightsError
+from swathe.errors import CardError, ImageryError, InputError, Interrupted, ModelError, UnsafeModelError, WeightsError
 
 needs_torch = pytest.mark.torch
 
@@ -453,6 +454,23 @@ def test_the_driver_never_holds_torch(card_of, home, tmp_path):
     request = REQUEST.dump_json(Request(card, home, card.origin))
     done = subprocess.run([sys.executable, "-c", DRIVER], input=request, capture_output=True, check=True)
     assert done.stdout.decode().split("\n")[0] == "openvino []"
+
+
+def test_a_registration_that_is_no_longer_wanted_ends(card_of, home, tmp_path):
+    """Its process is stopped wherever it is, and takes away what it has begun."""
+    (tmp_path / "small.pt").write_bytes(b"weights")
+    card = card_of(tmp_path / "small.yaml", weights={"uri": "small.pt"})
+    said, began = [], time.monotonic()
+
+    def check():
+        if said:
+            raise Interrupted("stop")
+
+    with pytest.raises(Interrupted):
+        ensure(card, home, say=said.append, check=check)
+    assert said[0] == "weights small.pt"
+    assert time.monotonic() - began < 30
+    assert [path.name for path in home.artefacts.iterdir() if not path.name.endswith(".lock")] == []
 
 
 @pytest.mark.slow

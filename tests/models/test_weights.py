@@ -7,6 +7,7 @@ import io
 import os
 import socket
 import threading
+import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.request import Request
@@ -16,11 +17,16 @@ import pytest
 from models.download import Unavailable, _SafeRedirects
 from models.weights import ModelHome, fetch, known_sha256, locate, present
 from swathe.card import Weights
-from swathe.errors import WeightsError
+from swathe.errors import Interrupted, WeightsError
 
 CONTENT = bytes(range(256)) * 9000
 SHA = hashlib.sha256(CONTENT).hexdigest()
 OTHER = hashlib.sha256(b"other").hexdigest()
+PATIENCE_S = 8.0
+"""After which a server here ends what it would go on with for ever, so that whoever waits for it fails."""
+
+
+HEAD = b"HTTP/1.0 200 OK\r\nContent-Type: application/octet-stream\r\n\r\n"
 
 
 class Origin(ThreadingHTTPServer):
@@ -31,6 +37,7 @@ class Origin(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Answer)
         self.content, self.ways, self.seen = CONTENT, [], []
+        self.sent, self.left = 0, threading.Event()
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
 
@@ -50,10 +57,15 @@ class Answer(BaseHTTPRequestHandler):
         if isinstance(way, int):
             self.send_error(way)
             return
+        if way in FOR_EVER:
+            self.go_on(*FOR_EVER[way])
+            return
         if way.startswith("http"):
             self.send_response(302)
-            self.send_header("Location", way)
+            self.send_header("Location", way.removesuffix(" and more"))
             self.end_headers()
+            if way.endswith(" and more"):
+                self.go_on(b"", bytes(1 << 20), 0.01)
             return
         wanted = self.headers.get("Range")
         if wanted:
@@ -71,8 +83,28 @@ class Answer(BaseHTTPRequestHandler):
             self.wfile.write(content[: len(content) // 2] if way == "cut" else content)
         self.close_connection = True
 
+    def go_on(self, head, piece, pause_s):
+        """Until the client has gone."""
+        end = time.monotonic() + PATIENCE_S
+        try:
+            self.wfile.write(head)
+            while time.monotonic() < end:
+                self.wfile.write(piece)
+                self.server.sent += len(piece)
+                time.sleep(pause_s)
+        except OSError:
+            self.server.left.set()
+        self.close_connection = True
+
     def log_message(self, *args):
         pass
+
+
+FOR_EVER = {
+    "drips": (HEAD, b"x", 0.05), "drips in its head": (HEAD[:20], b"x", 0.05), "endless": (HEAD, bytes(1 << 18), 0.01),
+    "steady": (HEAD, bytes(1 << 10), 0.01),
+}  # fmt: skip
+"""Ways to go on and on: how it begins, what comes again and again, and the pause between."""
 
 
 @pytest.fixture
@@ -145,6 +177,72 @@ def test_a_transfer_that_always_breaks_off_leaves_nothing(origin, home):
     problem = refused("weights.missing", Weights(uri=f"{origin.url}/net.pt"), home)
     assert f"broke off after {len(CONTENT) // 2} of {len(CONTENT)} bytes" in problem.detail
     assert left_in(home.cache) == []
+
+
+@pytest.mark.parametrize("way", ["drips", "drips in its head"])
+def test_what_drips_is_given_up(origin, home, monkeypatch, way):
+    """Each byte comes soon enough for whoever asks only when the last one came."""
+    monkeypatch.setattr("models.download.ATTEMPTS", 1)
+    origin.ways, began = [way], time.monotonic()
+    problem = refused("weights.missing", Weights(uri=f"{origin.url}/net.pt"), replace(home, timeout_s=0.5))
+    assert "less than 1 kB/s for 0.5 s" in problem.detail
+    assert time.monotonic() - began < PATIENCE_S / 2
+    assert origin.left.wait(PATIENCE_S)
+    assert left_in(home.cache) == []
+
+
+def test_a_stall_is_worth_another_attempt(origin, home):
+    origin.ways = ["drips"]
+    quick = replace(home, timeout_s=0.5)
+    assert fetch(Weights(uri=f"{origin.url}/net.pt", sha256=SHA), quick).path.read_bytes() == CONTENT
+    assert len(origin.seen) == 2
+
+
+def test_what_is_too_large_is_not_begun(origin, home):
+    steps = []
+    with pytest.raises(WeightsError) as caught:
+        fetch(Weights(uri=f"{origin.url}/net.pt"), replace(home, max_mb=1), watch=lambda *step: steps.append(step))
+    assert caught.value.problem.code == "weights.size"
+    assert "2.3 MB or more, 1.0 MB are allowed" in caught.value.detail
+    assert (steps, len(origin.seen), left_in(home.cache)) == ([], 1, [])
+    assert fetch(Weights(uri=f"{origin.url}/net.pt"), replace(home, max_mb=3)).sha256 == SHA
+
+
+def test_what_never_ends_is_cut_off(origin, home):
+    origin.ways = ["endless"]
+    refused("weights.size", Weights(uri=f"{origin.url}/net.pt"), replace(home, max_mb=1))
+    assert origin.left.wait(PATIENCE_S)
+    assert origin.sent < 20_000_000
+    assert (len(origin.seen), left_in(home.cache)) == (1, [])
+
+
+def test_what_takes_too_long_is_given_up_however_steady_it_comes(origin, home):
+    origin.ways, began = ["steady"] * 3, time.monotonic()
+    problem = refused("weights.missing", Weights(uri=f"{origin.url}/net.pt"), replace(home, fetch_s=0.5))
+    assert "within 0.5 s" in problem.detail
+    assert time.monotonic() - began < PATIENCE_S / 2
+    assert len(origin.seen) == 1
+
+
+@pytest.mark.parametrize("way", ["drips", "drips in its head", "steady"])
+def test_what_is_no_longer_wanted_is_given_up(origin, home, way):
+    origin.ways, began = [way], time.monotonic()
+
+    def check():
+        if time.monotonic() - began > 0.3:
+            raise Interrupted("stop")
+
+    with pytest.raises(Interrupted):
+        fetch(Weights(uri=f"{origin.url}/net.pt"), home, check=check)
+    assert time.monotonic() - began < PATIENCE_S / 2
+    assert left_in(home.cache) == []
+
+
+def test_what_a_redirect_says_beside_is_not_read(origin, home):
+    origin.ways = [f"{origin.url}/there and more"]
+    assert fetch(Weights(uri=f"{origin.url}/net.pt", sha256=SHA), home).path.read_bytes() == CONTENT
+    assert origin.left.wait(PATIENCE_S)
+    assert origin.sent < 20_000_000
 
 
 @pytest.mark.parametrize(("way", "word"), [(404, "404"), (403, "licence"), ("page", "web page")])
@@ -328,6 +426,13 @@ def test_s3_is_read_through_the_same_door(origin, home):
     got = fetch(Weights(uri="s3://nets/a/net.pt", sha256=SHA), bucket)
     assert got.path.read_bytes() == CONTENT
     assert origin.seen[-1][1].startswith("/nets/a/net.pt")
+
+
+def test_s3_has_the_same_bounds(origin, home):
+    bucket = replace(home, s3_endpoint=origin.url, s3_anonymous=True, max_mb=1)
+    assert "2.3 MB" in refused("weights.size", Weights(uri="s3://nets/a/net.pt"), bucket).detail
+    late = replace(bucket, max_mb=None, fetch_s=0.0)
+    assert "within 0 s" in refused("weights.missing", Weights(uri="s3://nets/a/net.pt"), late).detail
 
 
 def test_s3_that_is_away_is_one_clear_error(home):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import time
 import urllib.request
+import zipfile
 from datetime import timedelta
 from urllib.parse import unquote
 
@@ -159,6 +161,37 @@ def test_where_there_is_object_storage_bytes_may_go_past_the_service(house_of, s
     assert urllib.request.urlopen(back.headers["location"], timeout=20).read() == image.read_bytes()
     head = house.client().head(upload["signed"]["download_url"].removeprefix("http://svc.test"))
     assert head.headers["content-length"] == str(image.stat().st_size)
+
+
+def test_one_image_of_many_is_opened_where_it_lies(house_of, s3_server, monkeypatch, image):
+    """Whoever opens one of a hundred scenes does not wait for a copy of all of them; none is made."""
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    house, packed = house_of(results=s3_server.prefix()), io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name in ("a.tif", "b.tif"):
+            archive.write(image, name)
+    ada = house.person()
+    asks, upload = house.client(ada), house.client(ada).post("/api/uploads", json={"name": "scenes.zip"}).json()
+    found = asks.put(f"/api/uploads/{upload['id']}/content", content=packed.getvalue()).json()
+    assert found["facts"]["files"] == ["a.tif", "b.tif"]
+    here = f"/api/uploads/{upload['id']}/files"
+    answer = asks.get(f"{here}/b.tif")
+    assert answer.status_code == 307
+    assert urllib.request.urlopen(answer.headers["location"], timeout=20).read() == image.read_bytes()
+    assert asks.head(f"{here}/b.tif").headers["content-length"] == str(image.stat().st_size)
+    problem(asks.get(f"{here}/c.tif"), 404, "file.unknown")
+    problem(house.client(house.person()).get(f"{here}/b.tif"), 404, "upload.unknown")
+    assert not (house.desk.settings.service_dir / "fetched").exists()
+
+
+def test_one_image_is_sent_from_a_folder_too(house, ada, image):
+    asks, upload = house.client(ada), begun(house, ada)
+    asks.put(upload["links"]["content"].removeprefix("http://svc.test"), content=image.read_bytes())
+    to = f"/api/uploads/{upload['id']}/files/scene.tif"
+    answer = asks.get(to, headers={"Range": "bytes=0-9"})
+    assert (answer.status_code, answer.content) == (206, image.read_bytes()[:10])
+    problem(asks.get(to.replace("scene", "other")), 404, "file.unknown")
 
 
 def test_imagery_of_one_s_own_is_registered_and_forgotten(house, ada, image):

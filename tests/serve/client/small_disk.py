@@ -16,7 +16,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from serve.running import ending
+from serve import passing
 from serve.settings import ServiceSettings
 from tests.serve.client.conftest import up
 
@@ -51,7 +51,7 @@ def main(folder: str, database: str = "") -> None:
     """Until the lines end."""
     disk, answers = Path(folder), os.fdopen(os.dup(1), "w", buffering=1)
     sys.stdout = sys.stderr  # where jobs write their log
-    ending._ROOM_S = 0.5
+    passing._ROOM_S = 0.5
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_SIZE},nr_inodes={_INODES}", "tmpfs", disk], check=True)
     tempfile.tempdir = str(disk)
     with up(ServiceSettings.read(data_dir=disk / "data", database_url=database)) as house:

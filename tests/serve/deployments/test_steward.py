@@ -65,7 +65,7 @@ def stage():
 def test_a_model_comes_up_step_by_step(stage):
     card, gate = a_card(), threading.Event()
 
-    def prepare(_, say):
+    def prepare(_, say, check):
         say("exporting")
         gate.wait(5)
 
@@ -85,7 +85,7 @@ def test_a_model_comes_up_step_by_step(stage):
 def test_models_are_prepared_one_at_a_time_and_one_that_fails_says_why(stage):
     at_work, most = [], []
 
-    def prepare(card, _):
+    def prepare(card, *_):
         at_work.append(card.id)
         most.append(len(at_work))
         time.sleep(0.02)
@@ -106,7 +106,7 @@ def test_models_are_prepared_one_at_a_time_and_one_that_fails_says_why(stage):
 def test_a_failed_model_is_tried_again_when_it_is_switched_off_and_on(stage):
     cards, tried = {"net": a_card()}, []
 
-    def prepare(card, _):
+    def prepare(card, *_):
         tried.append(card.id)
         if len(tried) == 1:
             raise WeightsError("not there yet")
@@ -147,7 +147,7 @@ class Clock:
 def test_a_start_that_the_network_kept_back_is_tried_again_after_growing_pauses(stage):
     clock, tried = Clock(), []
 
-    def prepare(card, _):
+    def prepare(card, *_):
         tried.append(clock.now)
         if len(tried) < 4:
             raise WeightsError("nobody answers", code="weights.missing", hint="put it there")
@@ -172,7 +172,7 @@ def test_a_start_that_the_network_kept_back_is_tried_again_after_growing_pauses(
 def test_a_wrong_card_is_not_tried_again(stage):
     clock, tried = Clock(), []
 
-    def prepare(card, _):
+    def prepare(card, *_):
         tried.append(card.id)
         raise CardError("no such layer", code="card.network")
 
@@ -188,7 +188,7 @@ def test_a_wrong_card_is_not_tried_again(stage):
 def test_one_that_fails_again_and_again_lets_the_others_go_first(stage):
     clock, tried = Clock(), []
 
-    def prepare(card, _):
+    def prepare(card, *_):
         tried.append(card.id)
         if card.id == "bad":
             raise OSError("no room")
@@ -203,9 +203,35 @@ def test_one_that_fails_again_and_again_lets_the_others_go_first(stage):
     assert tried == ["bad", "good", "better", "bad"]
 
 
+def test_what_nobody_wants_any_more_keeps_nobody_waiting(stage):
+    """As a member's card whose weights drip, once it is switched off; switched on again, it is begun anew."""
+    begun, drips = [], threading.Event()
+
+    def prepare(card, _, check):
+        begun.append(card.id)
+        limit = time.monotonic() + 20
+        while card.id == "slow" and not drips.wait(0.01):
+            check()
+            assert time.monotonic() < limit
+
+    slow, net = a_card("slow"), a_card("net")
+    wanted = {"slow": slow, "net": net}
+    steward = Steward(lambda: wanted, prepare, stage)
+    steward.step()
+    del wanted["slow"]
+    settle(steward)
+    assert (begun, list(stage.apps)) == (["slow", "net"], [app_of(net)])
+    assert set(steward.berths) == {"net"}
+    wanted["slow"] = slow
+    drips.set()
+    settle(steward)
+    assert begun == ["slow", "net", "slow"]
+    assert steward.berths["slow"].standing is Standing.STARTING
+
+
 def test_an_application_that_failed_ends_before_it_is_started_again(stage):
     card, clock, prepared = a_card(), Clock(), []
-    steward = Steward(lambda: {card.id: card}, lambda card, _: prepared.append(card.id), stage, clock)
+    steward = Steward(lambda: {card.id: card}, lambda card, *_: prepared.append(card.id), stage, clock)
     settle(steward)
     stage.apps[app_of(card)] = Seen(Standing.FAILED, "MemoryError: no room")
     steward.step()
@@ -266,7 +292,7 @@ def test_a_new_steward_takes_over_what_runs(stage):
     stage.come_up()
     before = dict(stage.apps)
     anew = []
-    second = Steward(lambda: {card.id: card}, lambda card, _: anew.append(card.id), stage)
+    second = Steward(lambda: {card.id: card}, lambda card, *_: anew.append(card.id), stage)
     second.step()
     assert second.berths["net"].standing is Standing.READY
     settle(second)

@@ -4,11 +4,20 @@ import threading
 
 import pytest
 
-from serve.desk.asking import Asking
+from serve.desk.asking import Asking, HookAsked
 from serve.running.planner import Planner
 from serve.store import batches as stored
-from serve.store import jobs
-from swathe.errors import BusyError, ConflictError, LimitError, NotFoundError
+from serve.store import hooks, jobs
+from swathe.errors import (
+    BusyError,
+    ClusterError,
+    ConflictError,
+    InputError,
+    LimitError,
+    NotFoundError,
+    OutputError,
+    ReadError,
+)
 from swathe.job import JobState
 from swathe.user import Role
 
@@ -53,6 +62,26 @@ def test_a_full_queue_makes_wishes_wait(front, good):
     front.desk.jobs.cancel(ada, parts[0].job.id)
     assert planner.turn() == 1
     assert all(p.job for p in front.desk.batches.get(ada, batch.id)[1])
+
+
+def test_nobody_waits_for_a_queue_that_is_somebody_else_s(front, good):
+    """However many batches of one user cannot go on: more than the planner looks at in one go."""
+    ada, bob = front.person(queued_jobs=1), front.person()
+    for _ in range(70):
+        front.desk.batches.submit(ada, [wish(good)])
+    batch = front.desk.batches.submit(bob, [wish(good)])
+    assert Planner(front.desk.batches).turn() == 2
+    assert front.desk.batches.get(bob, batch.id)[1][0].job.state is JobState.QUEUED
+
+
+def test_users_take_turns(front, good):
+    ada, bob = front.person(), front.person()
+    mine = [front.desk.batches.submit(ada, [wish(good)]).id for _ in range(3)]
+    his = [front.desk.batches.submit(bob, [wish(good)]).id for _ in range(2)]
+    found = [batch.id for batch in front.desk.batches.waiting(10)]
+    assert found == [mine[0], his[0], mine[1], his[1], mine[2]]
+    assert [batch.id for batch in front.desk.batches.waiting(2)] == [mine[0], his[0]]
+    assert [batch.id for batch in front.desk.batches.waiting(10, {ada.user.id})] == his
 
 
 def test_cancelled_before_and_after_it_is_planned(front, good):
@@ -103,6 +132,74 @@ def test_a_fault_of_ours_settles_its_wish_and_keeps_nobody_waiting(front, good, 
     assert "OverflowError" in parts[0].problem["detail"]
     assert "date value out of range" in caplog.text  # for us; not for users
     assert "out of range" not in str(parts[0].problem)
+
+
+FULL = OutputError("no room in /srv/secret", code="output.full")
+
+
+def meeting(front, monkeypatch, troubles):
+    """Planning what is called "one" meets these, one after another; how often it was tried, as a list."""
+    plan, tried = front.desk.jobs._planned, []
+
+    def planned(caller, asking, *more):
+        if asking.title == "one":
+            tried.append(asking)
+            if len(tried) <= len(troubles):
+                raise troubles[len(tried) - 1]
+        return plan(caller, asking, *more)
+
+    monkeypatch.setattr("serve.passing._FIRST_WAIT_S", 60.0)
+    monkeypatch.setattr(front.desk.jobs, "_planned", planned)
+    return tried
+
+
+def wait(front):
+    """Until whatever is to be tried again is tried."""
+    with front.desk.store.begin() as c:
+        c.exec_driver_sql("UPDATE wishes SET not_before = 0")
+
+
+@pytest.mark.parametrize("trouble", [ReadError("down", code="read.lost"), FULL, ClusterError("lost")])
+def test_a_wish_that_meets_what_passes_waits_and_keeps_nobody_waiting(front, good, monkeypatch, trouble):
+    ada, planner = front.person(), Planner(front.desk.batches)
+    tried = meeting(front, monkeypatch, [trouble] * 2)
+    batch = front.desk.batches.submit(ada, [wish(good, title="one"), wish(good)])
+    assert (planner.turn(), len(tried)) == (2, 1)
+    one, other = front.desk.batches.get(ada, batch.id)[1]
+    assert (one.settled, one.problem, other.job.state) == (None, None, JobState.QUEUED)
+    assert (planner.turn(), len(tried)) == (0, 1)  # it is not yet time
+    wait(front)
+    assert (planner.turn(), len(tried)) == (1, 2)
+    wait(front)
+    assert (planner.turn(), len(tried)) == (1, 3)
+    assert front.desk.batches.get(ada, batch.id)[1][0].job.state is JobState.QUEUED
+
+
+def test_a_wish_is_given_up_as_a_job_is(front, good, monkeypatch):
+    ada, planner, most = front.person(), Planner(front.desk.batches), front.desk.settings.limits.max_attempts
+    tried = meeting(front, monkeypatch, [FULL] * 99)
+    batch = front.desk.batches.submit(ada, [wish(good, title="one")])
+    for _ in range(most):
+        assert front.desk.batches.get(ada, batch.id)[1][0].settled is None
+        assert planner.turn() == 1
+        wait(front)
+    assert planner.turn() == 0
+    (part,) = front.desk.batches.get(ada, batch.id)[1]
+    assert (part.job, part.problem["code"], len(tried)) == (None, "output.full", most)
+    assert "secret" not in str(part.problem)
+
+
+def test_what_was_not_tried_yet_goes_ahead_of_what_met_trouble(front, good, monkeypatch):
+    ada = front.person()
+    tried = meeting(front, monkeypatch, [ReadError("down", code="read.lost")])
+    batch = front.desk.batches.submit(ada, [wish(good, title="one"), *[wish(good)] * 2])
+    for _ in range(3):
+        front.desk.batches.plan_next(batch)
+        wait(front)
+    assert [bool(part.job) for part in front.desk.batches.get(ada, batch.id)[1]] == [False, True, True]
+    assert len(tried) == 1
+    assert front.desk.batches.plan_next(batch)
+    assert front.desk.batches.get(ada, batch.id)[1][0].job
 
 
 def test_two_planners_make_one_job(front, good):
@@ -222,3 +319,19 @@ def test_too_many_or_too_much(front, good):
     with pytest.raises(LimitError) as refused:
         front.desk.batches.submit(ada, [wish(good)], labels={"x": "y" * (1 << 20)})
     assert refused.value.problem.code == "limit.labels"
+
+
+def test_a_hook_whose_secret_would_be_lost_is_refused(front, good):
+    """Its calls would be signed with nothing, and nobody would be told."""
+    ada, url = front.person(), "https://hooks.example.org/a"
+    signed, plain = (wish(good, hook=HookAsked(url=url, secret=secret)) for secret in ("s3cret", ""))
+    with pytest.raises(InputError) as refused:
+        front.desk.batches.submit(ada, [wish(good), signed])
+    assert (refused.value.problem.code, refused.value.problem.field) == ("batch.secret", "hook.secret")
+    assert front.desk.batches.listed(ada).total == 0
+    batch = front.desk.batches.submit(ada, [plain])
+    front.desk.batches.plan_next(batch)
+    (part,) = front.desk.batches.get(ada, batch.id)[1]
+    with front.desk.store.read() as c:
+        (hook,) = hooks.of_job(c, part.job.id)
+    assert (hook.url, hook.secret) == (url, "")

@@ -9,9 +9,12 @@ from pipelines.layers.draw import draw
 from pipelines.layers.files import Files, RasterFile
 from pipelines.layers.frame import Frame
 from pipelines.store.folder import FolderBlobs
+from serve.desk import uploads as at_the_desk
 from serve.desk.adoption import About
 from serve.desk.asking import Asking
-from swathe.errors import ConflictError, ImageryError, LimitError, NotFoundError
+from serve.desk.uploads import ARRIVING
+from serve.store import users
+from swathe.errors import ConflictError, ImageryError, LimitError, NotFoundError, OutputError, StoreError
 from swathe.job import JobState
 from swathe.project import UploadState
 from tests.pipelines.s3_server import running_s3  # noqa: F401  the fixture s3_server
@@ -74,6 +77,65 @@ def test_what_arrives_is_bounded_and_looked_at(front_of, front, image, tmp_path)
             with pytest.raises(refusal):
                 small.desk.uploads.arrived(owner, begun.id)
         assert names(small, f"uploads/{begun.id}") == []
+
+
+def sent(front, owner, content):
+    """An upload whose bytes were written to its signed address."""
+    begun = front.desk.uploads.begin(owner, "scene.tif")
+    address = front.desk.uploads.address(owner, begun.id)
+    urllib.request.urlopen(urllib.request.Request(address, content, method="PUT"), timeout=20).close()
+    return begun
+
+
+@pytest.mark.parametrize("trouble", [
+    OutputError("the disk is full", code="output.full"), StoreError("gone", code="store.unavailable"),
+])  # fmt: skip
+def test_what_arrived_survives_trouble_that_passes(front, image, monkeypatch, trouble):
+    """10 GB are not to be sent again because a disk was full for a moment."""
+    owner, content, left = front.person(), image().read_bytes(), [trouble]
+    look = at_the_desk._images
+
+    def meets(*given):
+        if left:
+            raise left.pop()
+        return look(*given)
+
+    monkeypatch.setattr(at_the_desk, "_images", meets)
+    begun = sent(front, owner, content)
+    with pytest.raises(type(trouble)):
+        front.desk.uploads.arrived(owner, begun.id)
+    assert names(front, f"uploads/{begun.id}") == [ARRIVING]
+    assert front.desk.uploads.arrived(owner, begun.id).state is UploadState.READY
+    assert names(front, f"uploads/{begun.id}") == ["scene.tif"]
+
+
+def test_what_arrived_waits_for_room_in_the_quota(front, image):
+    owner = front.person(storage_mb=0.001)
+    begun = sent(front, owner, image().read_bytes())
+    with pytest.raises(LimitError) as caught:
+        front.desk.uploads.arrived(owner, begun.id)
+    assert caught.value.problem.code == "quota.storage"
+    with front.desk.store.begin() as c:
+        users.change(c, owner.user.id, quota=replace(owner.user.quota, storage_mb=10))
+    assert front.desk.uploads.arrived(owner, begun.id).state is UploadState.READY
+
+
+def test_what_arrived_second_does_not_stay(front, image, monkeypatch):
+    """While it is looked at, the same upload is written another way."""
+    owner, content = front.person(), image().read_bytes()
+    begun, settle = sent(front, owner, content), front.desk.uploads._settle
+    others = [content]
+
+    def after_another(*given):
+        if others:
+            front.desk.uploads.write(owner, begun.id, [others.pop()])
+        return settle(*given)
+
+    monkeypatch.setattr(front.desk.uploads, "_settle", after_another)
+    with pytest.raises(ConflictError):
+        front.desk.uploads.arrived(owner, begun.id)
+    assert front.desk.uploads.get(owner, begun.id).state is UploadState.READY
+    assert names(front, f"uploads/{begun.id}") == ["scene.tif"]
 
 
 def test_results_are_opened_by_a_signed_address_and_go_with_their_job(front):

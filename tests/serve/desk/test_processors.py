@@ -3,9 +3,12 @@
 import pytest
 
 from pipelines.sandbox.isolation import Isolation, isolation
+from pipelines.store.folder import FolderBlobs
 from serve.desk.asking import Asking
 from serve.desk.inputs import settled
-from swathe.errors import ConflictError, ForbiddenError, InputError, LimitError, NotFoundError
+from serve.store import uploads, users
+from swathe.errors import ConflictError, ForbiddenError, InputError, LimitError, NotFoundError, StoreError
+from swathe.project import UploadState
 from swathe.user import Role
 
 SCRIPT = b'if __name__ == "__main__":\n    pass\n'
@@ -37,8 +40,6 @@ def test_a_script_is_kept_and_named_in_a_job(front):
     assert (found.content, found.parameters, found.title) == (SCRIPT, {"a": 1, "b": 3}, "Fill")
     assert found.about["id"] == made.id
     with front.desk.store.read() as c:
-        from serve.store import uploads
-
         assert uploads.stored_bytes(c, ada.user.id) == len(SCRIPT)
 
 
@@ -93,6 +94,63 @@ def test_what_is_no_processor_is_refused(front, file, content, more, code):
 def test_storage_counts(front):
     with pytest.raises(LimitError, match="MB"):
         front.desk.processors.add(front.person(storage_mb=1), "a.py", SCRIPT + b"#" * 2_000_000)
+
+
+def lying(front):
+    """Ids of the scripts that are kept."""
+    return {blob.name.partition("/")[0] for blob in front.desk.settings.blobs("processors").list()}
+
+
+def storing(monkeypatch, meanwhile):
+    """While a script is stored, something else happens."""
+    put = FolderBlobs.put
+
+    def slowly(blobs, name, content, **more):
+        meanwhile()
+        return put(blobs, name, content, **more)
+
+    monkeypatch.setattr(FolderBlobs, "put", slowly)
+
+
+def test_others_write_while_a_script_is_stored(front, monkeypatch):
+    """Object storage may take minutes; a transaction that waited for it would keep everybody out."""
+
+    def meanwhile():
+        with front.desk.store.begin() as c:
+            users.change(c, ada.user.id, name="Ada")
+
+    ada = front.person()
+    storing(monkeypatch, meanwhile)
+    made = front.desk.processors.add(ada, "a.py", SCRIPT)
+    assert made.id in lying(front)
+    with front.desk.store.read() as c:
+        assert users.get(c, ada.user.id).name == "Ada"
+
+
+def test_a_script_whose_room_was_taken_meanwhile_does_not_stay(front, monkeypatch):
+    def meanwhile():
+        begun = front.desk.uploads.begin(ada, "large.tif")
+        with front.desk.store.begin() as c:
+            uploads.settle(c, begun.id, UploadState.READY, 900_000, "", {})
+
+    ada, before = front.person(storage_mb=1), lying(front)
+    storing(monkeypatch, meanwhile)
+    with pytest.raises(LimitError):
+        front.desk.processors.add(ada, "a.py", SCRIPT + b"#" * 200_000)
+    assert lying(front) == before
+
+
+def test_a_script_whose_row_may_stand_is_not_taken_away(front, monkeypatch):
+    """A database that was lost at the end of a transaction has perhaps kept it."""
+
+    def lost(*_, **__):
+        raise StoreError("gone", code="store.unavailable")
+
+    ada, before = front.person(), lying(front)
+    monkeypatch.setattr("serve.desk.processors.audit.note", lost)
+    with pytest.raises(StoreError):
+        front.desk.processors.add(ada, "a.py", SCRIPT)
+    assert len(lying(front) - before) == 1
 
 
 def test_nothing_is_accepted_where_nothing_can_be_shut_in(front, monkeypatch):

@@ -159,6 +159,14 @@ def test_a_bound_that_is_none_is_named(monkeypatch, name):
         assert (caught.value.problem.code, caught.value.field) == ("settings.invalid", f"SWATHE_MAX_{name}")
 
 
+def test_weights_of_members_have_bounds_and_one_s_own_have_none(tmp_path):
+    (tmp_path / "limits.yaml").write_text("max_weights_mb: 7\nweights_s: 90\n")
+    service = ServiceSettings.read(data_dir=tmp_path, service_config=tmp_path / "limits.yaml")
+    assert (service.home.max_mb, service.home.fetch_s, service.home.public_only) == (7, 90, True)
+    own = Settings.from_environment(data_dir=tmp_path).home
+    assert (own.max_mb, own.fetch_s, own.cache) == (None, None, service.home.cache)
+
+
 def test_the_shipped_limits_say_every_field_as_it_is_without_a_file():
     shipped = read_limits(ROOT / "configs" / "service.yaml")
     assert shipped.model_copy(update={"models": ("*",)}) == Limits()

@@ -219,6 +219,18 @@ def test_however_a_job_names_an_upload_it_stays(front, image, request_of):
         front.desk.uploads.drop(owner, found.id)
 
 
+def test_an_upload_stays_as_long_as_a_batch_waits_to_use_it(front, image):
+    """It was accepted with it, as a job is."""
+    owner = front.person()
+    found = brought(front, owner, "scene.tif", image().read_bytes())
+    batch = front.desk.batches.submit(owner, [Asking(model="water-ndwi", inputs=(f"upload://{found.id}",))])
+    with pytest.raises(ConflictError, match="a batch waits") as caught:
+        front.desk.uploads.drop(owner, found.id)
+    assert caught.value.problem.code == "upload.used"
+    front.desk.batches.cancel(owner, batch.id)
+    front.desk.uploads.drop(owner, found.id)
+
+
 def test_a_shared_project_shows_uploads_but_its_owner_alone_fills_it(front, image):
     owner, other = front.person(), front.person()
     project = front.desk.projects.add(owner, "maps", shared=True)

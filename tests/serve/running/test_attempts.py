@@ -12,10 +12,14 @@ from serve.desk.desk import Desk
 from serve.running import attempt as attempts
 from serve.running.attempt import Hired, attempt
 from serve.running.crews import Threads
-from serve.store import jobs, logs, uploads, users
+from serve.store import jobs, logs, models, uploads, users
+from serve.store.store import now
+from swathe.card import Input
 from swathe.errors import CardError, ClusterError, OutputError
 from swathe.job import JobState
 from swathe.user import SCOPES_OF, Caller, Role
+from tests.models.test_weights import origin  # noqa: F401  the fixture
+from tests.serve.deployments.test_steward import a_card
 from tests.serve.lines import logged
 from tests.serve.running.world import make_world, right_story
 
@@ -149,6 +153,29 @@ def test_cancelling_stops_between_chunks_and_resuming_goes_on(world, dispatch, m
     assert len(chunks) == len(set(chunks)) == world.job(id_).progress.of_chunks
 
 
+def test_a_job_whose_weights_drip_can_be_cancelled(tmp_path, scene, dispatch, monkeypatch, origin):  # noqa: F811
+    """They come from wherever a member's card says; the place of the job is free for others at once."""
+    monkeypatch.setattr("serve.running.held.LOOK_S", 0.05)
+    monkeypatch.setenv("SWATHE_ALLOW_PRIVATE_URLS", "true")
+    world, origin.ways = make_world(tmp_path, scene), ["drips"]
+    card = a_card("slow", input=Input(bands=("green",), chip=64, overlap=16),
+                  network={"file": f"{origin.url}/net.onnx", "output": "values"})  # fmt: skip
+    moment, document = now(), card.model_dump(mode="json", exclude_defaults=True)
+    with world.store.begin() as c:
+        models.put(c, models.Model(card.id, document, True, world.user, False, None, 1, moment, moment))
+    id_ = world.submit(model=card.id)
+    dispatch(world)
+    limit = time.monotonic() + 30
+    while not origin.sent and not world.job(id_).ended:
+        assert time.monotonic() < limit, world.told(id_)
+        time.sleep(0.01)
+    with world.store.begin() as c:
+        jobs.cancel(c, id_)
+    world.await_end(id_)
+    right_story(world, id_, JobState.CANCELLED)
+    assert origin.left.wait(5)
+
+
 def test_a_wrong_request_fails_at_once_in_the_users_words(world, dispatch):
     id_ = world.submit(inputs=[str(world.scene.with_name("missing.tif"))])
     dispatch(world)
@@ -160,7 +187,7 @@ def test_a_wrong_request_fails_at_once_in_the_users_words(world, dispatch):
 
 
 def test_what_the_surroundings_break_is_tried_again_and_then_given_up(world, dispatch, monkeypatch):
-    monkeypatch.setattr("serve.running.ending._FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("serve.passing._FIRST_WAIT_S", 0.01)
     calls = []
 
     @contextmanager
@@ -203,7 +230,7 @@ def test_jobs_of_a_dispatcher_that_died_are_found(tmp_path, scene, dispatch):
 
 
 def test_a_job_whose_workers_are_lost_again_and_again_is_given_up(tmp_path, scene, dispatch, monkeypatch):
-    monkeypatch.setattr("serve.running.ending._FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("serve.passing._FIRST_WAIT_S", 0.01)
     world = make_world(tmp_path, scene, max_attempts=3)
 
     class Dying(Threads):
@@ -235,7 +262,7 @@ def test_a_job_that_is_told_to_go_again_and_again_is_not_given_up(tmp_path, scen
 
 
 def test_whoever_makes_progress_is_not_given_up(tmp_path, scene, dispatch, monkeypatch):
-    monkeypatch.setattr("serve.running.ending._FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("serve.passing._FIRST_WAIT_S", 0.01)
     world = make_world(tmp_path, scene, max_attempts=2)
     lost = []
 
@@ -272,7 +299,7 @@ def test_a_folder_that_a_dead_attempt_seems_to_hold_is_waited_for(tmp_path, scen
 
 
 def test_a_disk_that_was_full_where_nobody_expected_it_is_waited_for(world, dispatch, monkeypatch):
-    monkeypatch.setattr("serve.running.ending._ROOM_S", 0.01)
+    monkeypatch.setattr("serve.passing._ROOM_S", 0.01)
     full = [OSError(errno.ENOSPC, "No space left on device", "/srv/parts")]
 
     def meet():

@@ -2,16 +2,21 @@
 
 import os
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from pipelines.store.folder import FolderBlobs
+from serve.desk.desk import Desk
 from serve.running import orphans
+from serve.running import sweep as sweeping
 from serve.running.sweep import sweep
 from serve.settings import ServiceSettings
-from serve.store import catalogue, ids, jobs, uploads
+from serve.store import audit, batches, catalogue, ids, jobs, processors, uploads
+from serve.store.store import text_of
 from swathe.errors import NotFoundError
+from swathe.job import JobState
 from tests.serve.running.world import make_world
 
 
@@ -36,6 +41,26 @@ def test_only_what_has_expired_is_dropped(kept, dispatch):
     with pytest.raises(NotFoundError):
         catalogue.item(kept.store, kept.settings.service_dir, "results-water-ndwi", old)
     assert catalogue.item(kept.store, kept.settings.service_dir, "results-water-ndwi", fresh)["id"] == fresh
+    with kept.store.read() as c:
+        assert [(e.subject, e.user) for e in audit.listed(c, 100).items if e.action == "job.expire"] == [(old, None)]
+
+
+def test_what_its_user_removes_or_resumes_meanwhile_is_no_trouble(kept, monkeypatch, caplog):
+    """Both were found to have expired a moment before."""
+    gone, resumed = kept.submit(), kept.submit()
+    with kept.store.begin() as c:
+        for id_ in (gone, resumed):
+            jobs.cancel(c, id_)
+    found = [kept.job(gone), kept.job(resumed)]
+    Desk(kept.settings, kept.store).jobs.clear(gone)
+    with kept.store.begin() as c:
+        jobs.resume(c, resumed)
+    monkeypatch.setattr(sweeping, "expired", lambda *_: found)
+    sweep(kept.settings, kept.store)
+    assert kept.job(resumed).state is JobState.QUEUED
+    assert "not removed" not in caplog.text
+    with kept.store.read() as c:
+        assert not [e for e in audit.listed(c, 100).items if e.action == "job.expire"]
 
 
 def left(folder, name, days):
@@ -71,6 +96,68 @@ def test_what_another_database_knows_is_left_alone(world):
     assert orphans.remove_orphans(world.settings, world.store) == 0
 
 
+SCRIPT = b"#" * 1000
+
+
+def script(world, days=None):
+    """A processor, deleted so many days ago, as the desk keeps it; its id."""
+    id_ = ids.new("r")
+    deleted = None if days is None else text_of(datetime.now(UTC) - timedelta(days=days))
+    with world.store.begin() as c:
+        processors.add(c, world.user, id=id_, name="a", description="", file="a.py", call="", parameters={},
+                       size=len(SCRIPT), sha256="", labels={}, deleted=deleted)  # fmt: skip
+    world.settings.blobs(f"processors/{id_}").put("script.py", SCRIPT)
+    return id_
+
+
+def scripts(world):
+    return {blob.name.partition("/")[0] for blob in world.settings.blobs("processors").list()}
+
+
+def stored(world):
+    with world.store.read() as c:
+        return uploads.stored_bytes(c, world.user)
+
+
+def test_a_deleted_script_counts_until_it_goes_and_then_is_gone(world):
+    own, fresh, old = script(world), script(world, 0.5), script(world, 1.5)
+    assert stored(world) == 3 * len(SCRIPT)
+    assert orphans.remove_orphans(world.settings, world.store) == 1
+    assert scripts(world) == {own, fresh}
+    assert stored(world) == 2 * len(SCRIPT)
+    assert not (Path(world.settings.place) / "processors" / old).exists()
+    assert orphans.remove_orphans(world.settings, world.store) == 0
+
+
+def test_a_deleted_script_stays_as_long_as_something_accepted_may_run_it(world):
+    named = [script(world, 9) for _ in range(5)]
+    wishes = [{"processor": {"id": id_}} for id_ in named]
+    waits, stopped, done = (world.submit(**wish) for wish in wishes[:3])
+    with world.store.begin() as c:
+        batch = batches.add(c, world.user, wishes[3:])
+        batches.settle(c, batch.id, 1, problem={"code": "no"})
+        jobs.cancel(c, stopped)
+        hold = jobs.take(c, done, "a", 60)
+        jobs.enter(c, hold, JobState.RUNNING)
+        jobs.finish(c, hold, JobState.DONE, {}, 0)
+    assert orphans.remove_orphans(world.settings, world.store) == 2
+    assert scripts(world) == {named[0], named[1], named[3]}  # queued, to be resumed, in a wish that waits
+    with world.store.begin() as c:
+        jobs.drop(c, stopped)
+        jobs.cancel(c, waits)
+        batches.cancel(c, batch.id, {"code": "no"})
+    assert orphans.remove_orphans(world.settings, world.store) == 2
+    assert scripts(world) == {named[0]}
+
+
+def test_a_script_whose_row_never_came_to_be_goes_after_a_day(world):
+    script(world)
+    lost, fresh = (left(Path(world.settings.place) / "processors", ids.new("r"), days) for days in (1.5, 0.5))
+    assert orphans.remove_orphans(world.settings, world.store) == 1
+    assert not lost.exists()
+    assert fresh.exists()
+
+
 def test_in_object_storage_too(world, monkeypatch):
     bucket = world.folder("x").parent.parent / "bucket"
     monkeypatch.setattr(ServiceSettings, "place", "s3://bucket/maps")
@@ -78,7 +165,8 @@ def test_in_object_storage_too(world, monkeypatch):
     kept, fresh, gone = world.submit(), ids.new("j"), ids.new("j")
     for name, days in ((kept, 9), (fresh, 0), (gone, 2)):
         left(bucket / "jobs", name, days)
-    assert orphans.remove_orphans(world.settings, world.store) == 1
+    script(world, 2)
+    assert orphans.remove_orphans(world.settings, world.store) == 2
     assert sorted(blob.name for blob in FolderBlobs(bucket).list()) == sorted(
         f"jobs/{name}/parts/a.tif" for name in (kept, fresh)
     )

@@ -6,12 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-from serve.store import migrate, users
+from serve.store import batches, migrate, users
 from serve.store.store import Store
 from serve.store.tables import metadata
 from swathe.errors import StoreError
@@ -45,6 +47,27 @@ def test_an_older_database_is_brought_up_to_date(store):
     with store.begin() as c:
         assert users.count(c) == 0
         assert c.execute(text("SELECT n FROM kept")).scalar_one() == 7
+
+
+def test_wishes_that_waited_before_wait_on(store_url):
+    """As they lay in tables that knew of no tries."""
+    store, batch, config = Store(store_url), "b" + "0" * 26, Config()
+    config.set_main_option("script_location", str(ROOT / "serve" / "store" / "migrations"))
+    with store.engine.connect() as c:
+        config.attributes["connection"] = c
+        command.upgrade(config, "0009")
+        at = {"at": "2026-01-01T00:00:00.000Z", "batch": batch}
+        c.execute(text("INSERT INTO users (id, email, name, role, active, quota, created)"
+                       " VALUES ('u', 'a@example.org', '', 'member', true, '{}', :at)"), at)  # fmt: skip
+        c.execute(text("INSERT INTO batches (id, owner_id, title, labels, cancelled, dropped, created, updated)"
+                       " VALUES (:batch, 'u', '', '{}', false, false, :at, :at)"), at)  # fmt: skip
+        c.execute(text("INSERT INTO wishes (batch_id, number, request) VALUES (:batch, 0, '{}')"), at)
+        c.commit()
+    migrate.upgrade(store.engine)
+    with store.read() as c:
+        assert batches.next_wish(c, batch) == batches.Wish(0, {}, 0)
+        assert [one.id for one in batches.waiting(c, 9)] == [batch]
+    store.close()
 
 
 def test_the_database_of_a_newer_swathe_is_left_alone(store):
