@@ -12,6 +12,7 @@ from pyproj import Geod, Transformer
 from shapely.geometry.base import BaseGeometry
 
 from pipelines import chunking
+from pipelines.mosaic.frame import is_geographic
 from swathe.card import Input, ModelCard
 from swathe.errors import InputError
 from swathe.imagery import Imagery
@@ -92,11 +93,13 @@ def depth(mosaic: Mosaic, work: Work) -> float:
     """How many scenes lie over a pixel of the output grid, on average and over all dates."""
     area = work.area if work.area is not None else work.grid.extent.geom
     found = [shapely.from_wkb(scene.footprint) for slot in mosaic.slots for scene in slot.scenes]
-    # In the grid's CRS: degrees would break at 180.
+    # In the grid's CRS, as degrees break at 180; a grid of degrees may go on behind it.
     to_grid = Transformer.from_crs("OGC:CRS84", mosaic.crs, always_xy=True)
     dense = shapely.segmentize(np.array(found, object), 0.1)
     bent = shapely.transform(dense, lambda xy: np.column_stack(to_grid.transform(xy[:, 0], xy[:, 1])))
-    return float(shapely.area(shapely.intersection(shapely.make_valid(bent), area)).sum()) / area.area
+    turns = (-360.0, 0.0, 360.0) if is_geographic(mosaic.crs) else (0.0,)
+    beside = [shapely.transform(shapely.make_valid(bent), lambda xy, t=turn: xy + np.array([t, 0])) for turn in turns]
+    return float(shapely.area(shapely.intersection(beside, area)).sum()) / area.area
 
 
 def area_km2(grid: GeoBox, geometry: BaseGeometry | None) -> float:

@@ -9,6 +9,7 @@ import shapely
 
 from pipelines.estimate import SAMPLED, Means, _bytes, _fetch_mb, _step, _timed
 from pipelines.pace import Pace, known, on_replica
+from pipelines.planning import depth
 from swathe.mosaic import Mosaic
 from swathe.plan import Cost
 from swathe.scene import Asset, Scene
@@ -43,6 +44,18 @@ def test_a_coarser_grid_costs_the_bytes_of_its_overview(tmp_path):
         for p in (place, place.coarser(4))
     )
     assert (fine, coarse) == (512 * 512 * 2, 128 * 128 * 2)
+
+
+@pytest.mark.parametrize("west", [179, -181])
+def test_scenes_on_both_sides_of_180_lie_under_a_grid_of_degrees_that_goes_on(west):
+    place = Place("EPSG:4326", west, 53, 0.01, (100, 200))
+    sides = [shapely.box(179, 52, 180, 53), shapely.box(-180, 52, -179, 53)]
+    scenes = [
+        Scene(str(n), "", "2024-07-01T00:00:00Z", shapely.to_wkb(side), (Asset("red", "https://h/x.tif"),))
+        for n, side in enumerate(sides)
+    ]
+    work = SimpleNamespace(area=shapely.box(west, 52, west + 2, 53))
+    assert depth(mosaic_of(scenes, place), work) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("of_a_scene", range(1, 14))
