@@ -6,10 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 import shapely
+from affine import Affine
+from odc.geo.geobox import GeoBox
 
 from pipelines.estimate import SAMPLED, Means, _bytes, _fetch_mb, _step, _timed
 from pipelines.pace import Pace, known, on_replica
-from pipelines.planning import depth
+from pipelines.planning import area_km2, depth
+from swathe.aoi import AOI
 from swathe.mosaic import Mosaic
 from swathe.plan import Cost
 from swathe.scene import Asset, Scene
@@ -105,3 +108,46 @@ def test_a_replica_s_guess_is_one_of_its_threads_and_none_of_a_gpu(tmp_path):
     assert on_replica(card, tmp_path, 4, "cuda") is None
     (tmp_path / "pace.json").write_text(json.dumps({f"{card.id} auto fp32": {"tile_s": 0.5, "runs": 3}}))
     assert on_replica(card, tmp_path, 4, "cuda") == Pace(0.5, measured=True)
+
+
+EARTH_KM2 = 510_065_621.724
+"""Surface of the ellipsoid WGS84."""
+
+
+def degrees(west, east, south=-90, north=90):
+    return GeoBox((north - south, east - west), Affine(1, 0, west, 0, -1, north), "EPSG:4326")
+
+
+def flat(crs, left, top, res, shape):
+    return GeoBox(shape, Affine(res, 0, left, 0, -res, top), crs)
+
+
+@pytest.mark.parametrize(
+    ("grid", "km2"),
+    [
+        (degrees(-180, 180), EARTH_KM2),
+        (degrees(0, 360), EARTH_KM2),
+        (degrees(-170, 170), EARTH_KM2 * 340 / 360),
+        (degrees(175, 190), EARTH_KM2 * 15 / 360),
+        (degrees(10, 240, 0, 90), EARTH_KM2 * 230 / 720),
+        (degrees(7, 107, 45, 60), AOI.parse("7,45,107,60").area_km2),
+        # On an equal-area projection the plane tells it: around the world, and around a pole.
+        (flat("EPSG:6933", -1.73e7, 6e6, 1e5, (120, 346)), 34_600 * 12_000),
+        (flat("EPSG:6931", -3e6, 2e6, 1e5, (50, 60)), 6000 * 5000),
+        (flat("EPSG:6932", -3e6, 2e6, 1e5, (50, 60)), 6000 * 5000),
+        # The scale of UTM is 0.9996 on its middle meridian.
+        (flat("EPSG:32633", 4.9e5, 5e6, 10, (2000, 2000)), 400 / 0.9996**2),
+        # Nobody knows where this is; it is no reason to take it for nothing.
+        (flat('LOCAL_CS["a field",UNIT["metre",1]]', 0, 0, 10, (100, 200)), 2),
+    ],
+)  # fmt: skip
+def test_an_area_is_that_of_the_ground_however_wide(grid, km2):
+    assert area_km2(grid, None) == pytest.approx(km2, rel=2e-5)
+    assert area_km2(grid, grid.extent.geom) == area_km2(grid, None)
+
+
+def test_an_area_with_a_hole_across_the_antimeridian():
+    grid = flat("EPSG:32660", 6e5, 1e6, 100, (2000, 4000))
+    shape = shapely.box(6.1e5, 8.1e5, 9.9e5, 9.9e5).difference(shapely.box(8e5, 9e5, 9e5, 9.2e5))
+    assert area_km2(grid, shape) == pytest.approx(380 * 180 - 100 * 20, rel=5e-3)
+    assert area_km2(grid, shape) < 380 * 180 - 100 * 20  # far from its middle meridian, UTM shows things larger
