@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import shapely
+from affine import Affine
 from odc.geo.geobox import GeoBox
 from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError, ProjError
@@ -13,6 +14,7 @@ from shapely.geometry.base import BaseGeometry
 
 from pipelines import chunking
 from pipelines.mosaic.frame import is_geographic
+from pipelines.products.ground import pixel_metres
 from pipelines.products.lonlat import on_the_globe
 from swathe.aoi import ellipsoid_km2
 from swathe.card import Input, ModelCard
@@ -118,9 +120,10 @@ def area_km2(grid: GeoBox, geometry: BaseGeometry | None) -> float:
 
 
 def gsd_m(imagery: Imagery | Mosaic) -> float | None:
-    """Ground sampling distance in metres; None where the CRS has no known unit."""
-    unit = _unit_m(imagery.crs)
-    return None if unit is None else abs(imagery.transform[4]) * unit
+    """Metres of a pixel on the ground, north to south in the middle; None where the CRS has no known unit."""
+    if _unit_m(imagery.crs) is None:
+        return None
+    return pixel_metres(GeoBox(imagery.shape, Affine(*imagery.transform), imagery.crs))[1]
 
 
 def _unit_m(crs: str) -> float | None:

@@ -11,7 +11,7 @@ from odc.geo.geobox import GeoBox
 
 from pipelines.estimate import SAMPLED, Means, _bytes, _fetch_mb, _step, _timed
 from pipelines.pace import Pace, known, on_replica
-from pipelines.planning import area_km2, depth
+from pipelines.planning import area_km2, depth, gsd_m
 from swathe.aoi import AOI
 from swathe.mosaic import Mosaic
 from swathe.plan import Cost
@@ -151,3 +151,17 @@ def test_an_area_with_a_hole_across_the_antimeridian():
     shape = shapely.box(6.1e5, 8.1e5, 9.9e5, 9.9e5).difference(shapely.box(8e5, 9e5, 9e5, 9.2e5))
     assert area_km2(grid, shape) == pytest.approx(380 * 180 - 100 * 20, rel=5e-3)
     assert area_km2(grid, shape) < 380 * 180 - 100 * 20  # far from its middle meridian, UTM shows things larger
+
+
+@pytest.mark.parametrize(
+    ("crs", "corner", "res", "metres"),
+    [
+        ("EPSG:32633", (5e5, 6.6e6), 10, 10),
+        ("EPSG:3857", (1.67e6, 8.4e6), 20, 10),  # 60 degrees north
+        ("EPSG:4326", (15, 60), 0.001, 111.2),
+        ("EPSG:2263", (9e5, 2e5), 100, 30.48),  # feet
+    ],
+)
+def test_a_pixel_is_as_large_as_it_is_on_the_ground(crs, corner, res, metres):
+    imagery = SimpleNamespace(crs=crs, transform=(res, 0, corner[0], 0, -res, corner[1]), shape=(50, 60))
+    assert gsd_m(imagery) == pytest.approx(metres, rel=3e-3)
