@@ -6,12 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import shapely
+from affine import Affine
 from odc.geo.geobox import GeoBox
-from odc.geo.geom import Geometry
-from pyproj import Geod, Transformer
+from pyproj import CRS, Transformer
+from pyproj.exceptions import CRSError, ProjError
 from shapely.geometry.base import BaseGeometry
 
 from pipelines import chunking
+from pipelines.mosaic.frame import is_geographic
+from pipelines.products.ground import pixel_metres
+from pipelines.products.lonlat import on_the_globe
+from swathe.aoi import ellipsoid_km2
 from swathe.card import Input, ModelCard
 from swathe.errors import InputError
 from swathe.imagery import Imagery
@@ -92,32 +97,41 @@ def depth(mosaic: Mosaic, work: Work) -> float:
     """How many scenes lie over a pixel of the output grid, on average and over all dates."""
     area = work.area if work.area is not None else work.grid.extent.geom
     found = [shapely.from_wkb(scene.footprint) for slot in mosaic.slots for scene in slot.scenes]
-    # In the grid's CRS: degrees would break at 180.
+    # In the grid's CRS, as degrees break at 180; a grid of degrees may go on behind it.
     to_grid = Transformer.from_crs("OGC:CRS84", mosaic.crs, always_xy=True)
     dense = shapely.segmentize(np.array(found, object), 0.1)
     bent = shapely.transform(dense, lambda xy: np.column_stack(to_grid.transform(xy[:, 0], xy[:, 1])))
-    return float(shapely.area(shapely.intersection(shapely.make_valid(bent), area)).sum()) / area.area
+    turns = (-360.0, 0.0, 360.0) if is_geographic(mosaic.crs) else (0.0,)
+    beside = [shapely.transform(shapely.make_valid(bent), lambda xy, t=turn: xy + np.array([t, 0])) for turn in turns]
+    return float(shapely.area(shapely.intersection(beside, area)).sum()) / area.area
 
 
 def area_km2(grid: GeoBox, geometry: BaseGeometry | None) -> float:
-    """Geodesic area of a geometry in the grid's CRS, or of the whole grid; 0 where the CRS has no place on Earth."""
-    outline = Geometry(geometry, grid.crs) if geometry is not None else grid.extent
+    """Geodesic area of a geometry in the grid's CRS, or of the whole grid; in its plane where it has no place on Earth.
+
+    It is never 0 for want of knowledge, since limits and quotas rest on it.
+    """
+    shape = grid.extent.geom if geometry is None else geometry
     try:
-        lonlat = outline.to_crs("EPSG:4326", resolution=grid.resolution.x * 100)
-    except Exception:  # noqa: BLE001  pyproj raises many things for datums it does not know; an area is only told
-        return 0.0
-    return abs(Geod(ellps="WGS84").geometry_area_perimeter(lonlat.geom)[0]) / 1e6
+        parts = on_the_globe(shape, grid)
+    except (ProjError, CRSError):  # a datum that nobody knows
+        parts = []
+    return sum(map(ellipsoid_km2, parts)) or shape.area * (_unit_m(str(grid.crs)) or 1.0) ** 2 / 1e6
 
 
 def gsd_m(imagery: Imagery | Mosaic) -> float | None:
-    """Ground sampling distance in metres; None where the CRS has no known unit."""
-    from pyproj import CRS
+    """Metres of a pixel on the ground, north to south in the middle; None where the CRS has no known unit."""
+    if _unit_m(imagery.crs) is None:
+        return None
+    return pixel_metres(GeoBox(imagery.shape, Affine(*imagery.transform), imagery.crs))[1]
 
-    crs = CRS.from_user_input(imagery.crs)
-    if crs.is_geographic:
-        return abs(imagery.transform[4]) * METRES_PER_DEGREE
-    units = [axis.unit_conversion_factor for axis in crs.axis_info[:1]]
-    return abs(imagery.transform[4]) * units[0] if units else None
+
+def _unit_m(crs: str) -> float | None:
+    """Metres of its unit; of a degree, along a meridian."""
+    found = CRS.from_user_input(crs)
+    if found.is_geographic:
+        return METRES_PER_DEGREE
+    return next((axis.unit_conversion_factor for axis in found.axis_info), None)
 
 
 def _warnings(card: ModelCard, imagery: Imagery | Mosaic) -> tuple[str, ...]:

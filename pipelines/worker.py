@@ -85,19 +85,24 @@ class Order:
         return ShapeRules(self.work.products.min_area_px, self.work.products.simplify_px)
 
 
+def load_for_chunks(order: Order) -> Predictor:
+    """The model of an order, loaded as whoever does chunks loads it. Raises SwatheError."""
+    from models.load import load
+
+    return load(order.work.card, order.home, order.threads, order.fitted, lanes=LANES)
+
+
 class ChunkWorker:
     """Does chunks of one run. Built inside the actor: models and open files do not travel."""
 
     def __init__(self, order: Order, predict: Predictor | None = None) -> None:
         """Load the model, unless it is loaded already, and prepare to read. Raises SwatheError."""
-        from models.load import load
-
         self.order = order
         self.spec = layer_of(
             order.work.card, probabilities=order.work.products.probabilities, observations=order.observed
         )
         started = time.perf_counter()
-        self.predict = predict or load(order.work.card, order.home, order.threads, order.fitted, lanes=LANES)
+        self.predict = predict or load_for_chunks(order)
         if self.spec.kind is Kind.CLASSES:
             import scipy.sparse.csgraph  # noqa: F401  for tracing: half a second, and here nobody waits for a chunk
         self.load_s = time.perf_counter() - started

@@ -117,8 +117,3 @@ def estimated(made: Plan, settings: Settings, means: Means) -> Plan:
     auth, tiles = imagery.auth, imagery.tiles
     with fetching(settings.network_of_strangers) as door, opening(door, auth, tiles, HEADERS_MB) as opener:
         return with_estimate(made, pace, means, opener)
-
-
-def cores() -> int:
-    """Of this machine, as far as they are ours."""
-    return len(os.sched_getaffinity(0))

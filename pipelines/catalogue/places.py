@@ -58,9 +58,7 @@ def geometry_of(raw: Any, bbox: Sequence[float] | None = None, field: str = "geo
     if not np.isfinite(xy).all() or np.abs(xy[:, 1]).max() > _POLE or np.abs(xy[:, 0]).max() > _WHOLE:
         raise _no_geometry("longitudes and latitudes in degrees are wanted, longitude first", field)
     if bbox is not None and bbox[0] > bbox[len(bbox) // 2] and not _is_cut(found):
-        found = shapely.transform(
-            found, lambda c: np.stack([np.where(c[:, 0] < 0, c[:, 0] + _WHOLE, c[:, 0]), c[:, 1]], axis=1)
-        )
+        found = shapely.transform(found, _eastward)
     return _wrapped(found if found.is_valid else shapely.make_valid(found))
 
 
@@ -93,7 +91,9 @@ def _eastward(xy: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _is_cut(geometry: BaseGeometry) -> bool:
-    return all(p.bounds[2] - p.bounds[0] <= _HALF for p in shapely.get_parts(geometry))
+    """Whether its parts end at ±180, or none of them is so wide that it may be meant to cross there."""
+    west, _, east, _ = shapely.bounds(shapely.get_parts(geometry)).T
+    return bool((east - west <= _HALF).all() or ((east == _HALF).any() and (west == -_HALF).any()))
 
 
 def _wrapped(geometry: BaseGeometry) -> BaseGeometry:

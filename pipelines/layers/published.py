@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pipelines.products.statistics import span_of
 from swathe.card import ClassLabel
 from swathe.layer import Layer, Look, Style, layer_id
 from swathe.masking import CODES, CodeLabel
@@ -22,6 +23,7 @@ _MOST_LABELS = 255
 """Colours of a palette, beside the transparent one."""
 _PICTURE = (3, 4)
 """Bands of a picture."""
+_RESULT, _MASKED = "result.tif", "masked.tif"
 _EQUATOR_M = 40_075_016.685578488
 _TILE = 256
 MOST_ZOOM = 24
@@ -72,8 +74,17 @@ def _of_file(asset: Mapping[str, Any], item: Mapping[str, Any], of: Of) -> Itera
     if _is_picture(asset, bands):
         yield _layer(asset, item, of, None, Style(Look.PICTURE, smooth=True))
         return
-    for number, band in enumerate(bands, 1):
+    for number, band in enumerate(_unmasked(asset, item, bands), 1):
         yield _layer(asset, item, of, number if len(bands) > 1 else None, _style(asset, band, of))
+
+
+def _unmasked(asset: Mapping[str, Any], item: Mapping[str, Any], bands: list[Any]) -> list[Any]:
+    """Bands whose numbers span the colours: of a masked result those of the whole one, so that both look alike."""
+    if _name(asset) != _MASKED:
+        return bands
+    whole = next((one for one in item.get("assets", {}).values() if _name(one) == _RESULT), {})
+    found = list(whole.get("bands", []))
+    return found if len(found) == len(bands) else bands
 
 
 def _is_picture(asset: Mapping[str, Any], bands: list[Any]) -> bool:
@@ -120,7 +131,7 @@ def _style(asset: Mapping[str, Any], band: Mapping[str, Any], of: Of) -> Style:
     if any(label.value < _CODES for label in labels):
         return Style(Look.CLASSES, labels)
     scale = float(asset.get("raster:scale", 1.0))
-    span = of.range if _name(asset) == "result.tif" and of.range else _span(band, scale)
+    span = of.range if _name(asset) in {_RESULT, _MASKED} and of.range else _span(band, scale)
     smooth = not labels and "metadata" not in asset.get("roles", ())  # codes, numbers of scenes, counts are not mixed
     return Style(Look.VALUES, span=span, scale=scale, unit=str(asset.get("unit", "")), codes=labels, smooth=smooth)
 
@@ -138,17 +149,14 @@ def _labels(asset: Mapping[str, Any]) -> Iterator[ClassLabel]:
 
 
 def _span(band: Mapping[str, Any], scale: float) -> tuple[float, float]:
-    """Stored numbers: 0..1 of what is scaled, else the mean and two standard deviations to either side."""
+    """Stored numbers: 0..1 of what is scaled, else what a picture of them shows."""
     if scale != 1.0:
         return 0.0, 1.0 / scale
     found = band.get("statistics", {})
     if not {"minimum", "maximum"} <= found.keys():
         return 0.0, 1.0
     low, high = float(found["minimum"]), float(found["maximum"])
-    if "mean" in found and "stddev" in found:
-        mean, deviation = float(found["mean"]), float(found["stddev"])
-        low, high = max(low, mean - 2 * deviation), min(high, mean + 2 * deviation)
-    return (low, high) if high > low else (low - 0.5, low + 0.5)
+    return span_of(low, high, float(found.get("mean", low)), float(found.get("stddev", math.inf)))
 
 
 def _zooms(bbox: tuple[float, float, float, float], shape: tuple[int, int]) -> tuple[int, int]:

@@ -24,6 +24,7 @@ from pipelines.masking.source import Bools, MaskSource
 from pipelines.products.cog import assemble
 from pipelines.products.layer import Kind, LayerSpec, RasterSpec, Resampling
 from pipelines.products.parts import refusals
+from pipelines.products.statistics import span_told
 from pipelines.remote.fetch import Fetcher
 from pipelines.remote.network import Network
 from swathe.errors import InputError
@@ -211,15 +212,7 @@ def _profile(spec: RasterSpec, file: rasterio.DatasetReader) -> dict[str, Any]:
 def _span(result: Path) -> tuple[float, float] | None:
     """What a picture of the unmasked numbers shows, so that both have the same colours."""
     with rasterio.open(result) as file:
-        tags = file.tags(1)
-    try:
-        least, most, mean, deviation = (
-            float(tags[f"STATISTICS_{k}"]) for k in ("MINIMUM", "MAXIMUM", "MEAN", "STDDEV")
-        )
-    except KeyError:
-        return None
-    low, high = max(least, mean - 2 * deviation), min(most, mean + 2 * deviation)
-    return (low, high) if high > low else None
+        return span_told(file.tags(1))
 
 
 def _facts(count: _Count, origins: Mapping[Mask, dict[str, Any]], buffer_px: int) -> dict[str, Any]:

@@ -61,9 +61,20 @@ class Frame:
 
     def ground_m(self, window: Window) -> tuple[float, float]:
         """Metres of a pixel in the middle of a window, (down, across)."""
+        return self._ground_m(window.row + window.height / 2, window.col + window.width / 2)
+
+    def shrunk(self, lon: float, lat: float) -> tuple[float, float]:
+        """What of its nominal size a pixel has on the ground at a place, (down, across); 1 where it cannot be told."""
+        x, y = transformer(LONLAT, self.crs).transform(lon, lat)
+        if not (math.isfinite(x) and math.isfinite(y)):
+            return 1.0, 1.0
         nominal = self.res * unit_m(self.crs)
-        middle = window.row + window.height / 2, window.col + window.width / 2
-        corners = [middle, (middle[0] + 1, middle[1]), (middle[0], middle[1] + 1)]
+        down, across = self._ground_m(*self.pixels(x, y))
+        return down / nominal, across / nominal
+
+    def _ground_m(self, row: float, col: float) -> tuple[float, float]:
+        nominal = self.res * unit_m(self.crs)
+        corners = [(row, col), (row + 1, col), (row, col + 1)]
         xy = np.array([((self.phase[0] + c) * self.res, (self.phase[1] - r) * self.res) for r, c in corners])
         lon, lat = transformer(self.crs, LONLAT).transform(xy[:, 0], xy[:, 1])
         if not (np.isfinite(lon).all() and np.isfinite(lat).all()):

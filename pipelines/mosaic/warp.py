@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from rasterio.crs import CRS
 from rasterio.warp import Resampling, reproject
 
 from pipelines.blocks.source import PixelSource
-from pipelines.mosaic.frame import Frame, is_geographic, named, transformer, turned, unit_m
+from pipelines.mosaic.frame import LONLAT, Frame, is_geographic, named, transformer, turned, unit_m
 from pipelines.mosaic.sample import needed, restored, sample, sought
 from swathe.scene import AssetGrid
 from swathe.window import Window
@@ -97,17 +97,30 @@ class _Canvas:
 
 def level_for(source: PixelSource, frame: Frame) -> int:
     """The coarsest level that is no coarser than the frame, in degrees or metres as the two compare."""
-    per_unit = frame.res * _unit_ratio(frame.crs, named(source.grid.crs))
+    side = _sides(frame, source.grid)[0]
     level = 0
     for n, grid in enumerate(source.overviews, 1):
-        if grid.transform[0] <= per_unit * _COARSER:
+        if grid.transform[0] <= side * _COARSER:
             level = n
     return level
 
 
-@cache
-def _unit_ratio(frame: str, source: str) -> float:
-    return unit_m(frame) / unit_m(source)
+@lru_cache(maxsize=4096)
+def _sides(frame: Frame, grid: AssetGrid) -> tuple[float, float]:
+    """Sides of a pixel of the frame in the middle of a file, in the file's units: (shorter, longer).
+
+    Web Mercator shows half a metre as one at 60 degrees north. In the middle of the file and not where it is read, as a
+    pixel must not depend on the area. Where both shrink alike, or by little (UTM), they are taken at their word.
+    """
+    crs = named(grid.crs)
+    nominal = frame.res * (unit_m(frame.crs) / unit_m(crs))
+    if crs == frame.crs or (is_geographic(crs) and is_geographic(frame.crs)):
+        return nominal, nominal
+    a, _, c, _, e, f = grid.transform
+    middle = c + a * grid.shape[1] / 2, f + e * grid.shape[0] / 2
+    shares = frame.shrunk(*transformer(crs, LONLAT).transform(*middle))
+    sides = [nominal if abs(share - 1) < FINER - 1 else nominal * share for share in shares]
+    return min(sides), max(sides)
 
 
 def _grid(view: View, level: int) -> AssetGrid:
@@ -115,8 +128,8 @@ def _grid(view: View, level: int) -> AssetGrid:
 
 
 def ratio(grid: AssetGrid, frame: Frame) -> float:
-    """Pixels of the file along one of the frame."""
-    return frame.res * _unit_ratio(frame.crs, named(grid.crs)) / grid.transform[0]
+    """Pixels of the file along the longer side of one of the frame."""
+    return _sides(frame, grid)[1] / grid.transform[0]
 
 
 def read_onto(view: View, frame: Frame, window: Window) -> Read | None:

@@ -17,7 +17,7 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 
 from pipelines.products.corners import Outlines
-from pipelines.products.geoparquet import Batch, Drawing, Line, ParquetWriter, crs_of, write_gpkg
+from pipelines.products.geoparquet import Batch, Drawing, Line, ParquetWriter, write_gpkg
 from pipelines.products.layer import SCORE_STEPS
 from pipelines.products.lonlat import Floats, Geometry, ToLonLat, geometries
 from pipelines.products.parts import refusals
@@ -126,8 +126,8 @@ class _Encoder:
             points, outlines, factor, more = self._reshape(points, outlines)
             box = bounds(points, outlines)
             columns |= {"area_m2": np.round(columns["area_m2"] * factor, 2)} | more
-        geometry = wkb(points, outlines)
-        return Batch(columns | {"geometry": geometry}, box, _lines(columns, geometries(self._lonlat(points), outlines)))
+        lines = _lines(columns, geometries(self._lonlat(points, outlines), outlines))
+        return Batch(columns | {"geometry": wkb(points, outlines)}, box, lines)
 
     def _columns(self, facts: Facts, bounds: Floats) -> dict[str, Any]:
         centre = (bounds[:, :2] + bounds[:, 2:]) / 2
@@ -144,10 +144,10 @@ class _Encoder:
             columns["datetime"] = [self._drawing.when] * len(facts)
         return columns
 
-    def _lonlat(self, points: Floats) -> Floats:
+    def _lonlat(self, points: Floats, outlines: Outlines) -> Floats:
         if not hasattr(self._local, "to"):  # pyproj's transformers are not to be shared between threads
-            self._local.to = ToLonLat(crs_of(self._drawing.grid))
-        return self._local.to(points)
+            self._local.to = ToLonLat(self._drawing.grid)
+        return self._local.to(points, outlines)
 
 
 def _placed(outlines: Outlines, grid: GeoBox) -> Floats:

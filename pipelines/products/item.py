@@ -16,10 +16,9 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 
 from pipelines.products.assets import ASSETS, COG, GEOPARQUET, AssetKind
-from pipelines.products.corners import Outlines
 from pipelines.products.ground import pixel_metres
 from pipelines.products.layer import CLASS_NODATA, LayerSpec, RasterSpec
-from pipelines.products.lonlat import ToLonLat, geometries
+from pipelines.products.lonlat import ToLonLat, geometries, outline
 from pipelines.products.parts import refusals
 
 if TYPE_CHECKING:
@@ -129,7 +128,7 @@ def make_item(facts: ItemFacts, folder: Path) -> pystac.Item:
     item = pystac.Item(
         id=facts.id,
         geometry=geometry,
-        bbox=_bbox(geometry),
+        bbox=bbox_of(geometry),
         datetime=_instant(facts),
         properties=_properties(facts),
     )
@@ -142,21 +141,9 @@ def make_item(facts: ItemFacts, folder: Path) -> pystac.Item:
 
 
 def footprint(grid: GeoBox) -> dict[str, Any]:
-    """GeoJSON outline of a grid in longitude and latitude, cut at the antimeridian."""
-    height, width = grid.shape
-    across, down = (np.unique(np.linspace(0, n, 9).round()).astype(np.int64) for n in (width, height))
-    left, right = np.zeros_like(down), np.full_like(down, width)
-    top, bottom = np.zeros_like(across), np.full_like(across, height)
-    # Counterclockwise on the map: down the left side, along the bottom, up the right side, back along the top.
-    col = np.concatenate([left, across[1:], right[1:], across[::-1][1:]])
-    row = np.concatenate([down, bottom[1:], down[::-1][1:], top[1:]])
-    points = np.stack([col, row], axis=1)
-    ring = Outlines(points.astype(np.int32), np.array([0, len(points)]), np.array([0, 1]))
-    affine = grid.transform
-    if grid.crs is None:
-        msg = "an Item needs a CRS"
-        raise ValueError(msg)
-    placed = ToLonLat(grid.crs.proj)(points.astype(np.float64) * (affine.a, affine.e) + (affine.c, affine.f))
+    """GeoJSON outline of a grid in longitude and latitude, cut at the antimeridian; up to a pole that is in it."""
+    points, ring = outline(grid)
+    placed = ToLonLat(grid)(points, ring)
     ((kind, text),) = geometries(placed, ring)
     return {"type": kind.decode(), "coordinates": json.loads(bytes(text))}
 
@@ -167,15 +154,14 @@ def checksum(path: Path) -> str:
         return _SHA256 + hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _bbox(geometry: dict[str, Any]) -> list[float]:
+def bbox_of(geometry: dict[str, Any]) -> list[float]:
     """West, south, east, north; west is greater than east where the antimeridian is crossed (RFC 7946)."""
     parts = geometry["coordinates"] if geometry["type"] == "MultiPolygon" else [geometry["coordinates"]]
     boxes = [(np.min(p[0], axis=0), np.max(p[0], axis=0)) for p in parts]
-    if len(boxes) == 1:
-        west, east = boxes[0][0][0], boxes[0][1][0]
-    else:
-        west = min(low[0] for low, _ in boxes if low[0] >= 0)
-        east = max(high[0] for low, high in boxes if low[0] < 0)
+    west, east = min(low[0] for low, _ in boxes), max(high[0] for _, high in boxes)
+    if len(boxes) > 1 and (west, east) == (-180, 180):  # cut there
+        west = min(low[0] for low, high in boxes if high[0] == 180)  # noqa: PLR2004  degrees
+        east = max(high[0] for low, high in boxes if low[0] == -180)  # noqa: PLR2004  degrees
     south, north = min(low[1] for low, _ in boxes), max(high[1] for _, high in boxes)
     return [float(v) for v in (west, south, east, north)]
 

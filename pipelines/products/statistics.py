@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.products.layer import CLASS_NODATA, RasterSpec
+
+
+def span_of(minimum: float, maximum: float, mean: float, stddev: float) -> tuple[float, float]:
+    """What a picture of numbers shows: the mean, two standard deviations to either side, within all; never empty."""
+    low, high = max(minimum, mean - 2 * stddev), min(maximum, mean + 2 * stddev)
+    return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+
+def span_told(tags: Mapping[str, str]) -> tuple[float, float] | None:
+    """The same from GDAL's metadata items of a band; None where they tell no statistics."""
+    names = [f"STATISTICS_{name}" for name in ("MINIMUM", "MAXIMUM", "MEAN", "STDDEV")]
+    return span_of(*(float(tags[name]) for name in names)) if tags.keys() >= set(names) else None
 
 
 @dataclass(slots=True)
@@ -62,15 +75,8 @@ class Statistics:
         return {f"STATISTICS_{k}": v for k, v in ({k: f"{n:.14g}" for k, n in numbers.items()} | share).items()}
 
     def span(self, index: int) -> tuple[float, float]:
-        """Mean of a band, two standard deviations to either side, within its least and most; never empty."""
-        found = self.items(index)
-        if not found:
-            return 0.0, 1.0
-        least, most, mean, deviation = (
-            float(found[f"STATISTICS_{k}"]) for k in ("MINIMUM", "MAXIMUM", "MEAN", "STDDEV")
-        )
-        low, high = max(least, mean - 2 * deviation), min(most, mean + 2 * deviation)
-        return (low, high) if high > low else (low - 0.5, low + 0.5)
+        """What a picture of a band shows; 0..1 where no pixel is valid."""
+        return span_told(self.items(index)) or (0.0, 1.0)
 
     def _of_bytes(self, index: int) -> _Moments:
         counts = self._counts[index].copy()

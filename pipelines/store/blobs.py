@@ -85,8 +85,11 @@ class Blobs(Protocol):
         """
         ...
 
-    def put_file(self, name: str, path: Path) -> None:
-        """Write a file of any size, in parts; it appears when all of it has arrived."""
+    def put_file(self, name: str, path: Path, *, keep: bool = True) -> None:
+        """Write a file of any size, in parts; it appears when all of it has arrived.
+
+        ``keep``: whether it is needed where it is; else it may be gone there.
+        """
         ...
 
     def get(self, name: str) -> bytes:

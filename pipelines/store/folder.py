@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -48,10 +49,12 @@ class FolderBlobs(Blobs):
                     raise Conflict(name)
                 return self._place(path, lambda file: file.write(content))
 
-    def put_file(self, name: str, path: Path) -> None:
-        """Copy a file."""
+    def put_file(self, name: str, path: Path, *, keep: bool = True) -> None:
+        """Copy a file; one that is not kept is renamed, where it lies on the same disk."""
         with path.open("rb") as source, refusals(self.root):
-            self._place(self._path(name), lambda file: shutil.copyfileobj(source, file, 1 << 20))
+            target = self._path(name)
+            if keep or not _renamed(path, target):
+                self._place(target, lambda file: shutil.copyfileobj(source, file, 1 << 20))
 
     def get(self, name: str) -> bytes:
         """Read a file."""
@@ -116,12 +119,31 @@ class FolderBlobs(Blobs):
             fresh.replace(path)
         finally:
             fresh.unlink(missing_ok=True)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync(path.parent)
         return _version(path)
+
+
+def _renamed(path: Path, target: Path) -> bool:
+    """Bring a whole file to its place as it is, made durable; False where that lies on another disk."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _sync(path)
+    try:
+        path.replace(target)
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            return False
+        raise
+    _sync(target.parent)
+    return True
+
+
+def _sync(path: Path) -> None:
+    """A file, or the names in a folder, onto the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_whole(path: Path, content: bytes) -> None:

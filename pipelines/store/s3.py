@@ -67,7 +67,7 @@ class S3Blobs(Blobs):
                 raise
         return found["e_tag"] or ""
 
-    def put_file(self, name: str, path: Path) -> None:
+    def put_file(self, name: str, path: Path, *, keep: bool = True) -> None:  # noqa: ARG002  the protocol's
         """A multipart upload where the file has more than one piece. Memory: four pieces."""
         import obstore
 

@@ -20,10 +20,14 @@ _YOUNG_S = 60.0
 
 
 @contextmanager
-def scratch() -> Iterator[Path]:
-    """A new private folder below the system's one for temporary files (``TMPDIR``)."""
-    root = _root()
-    _sweep(root)
+def scratch(root: Path | None = None) -> Iterator[Path]:
+    """A new private folder below ``root``, which is made; else below the system's for temporary files (``TMPDIR``).
+
+    That one may be memory, or small: it is nothing for large files. Raises OSError.
+    """
+    root = _usual() if root is None else root
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    sweep(root)
     folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=root))
     with (folder / _LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # held while we live, however we end
@@ -42,7 +46,7 @@ def own_scratch() -> Path:
     return folder
 
 
-def _root() -> Path:
+def _usual() -> Path:
     root = Path(tempfile.gettempdir()) / f"swathe-{os.getuid()}"
     root.mkdir(mode=0o700, exist_ok=True)
     if root.is_symlink() or root.stat().st_uid != os.getuid():  # somebody laid it there for us
@@ -50,8 +54,9 @@ def _root() -> Path:
     return root
 
 
-def _sweep(root: Path) -> None:
-    for folder in root.iterdir():
+def sweep(root: Path) -> None:
+    """Remove what processes that are gone have left below ``root``; a lock tells whether one lives."""
+    for folder in root.iterdir() if root.is_dir() else ():
         try:
             with (folder / _LOCK).open() as lock:
                 if _left(lock):

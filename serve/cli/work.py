@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from cluster.machine import cores
 from serve.cli import options, show
-from serve.planning import card_of, cores, estimated, in_precision, look, plan_of
+from serve.planning import card_of, estimated, in_precision, look, plan_of
 from swathe.composite import Composite
 from swathe.errors import INCOMPLETE, InputError, SwatheError
 from swathe.imagery import shown_in

@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
@@ -48,6 +48,11 @@ _STRANGE = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST = 100
 
 
+def scratch_of(settings: ServiceSettings) -> Path:
+    """Where uploads lie while they come and are looked at."""
+    return settings.service_dir / "scratch"
+
+
 class Uploads:
     """Bring a file, look what became of it, name it in a job."""
 
@@ -74,7 +79,7 @@ class Uploads:
         OutputError (``output.full``).
         """
         found = self._open(caller, id_)
-        with scratch() as folder:
+        with self._room() as folder:
             path = folder / _safe(found.name)
             with told({str(folder): "the service's disk"}):
                 sha256 = _take(chunks, path, self._settings.limits.max_upload_mb)
@@ -99,7 +104,7 @@ class Uploads:
             blobs.delete([ARRIVING])
             raise _too_large(seen.size, most)
         try:
-            with scratch() as folder:
+            with self._room() as folder:
                 path = folder / _safe(found.name)
                 blobs.fetch(ARRIVING, path)
                 with path.open("rb") as file:
@@ -203,6 +208,15 @@ class Uploads:
             raise rights.missing(f"file {file!r} of the upload {found.id}")
         return Content(name, blob.size, signed, tag)
 
+    @contextmanager
+    def _room(self) -> Iterator[Path]:
+        """A private folder on the disk of the service's data: uploads are large. Raises OutputError."""
+        root = scratch_of(self._settings)
+        with ExitStack() as stack:
+            with told({str(root): "the service's disk"}), refusals(root):
+                folder = stack.enter_context(scratch(root))
+            yield folder
+
     def _archive(self, found: Upload, name: str) -> Content:
         blobs, room = self._settings.blobs(f"uploads/{found.id}"), found.facts["room"]
         members = {image: f"{room}/{image}" for image in found.facts["files"]}
@@ -247,9 +261,9 @@ class Uploads:
         room = secrets.token_hex(4)  # of this writer: whoever else writes at the same time has another
         blobs = self._settings.blobs(f"uploads/{found.id}/{room}")
         try:
-            for image in images:
-                blobs.put_file(image.name, image)
             size = sum(image.stat().st_size for image in images)
+            for image in images:
+                blobs.put_file(image.name, image, keep=False)
             return self._told(caller, found, UploadState.READY, size, sha256, facts={**facts, "room": room})
         except SwatheError:
             blobs.delete([image.name for image in images])

@@ -74,12 +74,12 @@ class Hand:
         return ChunkWorker(order, self._model(order)) if hire is ChunkWorker else hire(order)
 
     def _model(self, order: Order) -> Predictor:
-        from models.load import load
+        from pipelines.worker import load_for_chunks
 
         card, name = order.work.card, _name(order)
         if name not in self._models:
             self._make_room(card)
-            self._models[name] = load(card, order.home, order.threads, order.fitted), card.resources.memory_gb
+            self._models[name] = load_for_chunks(order), card.resources.memory_gb
         self._models.move_to_end(name)
         return self._models[name][0]
 

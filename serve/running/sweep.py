@@ -1,6 +1,6 @@
 """What is swept: answers to repeated requests after a day, results of ended jobs when their time has come.
 
-Once a day also what nobody knows any more (``orphans``).
+Also what processes that were killed left of uploads. Once a day what nobody knows any more (``orphans``).
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ _log = logging.getLogger("swathe.sweep")
 
 def sweep(settings: ServiceSettings, store: Store) -> None:
     """Once, all of it; trouble with one job's files is told, and tried again the next time. Raises StoreError."""
+    from pipelines.store import scratch
+    from serve.desk.uploads import scratch_of
     from serve.running.orphans import sweep_orphans
     from serve.store import replies
     from serve.store.store import clock
 
+    scratch.sweep(scratch_of(settings))
     with store.begin() as c:
         replies.sweep(c, clock() - REPLIES.total_seconds())
     if settings.limits.keep_days is not None:

@@ -342,6 +342,15 @@ def test_a_polygon_that_was_not_cut_is_cut_where_its_box_says_so(catalogue):
     assert catalogue.item("c", "beyond")["bbox"] == [179, 0, -179, 1]
 
 
+def test_an_item_that_is_wide_and_cut_stays_as_it_is(catalogue):
+    """A map that begins at 5 W and goes round the Earth to 10 W: one of its parts is wider than half of it."""
+    parts = [ring(-5, 0, 180, 10), ring(-180, 0, -10, 10)]
+    wide = item("wide", {"type": "MultiPolygon", "coordinates": parts})
+    catalogue.put_items([{**wide, "bbox": [-5, 0, -10, 10]}])
+    assert found(catalogue, bbox=(-4, 1, 1, 2)) == found(catalogue, bbox=(-20, 1, -15, 2)) == ["wide"]
+    assert found(catalogue, bbox=(-8, 1, -7, 2)) == []
+
+
 @pytest.mark.parametrize(
     "bbox",
     [(1, 2), (0, 1, 2, 0), (0, 0, 361, 1), (0, -91, 1, 1), (0, 0, float("nan"), 1), (0, 0, float("inf"), 1),

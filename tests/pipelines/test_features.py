@@ -22,7 +22,7 @@ from pipelines.products.features import write_features
 from pipelines.products.geoparquet import Drawing
 from pipelines.products.ground import ground_of, pixel_metres
 from pipelines.products.layer import Kind, LayerSpec, RasterSpec, Resampling
-from pipelines.products.lonlat import ToLonLat, geometries
+from pipelines.products.lonlat import ToLonLat, geometries, outline
 from pipelines.products.merge import merge, save
 from pipelines.products.shapes import ShapeRules, trace
 from pipelines.products.wkb import bounds, wkb
@@ -239,9 +239,75 @@ def test_polygons_over_the_antimeridian_are_cut_there(tmp_path):
     assert any(g["type"] == "Polygon" for g in by_class[2])
 
 
+WHOLE, EQUAL = 20_037_508.342789244, 17_367_530.44516138
+WIDE = {
+    "all longitudes": GeoBox((36, 72), Affine(5, 0, -180, 0, -5, 90), "EPSG:4326"),
+    "from 0 to 360": GeoBox((36, 72), Affine(5, 0, 0, 0, -5, 90), "EPSG:4326"),
+    "a bit on": GeoBox((36, 72), Affine(5, 0, -181, 0, -5, 90), "EPSG:4326"),
+    "most longitudes": GeoBox((36, 68), Affine(5, 0, -170, 0, -5, 90), "EPSG:4326"),
+    "another datum": GeoBox((34, 72), Affine(5, 0, 3, 0, -5, 85), "EPSG:4314"),
+    "Mercator": GeoBox((64, 64), Affine(WHOLE / 32, 0, -WHOLE, 0, -WHOLE / 32, WHOLE), "EPSG:3857"),
+    "Mercator of the Pacific": GeoBox((48, 64), Affine(WHOLE / 32, 0, -WHOLE, 0, -WHOLE / 32, 1.5e7), "EPSG:3832"),
+    "equal areas": GeoBox((19, 48), Affine(EQUAL / 24, 0, -EQUAL, 0, -EQUAL / 24, 7e6), "EPSG:6933"),
+}
+POLAR = {
+    "the north": GeoBox((80, 80), Affine(50_000, 0, -1_990_000, 0, -50_000, 2e6), "EPSG:3413"),
+    "the south": GeoBox((80, 80), Affine(50_000, 0, -1_990_000, 0, -50_000, 2e6), "EPSG:3031"),
+}
+
+
+def flat_world(shape):
+    """Sea around land, some of it across the seam of the map; a belt around it all."""
+    image = np.ones(shape, np.uint8)
+    image[6:9] = 2
+    image[12:16, -6:] = image[12:16, :4] = 0
+    image[10:14, 20:45] = 0
+    image[11:13, 25:30] = 2
+    return image
+
+
+def polar_world(shape):
+    """A cap of ice with the pole in it, in a round sea; an island."""
+    rows, cols = np.indices(shape)
+    ragged = 0.5 + (rows + cols) % 2  # a long straight edge is bent in longitude and latitude
+    away = np.hypot(rows - 39.5, cols - 39.3)
+    image = np.select([away < 7 + ragged, away < 35 + ragged], [2, 1], 0).astype(np.uint8)
+    image[np.hypot(rows - 60, cols - 30) < 4 + ragged] = 0
+    return image
+
+
+@pytest.mark.parametrize(
+    ("grid", "world"),
+    [*((g, flat_world) for g in WIDE.values()), *((g, polar_world) for g in POLAR.values())],
+    ids=[*WIDE, *POLAR],
+)
+def test_every_pixel_lies_in_the_polygons_of_its_class_and_in_no_other(tmp_path, grid, world):
+    image = world(grid.shape)
+    write(image, grid, tmp_path)
+    rows, cols = (v.ravel() for v in np.indices(grid.shape) + 0.5)
+    a, _, c, _, e, f = grid.transform[:6]
+    lon, lat = Transformer.from_crs(grid.crs.proj, "OGC:CRS84", always_xy=True).transform(c + a * cols, f + e * rows)
+    lon = (lon + 180) % 360 - 180
+    features = json.loads((tmp_path / "features.geojson").read_text())["features"]
+    for value in (1, 2):
+        mine = [shapely.geometry.shape(g["geometry"]) for g in features if g["properties"]["class"] == value]
+        assert mine
+        for shape in mine:
+            west, south, east, north = shape.bounds
+            assert shape.is_valid
+            assert -180 <= west < east <= 180
+            assert -90 <= south < north <= 90
+            assert all(shapely.is_ccw(p.exterior) for p in shapely.get_parts(shape))
+        held = np.logical_or.reduce([shapely.contains_xy(shape, lon, lat) for shape in mine])
+        np.testing.assert_array_equal(held, image.ravel() == value)
+
+
 def test_longitudes_beyond_180_come_back():
-    points = ToLonLat(CRS(4326))(np.array([[190.0, 10.0], [-181.0, 5.0], [179.0, 0.0]]))
-    assert points[:, 0].tolist() == [-170.0, 179.0, 179.0]
+    grid = GeoBox((5, 10), Affine(1, 0, 185, 0, -1, 10), "EPSG:4326")
+    points, ring = outline(grid)
+    ((kind, text),) = geometries(ToLonLat(grid)(points, ring), ring)
+    assert kind == b"Polygon"
+    assert shapely.Polygon(json.loads(bytes(text))[0]).bounds == (-175, 5, -165, 10)
 
 
 # --- square metres --------------------------------------------------------------------------------------------------

@@ -20,7 +20,17 @@ from odc.geo.geobox import GeoBox
 from pipelines.products.cog import assemble
 from pipelines.products.features import Drawing, write_features
 from pipelines.products.ground import ground_of
-from pipelines.products.item import ItemFacts, ModelFacts, Source, checksum, footprint, make_item, slug, write_item
+from pipelines.products.item import (
+    ItemFacts,
+    ModelFacts,
+    Source,
+    bbox_of,
+    checksum,
+    footprint,
+    make_item,
+    slug,
+    write_item,
+)
 from pipelines.products.layer import Kind, LayerSpec, RasterSpec, Resampling
 from pipelines.products.preview import Wording, write_preview
 from pipelines.products.regions import Frame
@@ -235,6 +245,47 @@ def test_a_footprint_over_the_antimeridian_is_two_parts_and_its_box_runs_eastwar
     assert 179 < west < 180
     assert -180 < east < -179
     assert south < north
+
+
+WORLD = 40_075_016.685578488 / 256
+
+
+@pytest.mark.parametrize(
+    ("grid", "bbox", "beside"),
+    [
+        (GeoBox((180, 360), Affine(1, 0, -180, 0, -1, 90), "EPSG:4326"), (-180, 180), []),
+        (GeoBox((180, 340), Affine(1, 0, -170, 0, -1, 90), "EPSG:4326"), (-170, 170), [-175, 175]),
+        (GeoBox((180, 360), Affine(1, 0, 0, 0, -1, 90), "EPSG:4326"), (-180, 180), []),
+        (GeoBox((180, 340), Affine(1, 0, 10, 0, -1, 90), "EPSG:4326"), (10, -10), [-5, 5]),
+        (GeoBox((180, 355), Affine(1, 0, -5, 0, -1, 90), "EPSG:4326"), (-5, -10), [-8, -6]),
+        (GeoBox((180, 200), Affine(1, 0, -30, 0, -1, 90), "EPSG:4326"), (-30, 170), [-32, 172]),
+        (GeoBox((181, 360), Affine(1, 0, -180.5, 0, -1, 90.5), "EPSG:4326"), (-180, 180), []),
+        (GeoBox((180, 20), Affine(1, 0, 185, 0, -1, 90), "EPSG:4326"), (-175, -155), [-176, -154]),
+        (GeoBox((256, 256), Affine(WORLD, 0, -128 * WORLD, 0, -WORLD, 128 * WORLD), "EPSG:3857"), (-180, 180), []),
+        (GeoBox((90, 200), Affine(1e5, 0, -1e7, 0, -1e5, 4.5e6), "EPSG:6933"), (-103.64, 103.64), [-105, 105]),
+    ],
+)
+def test_the_footprint_of_a_map_of_the_world_is_the_map(grid, bbox, beside):
+    outline = footprint(grid)
+    shape = shapely.geometry.shape(outline)
+    assert shape.is_valid
+    found = bbox_of(outline)
+    assert found[::2] == pytest.approx(bbox, abs=0.01)
+    assert -90 <= found[1] < found[3] <= 90
+    width = (bbox[1] - bbox[0]) % 360 or 360
+    within = bbox[0] + np.linspace(0.01, width - 0.01, 50)
+    lon = (within + 180) % 360 - 180
+    assert shapely.contains_xy(shape, lon, np.linspace(-35, 35, 50)).all()
+    assert not shapely.contains_xy(shape, beside, np.zeros(len(beside))).any()
+
+
+def test_an_item_of_the_whole_world(tmp_path, real_data):
+    grid = GeoBox((180, 360), Affine(1, 0, -180, 0, -1, 90), "EPSG:4326")
+    write_item(replace(FACTS, grid=grid), result_in(tmp_path, grid=grid))
+    item = read(tmp_path)
+    validate(item, schemas(real_data))
+    assert item["bbox"] == [-180, -90, 180, 90]
+    assert item["geometry"]["type"] == "Polygon"
 
 
 def test_a_crs_without_a_code_is_written_out(tmp_path, real_data):

@@ -2,7 +2,9 @@
 
 import json
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from rasterio.warp import reproject
 from rio_cogeo.cogeo import cog_validate
 from scipy.ndimage import distance_transform_edt
 
+from pipelines.layers.published import Of, layers_of
 from pipelines.masking import masked
 from pipelines.masking.choose import Site, answers
 from pipelines.masking.layers import load_layers, read_layer
@@ -23,6 +26,8 @@ from pipelines.masking.masked import painted, write_masked
 from pipelines.masking.pack import flat, pack
 from pipelines.masking.topojson import read_topojson
 from pipelines.masking.vector import drawn, polygons_of
+from pipelines.products.cog import assemble
+from pipelines.products.item import ItemFacts, ModelFacts, make_item
 from pipelines.products.layer import Kind, LayerSpec, RasterSpec, Resampling
 from pipelines.products.overviews import halved
 from pipelines.remote.network import Network
@@ -394,6 +399,39 @@ def test_the_file_is_a_cog_with_names_colours_and_codes(two_scenes, tmp_path):
     assert all(word in style for word in ("dry", "wet", "#d8c090", "snow and ice", 'value="999"'))
     assert "cloud" in (tmp_path / "masked.tif.aux.xml").read_text()
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+def ends_in(style):
+    """Of the ramp in a QGIS style."""
+    (renderer,) = ET.parse(style).iter("rasterrenderer")
+    return float(renderer.get("classificationMin")), float(renderer.get("classificationMax"))
+
+
+SLOPE = np.add.outer(np.arange(PLACE.shape[0]), 2 * np.arange(PLACE.shape[1])).astype(np.float32)
+
+
+@pytest.mark.parametrize("range_", [None, (-1.0, 900.0)])
+@pytest.mark.parametrize(
+    ("heights", "ends"),
+    [(SLOPE, None), (np.full_like(SLOPE, 7), (6.5, 7.5)), (np.full_like(SLOPE, np.nan), (0.0, 1.0))],
+    ids=["a slope", "one number", "nothing"],
+)
+def test_styles_and_tiles_of_a_result_and_of_what_is_masked_of_it_have_the_same_colours(
+    tmp_path, heights, ends, range_
+):
+    grid, layer = grid_of(PLACE), replace(HEIGHTS, range=range_)
+    part = write(tmp_path / "part.tif", heights, PLACE.crs, PLACE.transform, nodata=np.nan)
+    assemble([(part, Window(0, 0, *PLACE.shape))], grid, layer, layer.result, tmp_path / "result.tif")
+    (tmp_path / "half.geojson").write_text(json.dumps(shapely.geometry.mapping(shapely.box(-180, -90, 15.02, 90))))
+    card = card_of(masks=("ocean",), kind="vector", files=(str(tmp_path / "half.geojson"),))
+    write_masked(site_of(tmp_path, FILES, (card,)), Masking.parse("ocean"), layer)
+    when = datetime(2024, 5, 1, tzinfo=UTC)
+    item = make_item(ItemFacts("one", "Heights", grid, layer, ModelFacts("m", "M"), when, when), tmp_path).to_dict()
+    spans = {one.file: one.style.span for one in layers_of(item, Of("j1", "u1", "m", range_))}
+    assert set(spans) == {"result.tif", "masked.tif"}
+    told = {*spans.values(), ends_in(tmp_path / "result.qml"), ends_in(tmp_path / "masked.qml")}
+    assert len(told) == 1, told
+    assert ends is None or told == {range_ or ends}
 
 
 def test_overviews_of_wide_numbers_vote_as_those_of_bytes():

@@ -133,7 +133,26 @@ def test_a_coarse_frame_reads_an_overview(west):
     assert [p.level for p in places(seen, frame, Window(-115_050, 17_985, 50, 50))] == [2]
     assert level_for(seen.source, Frame(HERE, 39.0)) == 1
     assert level_for(seen.source, Frame(HERE, 10.0)) == 0
-    assert level_for(seen.source, Frame("EPSG:4326", 41.0 / 111_320)) == 2
+    assert level_for(seen.source, Frame("EPSG:4326", 41.0 / 111_320)) == 1  # at 41.5 N it is 31 m from west to east
+    assert level_for(seen.source, Frame("EPSG:4326", 55.0 / 111_320)) == 2
+
+
+@pytest.mark.parametrize("how", ["nearest", "bilinear"])
+def test_what_mercator_stretches_is_not_read_from_an_overview(tmp_path, how):
+    """At 60 N a pixel of 20 m is 10 m on the ground, which is what the file has."""
+    place = Place("EPSG:32633", 500_000, 6_653_000, 10, (400, 400))
+    numbers = np.random.default_rng(3).integers(1, 9000, place.shape, dtype=np.uint16)
+    plain, seen = (
+        view(write(tmp_path / f"{n}.tif", numbers, place.crs, place.transform, overviews=o), how)
+        for n, o in (("plain", ()), ("seen", (2, 4)))
+    )
+    levels = [level_for(seen.source, Frame("EPSG:3857", res)) for res in (20.0, 39.0, 41.0, 79.0, 81.0)]
+    assert levels == [0, 0, 1, 1, 2]
+    frame, window = Frame("EPSG:3857", 20.0), Window(-420_100, 83_520, 300, 300)
+    got, valid = read_onto(seen, frame, window)
+    assert valid.all()
+    np.testing.assert_array_equal(got, read_onto(plain, frame, window)[0])
+    assert [p.level for p in places(seen, frame, window)] == [0]
 
 
 def test_the_files_own_mask_counts(tmp_path):

@@ -122,6 +122,14 @@ def test_twenty_megabytes_there_and_back(blobs, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} <= {"there", "back", "place"}
 
 
+def test_a_file_that_is_not_needed_any_more_arrives_as_well(blobs, tmp_path):
+    for content in (b"first", b"second"):
+        (tmp_path / "there").write_bytes(content)
+        blobs.put_file("a/b.bin", tmp_path / "there", keep=False)
+        assert blobs.get("a/b.bin") == content
+    assert [blob.name for blob in blobs.list()] == ["a/b.bin"]
+
+
 def test_s3_got_it_in_pieces(s3_server, stored, tmp_path):
     (tmp_path / "a").write_bytes(bytes(20 << 20))
     stored.put_file("a", tmp_path / "a")

@@ -13,8 +13,11 @@ import rasterio
 import typer
 from rasterio.transform import from_origin
 
+from cluster import machine
 from serve.cli import main as cli
-from tests.pipelines.conftest import make_card, make_scene
+from serve.cli import work
+from serve.settings import Settings
+from tests.pipelines.conftest import make_card, make_scene, network_card
 
 
 @pytest.fixture
@@ -347,3 +350,9 @@ def test_help_starts_quickly(tmp_path):
     )  # fmt: skip
     assert "run" in answer.stdout
     assert time.perf_counter() - started < 30
+
+
+def test_a_run_in_this_process_has_the_cores_that_a_container_may_use(monkeypatch):
+    monkeypatch.setattr(machine, "_quota", lambda _: 1.0)
+    with work._runner(network_card("net.onnx"), Settings(), work.Way("out", local=True)) as (runner, _):
+        assert runner.threads == 1

@@ -1,10 +1,12 @@
 """Uploads: bytes of strangers, streamed, bounded, looked at; then named in a job."""
 
+import errno
 import io
 import stat
 import threading
 import zipfile
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 
@@ -243,3 +245,43 @@ def test_a_shared_project_shows_uploads_but_its_owner_alone_fills_it(front, imag
     front.desk.projects.change(owner, project.id, shared=False)
     with pytest.raises(NotFoundError):
         front.desk.uploads.get(other, found.id)
+
+
+def test_uploads_pass_through_the_services_own_disk_and_are_written_once(front, image, monkeypatch, tmp_path):
+    """The system's folder for temporary files may be memory."""
+    usual = tmp_path / "tmp"
+    usual.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(usual))
+    scratch, begun = front.desk.settings.service_dir / "scratch", front.person()
+    content, seen = image().read_bytes(), []
+
+    def watched():
+        yield content[:1000]
+        seen.extend(path.stat().st_ino for path in scratch.rglob("scene.tif"))
+        assert not list(usual.rglob("scene.tif"))
+        yield content[1000:]
+
+    upload = front.desk.uploads.begin(begun, "scene.tif")
+    found = front.desk.uploads.write(begun, upload.id, watched())
+    path = front.desk.uploads.path(begun, found.id)
+    assert path.read_bytes() == content
+    assert [path.stat().st_ino] == seen  # the same file, renamed
+    packed = brought(front, begun, "scene.zip", zipped(**{"a/one.tif": content, "b/one.tif": content}))
+    assert (kept(front, packed), packed.size) == (["0_one.tif", "one.tif"], 2 * len(content))
+    assert not list(usual.iterdir())
+    assert not list(scratch.iterdir())
+
+
+def test_where_results_lie_on_another_disk_uploads_are_copied(front, image, monkeypatch):
+    replace = Path.replace
+
+    def elsewhere(self, target):
+        if "scratch" in self.parts and "scratch" not in Path(target).parts:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", elsewhere)
+    owner, content = front.person(), image().read_bytes()
+    found = brought(front, owner, "scene.tif", content)
+    assert front.desk.uploads.path(owner, found.id).read_bytes() == content
+    assert not list((front.desk.settings.service_dir / "scratch").iterdir())

@@ -8,7 +8,7 @@ import pytest
 from pipelines.begin import begin, look
 from pipelines.gdal import Access
 from pipelines.sensors import load_sensors
-from pipelines.worker import ChunkWorker, Order
+from pipelines.worker import LANES, ChunkWorker, Order
 from serve.running.hand import Hand
 from swathe.errors import ClusterError
 from swathe.recipe import Recipe
@@ -42,6 +42,19 @@ def test_two_runs_of_a_model_load_it_once(order, tmp_path, monkeypatch):
     hand.forget("a")
     assert isinstance(hand.do("a", ChunkWorker, lambda: first, chunks[2]), dict)
     assert len(loads) == 1
+
+
+def test_a_hand_loads_a_model_as_every_worker_does(order, monkeypatch):
+    """With batches side by side, where it has several threads."""
+    from models import load
+
+    first, chunks = order
+    asked = []
+    monkeypatch.setattr(load, "load", lambda *a, load=load.load, **k: asked.append((a, k)) or load(*a, **k))
+    ChunkWorker(first).reader.close()
+    assert isinstance(Hand().do("a", ChunkWorker, lambda: first, chunks[0]), dict)
+    assert asked[0] == asked[1]
+    assert asked[0][1] == {"lanes": LANES}
 
 
 def test_of_models_that_are_too_many_the_oldest_goes(order):

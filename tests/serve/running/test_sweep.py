@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.store.folder import FolderBlobs
+from pipelines.store.scratch import scratch
 from serve.desk.desk import Desk
 from serve.running import orphans
 from serve.running import sweep as sweeping
@@ -170,3 +171,16 @@ def test_in_object_storage_too(world, monkeypatch):
     assert sorted(blob.name for blob in FolderBlobs(bucket).list()) == sorted(
         f"jobs/{name}/parts/a.tif" for name in (kept, fresh)
     )
+
+
+def test_what_a_killed_process_left_of_an_upload_is_swept(kept):
+    root = kept.settings.service_dir / "scratch"
+    with scratch(root) as alive:
+        dead = root / "1-dead"
+        dead.mkdir()
+        (dead / "scene.tif").write_bytes(bytes(100))
+        for folder in (alive, dead):
+            (folder / ".lock").touch()
+            os.utime(folder / ".lock", (1, 1))
+        sweep(kept.settings, kept.store)
+        assert [path.name for path in root.iterdir()] == [alive.name]
