@@ -87,6 +87,9 @@ class Input(BandStatistics):
     """For models of several sensors: name of the modality -> its bands. Empty: one sensor, the bands above."""
     alternatives: dict[BandName, tuple[BandName, ...]] = {}
     """Band -> bands that may stand in for it where the imagery lacks it, best first, e.g. ``nir: [nir08]``."""
+    as_it_is: bool = False
+    """Nobody has to say what the numbers mean: one band is taken as it is, three colours as a picture
+    (``pipelines/as_it_is.py``)."""
 
     @model_validator(mode="after")
     def _alternatives_are_others(self) -> Self:
@@ -137,12 +140,17 @@ class Output(Frozen):
     """Of a regression: its unit."""
     range: tuple[float, float] | None = None
     """Of a regression: the range a picture shows."""
+    picture: bool = False
+    """The three channels are red, green and blue, each 0 to 254."""
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         values = [c.value for c in self.classes]
         if len(set(values)) != len(values):
             msg = f"a class value is used twice: {values}"
+            raise ValueError(msg)
+        if self.picture and (self.classes or self.channels != 3):  # noqa: PLR2004  red, green, blue
+            msg = "a picture has three channels and no classes"
             raise ValueError(msg)
         return self
 
@@ -234,5 +242,13 @@ class ModelCard(Frozen):
                 raise ValueError(msg)
         if self.area_dependent and not self.sibling:
             msg = "an area-dependent card names its fixed-threshold sibling"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _hands_on_one_image(self) -> Self:
+        eats, count = self.input, 3 if self.output.picture else 1
+        if eats.as_it_is and (self.adapter, eats.times, len(eats.bands)) != ("formula", 1, count):
+            msg = "as_it_is is for a formula of one band and one date"
             raise ValueError(msg)
         return self

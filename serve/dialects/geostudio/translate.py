@@ -22,8 +22,6 @@ PROCESSOR, AFTER, PUSH = "generic-python-processor", "postprocess-generic", "pus
 _ARCHIVES = (".zip", ".tif", ".tiff", ".jp2")
 _DIGITS = 10
 """Of an index that is one."""
-LAYER_BAND = "index"
-"""What the one band of a ready-made layer is called here."""
 _MASKS = {"cloud_masking": "clouds", "snow_ice_masking": "snow", "permanent_water_masking": "water",
           "ocean_masking": "ocean"}  # fmt: skip
 
@@ -184,7 +182,7 @@ def _numbers(asked: InferenceConfig, model: Chosen, card: ModelCard) -> dict[str
     data spec may say names and factor; what nobody says, the file has to.
     """
     if model.is_layer:
-        return {"bands": [LAYER_BAND], "scale": 1.0, "offset": 0.0}
+        return {}  # numbers or a picture: whoever opens it tells
     bands = _bands(asked.model_input_data_spec or model.specs)
     if card.adapter == "terratorch" and model.is_own:
         return {"bands": bands or list(card.input.bands), "scale": 1.0 / card.input.scale, "offset": 0.0}
