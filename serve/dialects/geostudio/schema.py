@@ -27,6 +27,7 @@ from swathe.imagery import is_remote
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]+")
 _DATE = re.compile(r"(\d{4}-\d{2}-\d{2})(?:_(\d{4}-\d{2}-\d{2}))?")
+_DAY = re.compile(r"(?<!\d)\d{4}-\d{2}-\d{2}(?!\d)")
 _TRUE = {"true": True, "false": False}
 _LON, _LAT = 180.0, 90.0
 _CORNERS = 4
@@ -245,10 +246,11 @@ class InferenceConfig(Given):
     @field_validator("temporal_domain")
     @classmethod
     def _dates(cls, dates: list[str]) -> list[str]:
-        for text in dates:
+        plain = [text.strip() for text in dates]
+        for text in plain:
             if said := _wrong_date(text):
                 raise ValueError(said)
-        return dates
+        return plain
 
 
 class InferenceCreate(InferenceConfig):
@@ -392,7 +394,7 @@ def _wrong_box(box: list[float]) -> str:
 
 
 def _wrong_date(text: str) -> str:
-    found = _DATE.fullmatch(text.strip())
+    found = _DATE.fullmatch(text)
     if found is None:
         return f"{text[:60]!r} is no date: YYYY-MM-DD or YYYY-MM-DD_YYYY-MM-DD"
     try:
@@ -402,6 +404,12 @@ def _wrong_date(text: str) -> str:
     if last == date.max:
         return f"{text[:60]!r} lies at the edge of the calendar"
     return f"{text!r} ends before it begins" if last < first else ""
+
+
+def date_in(text: str) -> str:
+    """The first day that stands in a name; empty: none does."""
+    found = (part for part in _DAY.findall(text) if not _wrong_date(part))
+    return next(found, "")
 
 
 def _geometries(one: Any) -> list[Any]:

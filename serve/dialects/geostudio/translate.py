@@ -96,10 +96,9 @@ def tasks_of(asked: InferenceConfig, model: Chosen, means: Means) -> list[Task]:
 def steps_of(asked: InferenceConfig, model: Chosen, after: Mapping[str, Any]) -> list[str]:
     """Names of what happens to each task, the same for all."""
     fetch = URLS if asked.spatial_domain.urls else FETCH
-    if model.is_layer:
-        return [fetch, PUSH]
+    made = [] if model.is_layer else [TUNE if model.is_tune else MODEL]
     own = [PROCESSOR] if asked.generic_processor_id else []
-    return [fetch, TUNE if model.is_tune else MODEL, *([AFTER] if after else []), *own, PUSH]
+    return [fetch, *made, *([AFTER] if after else []), *own, PUSH]
 
 
 def after_of(asked: InferenceConfig, defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,7 +154,7 @@ def _named(asked: InferenceConfig, model: Chosen, means: Means) -> Iterator[Task
     if not urls:
         return
     times = card.input.times
-    _check_days(asked)
+    check_days(asked)
     if times > 1 and len(urls) % times == 0:
         for n in range(0, len(urls), times):
             yield _of_files(asked, model, means, urls[n : n + times], [_day(dates, n + i) for i in range(times)])
@@ -191,11 +190,11 @@ def _numbers(asked: InferenceConfig, model: Chosen, card: ModelCard) -> dict[str
     return ({"bands": bands} if bands else {}) | scale
 
 
-def _check_days(asked: InferenceConfig) -> None:
-    """Of images alone: none, one for all, or one each. Raises InputError naming both numbers."""
+def check_days(asked: InferenceConfig) -> None:
+    """Of images alone: none, one for all, or one each; as with them, more say nothing. Raises InputError."""
     where, dates = asked.spatial_domain, asked.temporal_domain
     searched = where.bbox or where.polygons or where.tiles
-    if not searched and len(dates) not in (0, 1, len(where.urls)):
+    if not searched and 1 < len(dates) < len(where.urls):
         raise InputError(f"there are {len(where.urls)} urls and {len(dates)} dates", code="when.count",
                          field="temporal_domain", hint="give one date for each url, one for all, or none")  # fmt: skip
 

@@ -37,8 +37,8 @@ class Metadata(Given):
     name: Annotated[str, Field(min_length=1, max_length=100)]
     description: Annotated[str, Field(max_length=1000)] | None = None
     processor_parameters: Annotated[dict[str, Any], Field(default_factory=dict)]
-    call: Literal["positional", "flags"] | None = None
-    """How it is called; null: with flags where its source mentions ``--input``."""
+    call: Literal["positional", "text", "flags"] | None = None
+    """How it is called; null: as its source tells."""
 
 
 @router.post("", status_code=201, max_body_size=_LARGEST + 2**20)

@@ -1,8 +1,10 @@
 """Every row of their table of errors, in its own shape: ``detail`` is a text, an object with ``msg``, or a list."""
 
+import re
+
 import pytest
 
-from serve.dialects.geostudio import routes
+from serve.dialects.geostudio import problems, routes
 from tests.serve.dialects.geostudio.conftest import Studio
 
 NOBODY = "11111111-2222-3333-4444-555555555555"
@@ -37,6 +39,18 @@ def made(studio, image):
         (404, dict, "GET", f"tasks/{NOBODY}-task_0/output", {}),
         (404, str, "GET", f"tasks/{NOBODY}-task_0/logs/run-inference", {}),
         (404, str, "GET", f"notifications/{NOBODY}", {}),
+        (404, str, "GET", f"async/notify/{NOBODY}", {}),
+        (404, str, "GET", f"inference/{NOBODY}/tasks", {}),
+        (404, str, "POST", f"inference/{NOBODY}/cancel", {}),
+        (404, str, "DELETE", f"inference/{NOBODY}", {}),
+        (404, str, "DELETE", f"models/{NOBODY}", {}),
+        (404, str, "POST", f"models/{NOBODY}/deploy", {"json": {"model_configs_url": "x", "model_checkpoint_url": "y"}}),
+        (404, str, "GET", f"generic-processor/{NOBODY}", {}),
+        (404, str, "DELETE", f"generic-processor/{NOBODY}", {}),
+        (404, str, "DELETE", f"auth/api-keys?apikey_id={NOBODY}", {}),
+        (404, str, "PATCH", f"auth/api-keys?apikey_id={NOBODY}", {"json": {"active": False}}),
+        (422, list, "PATCH", f"auth/api-keys?apikey_id={NOBODY}", {"json": {"active": "perhaps"}}),
+        (422, list, "GET", "models?limit=many", {}),
         (422, list, "GET", "inference/no-uuid", {}),
         (422, list, "POST", "inference", {"json": {}}),
         (422, list, "POST", "inference", {"content": "{", "headers": {"Content-Type": "application/json"}}),
@@ -108,3 +122,22 @@ def test_of_a_database_that_is_away(house_of):
     assert int(answer.headers["retry-after"]) > 0
     assert str(path) not in answer.text
     assert studio.client.get("/v2/models").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("code", "number"),
+    [
+        ("search.nothing", 1001), ("scenes.cloudy", 1001), ("source.unknown", 1001), ("when.none", 1001),
+        ("imagery.missing", 1006), ("imagery.forbidden", 1006), ("read.lost", 1006), ("link.expired", 1006),
+        ("imagery.unreadable", 1007), ("image.content", 1007), ("band.missing", 1009), ("imagery.complex", 1009),
+        ("image.size", 1009), ("grid.no_crs", 1009), ("upload.state", 1009), ("url.private", 1011),
+        ("imagery.scheme", 1011), ("imagery.virtual", 1012), ("image.ending", 1012), ("archive.empty", 1012),
+        ("model.not_finite", 1030), ("threshold.unimodal", 1030), ("cluster.lost", 1032), ("output.full", 1033),
+        ("weights.missing", 1041), ("card.config", 1041), ("internal", 1042), ("processor.failed", 1043),
+        ("mask.unanswered", 1043), ("regularise.classes", 1043), ("limit.area", 1044), ("quota.area", 1044),
+    ],
+)  # fmt: skip
+def test_what_goes_wrong_in_a_task_has_the_number_they_know(code, number):
+    said = problems.shown({"code": code, "detail": "why", "hint": "what to do"})
+    assert said["code"] == str(number)
+    assert re.fullmatch(rf"{number}: [A-Za-z ]+: why \(what to do\)", said["message"])

@@ -76,6 +76,8 @@ def test_logs_of_steps(done):
     assert found["step_log_url"].endswith(f"/{task}-url-connector-stdout.log")
     text = studio.house.client().get(found["step_log_url"]).text
     assert len(text.splitlines()) >= 1
+    tail = studio.get(f"tasks/{task}/logs/url-connector?tail_lines=1&allow_incomplete=false&force_refresh=true")["tail"]
+    assert tail == text.splitlines(keepends=True)[-1]
     planner = studio.get(f"tasks/{made['id']}-task_planning/logs/inference-planner")
     assert "task_0: planned as j" in studio.house.client().get(planner["step_log_url"]).text
     assert "msg" in studio.get(f"tasks/{task}/logs/no-such-step", 404)["detail"]
@@ -157,7 +159,6 @@ def test_null_is_not_said(studio, url):
         ({"spatial_domain": {"urls": ["https://a.example/x.tif", "scene.tif"]}}, "url 1 is no address"),
         ({"spatial_domain": {"urls": [f"https://a.example/{n}.tif" for n in range(3)]},
           "temporal_domain": ["2024-07-25", "2024-07-26"]}, "3 urls and 2 dates"),
-        ({"temporal_domain": ["2024-07-25", "2024-07-26"]}, "1 urls and 2 dates"),
         ({"post_processing": {"mask_from_url": {"url": "https://a.example/m.shp"}}}, "mask_from_url"),
         ({"post_processing": {"download_scripts": {"activated": True, "plugins_list": []}}}, "generic processor"),
         ({"maxcc": 120}, "less than or equal to 100"), ({"model_display_name": None}, "model_id"),
@@ -172,6 +173,43 @@ def test_what_cannot_be_meant_is_told(studio, url, change, says):
     answer = studio.client.post("/v2/inference", json=body | change)
     assert answer.status_code == 422, answer.text
     assert says in answer.text
+
+
+KEYS = {
+    "id", "status", "active", "model_id", "model_display_name", "description", "location", "fine_tuning_id",
+    "spatial_domain", "temporal_domain", "maxcc", "generic_processor", "generic_processor_id", "geoserver_layers",
+    "demo", "inference_output", "created_by", "created_at", "updated_at", "tasks_count_total", "tasks_count_success",
+    "tasks_count_failed", "tasks_count_stopped", "tasks_count_waiting",
+}  # fmt: skip
+
+
+def test_a_record_has_their_fields_and_what_was_left_out_says_nothing(done):
+    studio, made = done
+    listed = studio.get("inference?limit=1")["results"][0]
+    for record in (made, listed, studio.get(f"inference/{made['id']}")):
+        assert set(record) == KEYS
+    assert listed["spatial_domain"].keys() == {"bbox", "polygons", "tiles", "urls"}
+    tasks = studio.get(f"inference/{made['id']}/tasks")
+    assert tasks.keys() == {"inference_id", "status", "tasks"}
+    assert all(task.keys() == {"inference_id", "task_id", "inference_folder", "status", "pipeline_steps"} for task in
+               tasks["tasks"])  # fmt: skip
+
+
+def test_as_their_guide_writes_it(studio, url):
+    """Slashes too many, a date more than there are addresses, fields that nobody knows."""
+    wish = {"model_display_name": "water-ndwi", "name": "test_generic", "location": "Vienna, Austria", "maxcc": 80,
+            "spatial_domain": {"urls": [url]}, "temporal_domain": ["2024-06-15", " 2024-06-16 "],
+            "post_processing": {"cloud_masking": "False", "ocean_masking": "False", "snow_ice_masking": None,
+                                "permanent_water_masking": "False"}}  # fmt: skip
+    made = studio.client.post("/v2//inference", json=wish)
+    assert made.status_code == 201, made.text
+    _, parts = studio.house.desk.batches.get(_caller(studio), _ours(made.json()))
+    assert [p.request["inputs"][0].partition("=")[0] for p in parts] == ["2024-06-15"]
+    assert made.json()["temporal_domain"] == ["2024-06-15", "2024-06-16"]
+    for path in ("/v2//inference/", "/studio-gateway//v2///inference//", "/v2/"):
+        assert studio.client.get(path).status_code == (404 if path == "/v2/" else 200), path
+    studio.client.post(f"/v2//inference//{made.json()['id']}/cancel/")
+    assert studio.get(f"inference/{made.json()['id']}")["status"] == "STOPPED"
 
 
 def test_dates_of_searched_places_have_to_be_said(studio):

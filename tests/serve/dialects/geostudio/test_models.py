@@ -272,6 +272,7 @@ def test_a_tune_from_its_upload_to_its_removal(studio, trained):
     tried = post(studio, f"tunes/{made['tune_id']}/try-out", {"location": "there", "temporal_domain": ["2024-07-25"],
                  "spatial_domain": {"urls": ["https://a.example/x.tif"]}, "model_display_name": ""}, 200)  # fmt: skip
     assert (tried["model_display_name"], tried["fine_tuning_id"]) == ("geofm-sandbox-models", made["tune_id"])
+    assert studio.get(f"models/{tried['model_id']}")["display_name"] == "geofm-sandbox-models"
     assert studio.get(f"tunes/{made['tune_id']}") == tune
     steps = studio.get(f"inference/{tried['id']}/tasks")["tasks"][1]["pipeline_steps"]
     assert [s["process_id"] for s in steps] == ["url-connector", "terratorch-inference", "push-to-geoserver"]

@@ -66,8 +66,10 @@ def test_how_it_is_called_may_be_said(studio):
 
     assert call(bring(studio)) == "positional"
     assert call(bring(studio, call="flags")) == "flags"
-    assert call(bring(studio, TURNED + "# --input")) == "flags"
-    assert call(bring(studio, TURNED + "# --input", call="positional")) == "positional"
+    assert call(bring(studio, TURNED + "OPTION = '--input'\n")) == "flags"
+    assert call(bring(studio, TURNED + "# --input\n")) == "positional"  # mentioned in passing: it reads sys.argv[1:4]
+    assert call(bring(studio, TURNED.replace("load(open(parameters))", "loads(parameters)"))) == "text"
+    assert call(bring(studio, TURNED + "OPTION = '--input'\n", call="text")) == "text"
     assert bring(studio, call="shell").status_code == 422
 
 

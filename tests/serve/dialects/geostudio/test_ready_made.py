@@ -28,13 +28,13 @@ def write_picture(path, alpha=None):
     return np.moveaxis(data, 0, -1)
 
 
-def laid(studio, url, **more):
+def laid(studio, url, pushes=("ortho",), **more):
     """A wish for a layer of what lies there, carried out: its record."""
-    push = {"workspace": "geofm", "layer_name": "ortho", "display_name": "Ortho", "file_suffix": "",
-            "filepath_key": "original_input_image", "geoserver_style": {"rgb": [
-                {"channel": 1, "minValue": 0, "maxValue": 255, "label": "RedChannel"}]}}  # fmt: skip
+    style = {"rgb": [{"channel": 1, "minValue": 0, "maxValue": 255, "label": "RedChannel"}]}
+    push = {"workspace": "geofm", "file_suffix": "", "filepath_key": "original_input_image", "geoserver_style": style}
+    named = [{**push, "layer_name": name, "display_name": name.title()} for name in pushes]
     made = studio.infer(url, model_display_name="add-layer-sandbox-model", fine_tuning_id="sandbox", temporal_domain=[],
-                        geoserver_push=[push], **more)  # fmt: skip
+                        geoserver_push=named, **more)  # fmt: skip
     studio.work()
     return studio.get(f"inference/{made['id']}")
 
@@ -120,16 +120,55 @@ def test_a_picture_of_more_than_bytes_is_stretched(studio, tmp_path):
 
 def test_what_is_no_layer_says_what_would_be(studio, tmp_path):
     many = write_image(tmp_path / "many.tif", scale=0, names=("",) * 5)
-    one = write_image(tmp_path / "one.tif", scale=0, names=("",))
-    with zipfile.ZipFile(tmp_path / "two-of-them.zip", "w") as archive:
-        archive.write(one, "one.tif")
-        archive.write(many, "many.tif")
-    for path, says in ((many, "5 bands"), (tmp_path / "two-of-them.zip", "2 images")):
-        record = laid(studio, studio.share(path))
-        assert record["status"] == "FAILED"
-        (error,) = record["inference_output"]["errors"]
-        assert error["code"] == "1009"
-        assert says in error["message"]
+    record = laid(studio, studio.share(many))
+    assert record["status"] == "FAILED"
+    (error,) = record["inference_output"]["errors"]
+    assert error["code"] == "1009"
+    assert "5 bands" in error["message"]
+
+
+def test_each_raster_of_a_zip_is_a_layer_of_its_day(studio, tmp_path):
+    """As their notebook packs them: days in the names. One that is no layer leaves the others."""
+    days = ("2024-04-27", "2024-05-09")
+    with zipfile.ZipFile(tmp_path / "both-days.zip", "w") as archive:
+        for n, day in enumerate(days):
+            path = write_image(tmp_path / f"flood_{day}_depth.tif", scale=0, names=("",), seed=n)
+            archive.write(path, f"depths/{path.name}")
+        archive.write(write_image(tmp_path / "many.tif", scale=0, names=("",) * 5), "many.tif")
+    record = laid(studio, studio.share(tmp_path / "both-days.zip"), pushes=("depth",))
+    assert record["status"] == "COMPLETED_WITH_ERRORS"
+    (error,) = record["inference_output"]["errors"]
+    assert (error["task_id"], "5 bands" in error["message"]) == (f"{record['id']}-task_2", True)
+    layers = record["geoserver_layers"]["predicted_layers"]
+    assert [layer["uri"] for layer in layers] == [f"geofm:{record['id']}-task_{n}-depth" for n in (0, 1)]
+    told = [studio.client.get(f"/api/layers/{layer['layer_id']}").json() for layer in layers]
+    assert [one["datetime"][:10] for one in told] == list(days)
+    steps = studio.get(f"inference/{record['id']}/tasks")["tasks"]
+    assert [task["task_id"].rpartition("_")[2] for task in steps] == ["planning", "0", "1", "2"]
+    href = studio.get(f"tasks/{record['id']}-task_1/output")["url"]
+    with zipfile.ZipFile(io.BytesIO(studio.house.client().get(href).content)) as archive:
+        assert any(n.startswith(f"{record['id']}-task_1_2024-05-09_flood-2024-05-09-depth") for n in archive.namelist())
+
+
+def test_of_a_zip_and_a_raster_each_has_the_layer_of_its_address(studio, tmp_path):
+    one = write_image(tmp_path / "one-raster.tif", scale=0, names=("",))
+    with zipfile.ZipFile(tmp_path / "two-rasters.zip", "w") as archive:
+        archive.write(one, "first.tif")
+        archive.write(one, "second.tif")
+    urls = [studio.share(tmp_path / "two-rasters.zip"), studio.share(one)]
+    record = laid(studio, "", pushes=("packed", "single"), spatial_domain={"urls": urls})
+    layers = record["geoserver_layers"]["predicted_layers"]
+    assert [layer["uri"].partition("task_")[2] for layer in layers] == ["0-packed", "1-packed", "2-single"]
+    assert record["spatial_domain"]["urls"] == urls
+
+
+def test_a_layer_is_made_of_files_alone(studio):
+    push = {"workspace": "geofm", "layer_name": "x", "display_name": "X", "file_suffix": "", "geoserver_style": "",
+            "filepath_key": "original_input_image"}  # fmt: skip
+    for where in ({"bbox": [[10, 49, 10.1, 49.1]]}, {"urls": ["https://a.example/x.tif"], "tiles": ["12/2200/1343"]}):
+        refused = studio.infer("", 422, model_display_name="add-layer-sandbox-model", geoserver_push=[push],
+                               spatial_domain=where, temporal_domain=["2024-07-25"])  # fmt: skip
+        assert "urls" in refused["detail"]["msg"]
 
 
 @pytest.mark.parametrize("name", ["shapes.gpkg", "cube.nc", "shapes.shp"])
