@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from swathe.bands import BandName
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]+")
+
+
+def _as_line(text: str) -> str:
+    return _CONTROL.sub(" ", text).strip()
+
+
+Line = Annotated[str, AfterValidator(_as_line)]
+"""What stands in titles, legends and the XML of styles: one line, without what XML cannot hold."""
 
 
 class Task(StrEnum):
@@ -44,9 +55,11 @@ class Weights(Frozen):
 class BandStatistics(Frozen):
     """How physical units become what the network was trained on: ``(physical * scale - mean) / std``."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     bands: tuple[BandName, ...]
     """In the order of the network's input channels."""
-    scale: float = 1.0
+    scale: Annotated[float, Field(gt=0)] = 1.0
     """Physical units (reflectance 0..1, dB, …) to the units of mean and std, e.g. 10000."""
     mean: tuple[float, ...] = ()
     """Per band; empty: 0."""
@@ -72,11 +85,11 @@ class BandStatistics(Frozen):
 class Input(BandStatistics):
     """What a model eats."""
 
-    times: Annotated[int, Field(ge=1)] = 1
+    times: Annotated[int, Field(ge=1, le=1000)] = 1
     """Acquisitions, oldest first."""
     gsd_m: tuple[float, float] | None = None
     """Ground sampling distance the model was trained for, (smallest, largest) in metres; a warning outside it."""
-    chip: Annotated[int, Field(ge=1)] = 224
+    chip: Annotated[int, Field(ge=1, le=16_384)] = 224
     """Side of a tile in pixels."""
     overlap: Annotated[int, Field(ge=0)] = 32
     """Pixels shared with each neighbour, blended with a cosine ramp."""
@@ -115,7 +128,7 @@ class ClassLabel(Frozen):
 
     value: Annotated[int, Field(ge=0, le=254)]
     """Pixel value in result.tif; 255 is nodata."""
-    name: str
+    name: Line
     """Shown in legends."""
     colour: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
     """#rrggbb."""
@@ -128,15 +141,15 @@ class Output(Frozen):
 
     classes: tuple[ClassLabel, ...] = ()
     """Of segmentation and classification, in the order of the network's output channels."""
-    channels: Annotated[int, Field(ge=1)] = 1
+    channels: Annotated[int, Field(ge=1, le=65_536)] = 1
     """Numbers per pixel: of a regression 1, of an embedding its length. Ignored where there are classes."""
-    stride: Annotated[int, Field(ge=1)] = 1
+    stride: Annotated[int, Field(ge=1, le=16_384)] = 1
     """Input pixels per output cell: 1 dense, the patch for embeddings, the chip for classification."""
     scored: bool = True
     """Whether the model gives probabilities, so that there is a score.tif. Thresholded indices have none."""
-    name: str = ""
+    name: Line = ""
     """Of a regression or index: what the number is, e.g. ``NDVI``, ``biomass``."""
-    unit: str = ""
+    unit: Line = ""
     """Of a regression: its unit."""
     range: tuple[float, float] | None = None
     """Of a regression: the range a picture shows."""
@@ -195,7 +208,7 @@ class ModelCard(Frozen):
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{1,79}$")]
     """Used in commands, URLs and results."""
-    title: str
+    title: Line
     """One line for people."""
     summary: str = ""
     """What it is good for and where it fails, in a few sentences."""

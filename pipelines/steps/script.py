@@ -14,6 +14,9 @@ from swathe.errors import InputError, LimitError
 MB = 1_000_000
 LARGEST_MB = 10
 """Of a script."""
+MOST_SIGNS = 500_000
+"""Blanks and punctuation in one: what is parsed takes hundreds of bytes for each. Data in a text has few of them."""
+_LETTERS = bytes(c for c in range(256) if chr(c).isalnum() or c >= 128)  # noqa: PLR2004  beyond ASCII
 LONGEST_ARGUMENTS = 30_000
 """Characters of parameters as JSON where they are arguments: a system takes 128 kB of one, written twice as long."""
 _FLAG = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
@@ -39,6 +42,9 @@ def check_script(name: str, content: bytes) -> None:
     if len(content) > LARGEST_MB * MB:
         raise LimitError(f"the script has {len(content) / MB:,.1f} MB, {LARGEST_MB} MB are allowed",
                          code="limit.processor", field="file")  # fmt: skip
+    if (signs := len(content.translate(None, _LETTERS))) > MOST_SIGNS:
+        raise LimitError(f"the script has {signs:,} blanks and signs of punctuation, {MOST_SIGNS:,} are allowed",
+                         code="limit.processor", field="file", hint="leave data out of it")  # fmt: skip
     if not any(_is_main(node) for node in parsed(content).body):
         raise InputError('the script has no `if __name__ == "__main__":` block', code="processor.main", field="file",
                          hint="call what it does from there")  # fmt: skip

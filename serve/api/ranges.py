@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
@@ -111,7 +112,13 @@ def _headers(content: Content) -> dict[str, str]:
     shown = "inline" if Path(content.name).suffix.lower() in _SEEN else "attachment"
     headers = {
         "Cache-Control": "private, no-cache, no-transform",
-        "Content-Disposition": f'{shown}; filename="{content.name}"', "X-Content-Type-Options": "nosniff",
+        "Content-Disposition": f"{shown}; {_named(content.name)}", "X-Content-Type-Options": "nosniff",
         "Accept-Ranges": "bytes",
     }  # fmt: skip
     return headers | ({"ETag": f'"{content.tag}"'} if content.tag else {})
+
+
+def _named(name: str) -> str:
+    """As RFC 6266 has it: a header is ASCII, and a name that is more is said twice."""
+    plain = "".join(c if c.isascii() and c.isprintable() and c not in '"\\' else "_" for c in name)
+    return f'filename="{plain}"' + ("" if plain == name else f"; filename*=UTF-8''{quote(name, safe='')}")

@@ -224,6 +224,7 @@ def test_without_isolation_nothing_is_run(processed, monkeypatch):
         ("a.py", "\0", "processor.syntax"),
         ("a.py", "(" * 100_000, "processor.syntax"),
         ("a.py", "#" * 10_000_001, "limit.processor"),
+        ("a.py", "x = [" + "," * 500_001, "limit.processor"),
     ],
 )
 def test_scripts_that_cannot_run_are_refused(name, content, code):

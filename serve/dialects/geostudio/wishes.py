@@ -11,8 +11,8 @@ from serve.dialects.geostudio.layers import MASKED, RESULT, pushes_of, wishes_to
 from serve.dialects.geostudio.models import LAYER, SANDBOX
 from serve.dialects.geostudio.problems import msg
 from serve.dialects.geostudio.routes.processors import LETTER, shown
-from serve.dialects.geostudio.schema import MOST_PUSHES, InferenceCreate, Spec, date_in
-from serve.dialects.geostudio.translate import Means, Task, after_of, check_days, steps_of, tasks_of
+from serve.dialects.geostudio.schema import MOST_PUSHES, InferenceCreate, Spec, date_in, wished
+from serve.dialects.geostudio.translate import Means, Task, after_of, check_days, expect_few, steps_of, tasks_of
 from swathe.errors import InputError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Wanted:
             "of": "inference", "record": record, "steps": self.steps, "dates": [task.date for task in self.tasks],
             "stems": [task.stem for task in self.tasks], "model_id": record["model_id"],
             "tune_id": asked.fine_tuning_id or "", "created_by": who.user.email, "location": asked.location or "",
-            "saved": bool(asked.demo and asked.demo.get("demo")), "push": self.pushes,
+            "saved": wished((asked.demo or {}).get("demo")), "push": self.pushes,
             "push_of": self.push_of,
         }  # fmt: skip
 
@@ -117,7 +117,8 @@ def wanted(desk: Desk, who: Caller, asked: InferenceCreate, model: Model) -> Wan
     processor = _processor(desk, who, asked)
     after = after_of(asked, model.fields.get("postprocessing_options") or {})
     means = Means(_source(desk, who, asked, model), processor and processor[0],
-                  desk.settings.limits.max_area_km2, after=after)  # fmt: skip
+                  desk.settings.limits.max_area_km2, desk.settings.limits.wishes_per_batch, after)  # fmt: skip
+    expect_few(asked, model.card, means)
     single, places = _one_by_one(desk, who, asked) if model.is_layer else (asked, ())
     tasks = tasks_of(single, model, means)
     made = Wanted(asked, model, tasks, steps_of(asked, model, after), after, processor and processor[1], places)

@@ -44,7 +44,8 @@ def made(studio, image):
         (404, str, "POST", f"inference/{NOBODY}/cancel", {}),
         (404, str, "DELETE", f"inference/{NOBODY}", {}),
         (404, str, "DELETE", f"models/{NOBODY}", {}),
-        (404, str, "POST", f"models/{NOBODY}/deploy", {"json": {"model_configs_url": "x", "model_checkpoint_url": "y"}}),
+        (404, str, "POST", f"models/{NOBODY}/deploy",
+         {"json": {"model_configs_url": "x", "model_checkpoint_url": "y"}}),
         (404, str, "GET", f"generic-processor/{NOBODY}", {}),
         (404, str, "DELETE", f"generic-processor/{NOBODY}", {}),
         (404, str, "DELETE", f"auth/api-keys?apikey_id={NOBODY}", {}),
@@ -141,3 +142,77 @@ def test_what_goes_wrong_in_a_task_has_the_number_they_know(code, number):
     said = problems.shown({"code": code, "detail": "why", "hint": "what to do"})
     assert said["code"] == str(number)
     assert re.fullmatch(rf"{number}: [A-Za-z ]+: why \(what to do\)", said["message"])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"bbox": [[10, 49, 10.1, 49.1]] * 51}, "50"), ({"collections": ["a"] * 20, "bbox": [[10, 49, 10.1, 49.1]] * 3},
+                                                       "60 searches"),
+        ({"bbox": None, "area_polygon": {"type": "FeatureCollection", "features": 5}}, "no list"),
+        ({"bbox": None, "area_polygon": "/etc/passwd"}, "no area"), ({"bbox": [[10, 50, 11, 49]]}, "not south"),
+        ({"dates": "2024-07-25"}, "list"), ({"collections": []}, "at least 1"), ({"pre_days": "many"}, "integer"),
+        ({"pre_days": 10**30}, "less than"), ({"collections": [None]}, "string"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_advised_on(studio, change, says):
+    body = {"collections": ["earth-search-s2-c1-l2a"], "dates": ["2024-07-25"], "bbox": [[10, 49, 10.1, 49.1]]}
+    answer = studio.client.post("/v2/data-advice/sentinelhub", json=body | change)
+    assert answer.status_code == 422, answer.text
+    assert says in answer.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "more", "code"),
+    [
+        ("GET", "models?internal_name=%00", {}, 400), ("GET", "models?limit=0", {}, 422),
+        ("GET", f"models?limit={10**30}", {}, 422), ("GET", "inference?skip=-1", {}, 422),
+        ("GET", "inference?saved=perhaps", {}, 422), ("GET", "inference?model_id=x", {}, 422),
+        ("GET", "inference?location=%F0%9F%8C%8A", {}, 200), ("GET", "inference?tune_id=" + "x" * 101, {}, 422),
+        ("GET", "inference/%2e%2e%2f", {}, 404), ("GET", "tasks/../output", {}, 404),
+        ("GET", f"tasks/{NOBODY}-task_{10**6}/output", {}, 404), ("GET", f"tasks/{NOBODY}-task_-1/output", {}, 404),
+        ("GET", f"tasks/{NOBODY}-task_\u0660/output", {}, 404), ("GET", "tasks/" + "x" * 200 + "/output", {}, 422),
+        ("GET", f"tasks/{NOBODY}-task_0/logs/{'x' * 101}", {}, 422),
+        ("GET", f"tasks/{NOBODY}-task_0/logs/a?tail_lines=0", {}, 422), ("GET", "tunes/geotune-%00", {}, 400),
+        ("GET", "tunes/geotune-" + "Z" * 22, {}, 404), ("GET", "tunes/geotune-" + "\u00e9" * 22, {}, 404),
+        ("GET", "generic-processor/{0}", {}, 422), ("GET", "data-advice/" + "x" * 101, {}, 422),
+        ("GET", "file-share?object_name=../../passwd.tif", {}, 422),
+        ("GET", "file-share?object_name=a.tif%0d%0a", {}, 422),
+        ("GET", "file-share?object_name=" + "a" * 57 + ".tif", {}, 422), ("GET", "file-share", {}, 422),
+        ("PATCH", "auth/api-keys?apikey_id=%7b%7d", {"json": {"active": True}}, 404),
+        ("PATCH", "auth/api-keys", {"json": {"active": True}}, 422), ("DELETE", "auth/api-keys?apikey_id=", {}, 404),
+        ("POST", "auth/api-keys", {"content": "{"}, 422),
+        ("POST", "models", {"json": {"display_name": "a b"}}, 422),
+        ("POST", "models", {"json": {"display_name": ""}}, 422),
+        ("POST", "models", {"json": {"display_name": "a\n"}}, 422), ("POST", "models", {"json": [1]}, 422),
+        ("POST", "models", {"json": {"display_name": "a", "version": "many"}}, 422),
+        ("POST", "models", {"json": {"display_name": "a", "version": 1e300}}, 422),
+        ("POST", "models", {"json": {"display_name": "a", "model_url": "http://["}}, 422),
+        ("POST", "models", {"json": {"display_name": "a", "description": "x" * 10_001}}, 422),
+        ("POST", "models", {"json": {"display_name": "a", "pipeline_steps": [{}] * 201}}, 422),
+        ("POST", "models", {"json": {"display_name": "a", "geoserver_push": [{"workspace": 5}]}}, 422),
+        ("POST", "models", {"json": {"display_name": "a", "model_input_data_spec": [{"x": "y" * 300_000}]}}, 422),
+        ("POST", "models", {"json": {"display_name": "a",
+                                   "postprocessing_options": {"cloud_masking": "perhaps"}}}, 422),
+        ("POST", "upload-completed-tunes", {"json": {"name": "a", "tune_config_url": "http://[",
+                                                     "tune_checkpoint_url": "http://["}}, 422),
+        ("POST", "upload-completed-tunes", {"json": {"name": "a", "tune_config_url": "/etc/passwd",
+                                                     "tune_checkpoint_url": "file:///etc/passwd"}}, 422),
+        ("POST", "upload-completed-tunes", {"json": {"name": "a", "tune_config_url": "upload://x/../y",
+                                                     "tune_checkpoint_url": "upload://"}}, 404),
+        ("POST", "notifications", {"json": {"event_id": NOBODY, "detail_type": "x" * 101, "source": "y",
+                                            "detail": {"a": 1}}}, 422),
+        ("POST", "notifications", {"json": {"event_id": NOBODY, "detail_type": "x", "source": "y",
+                                            "detail": [1]}}, 422),
+        ("POST", f"tunes/geotune-{'0' * 22}/try-out",
+         {"json": {"spatial_domain": {"urls": ["https://a.example/x"]}}}, 404),
+        ("PATCH", f"tunes/geotune-{'0' * 22}", {"json": {"train_options": [1]}}, 422),
+        ("DELETE", "tunes/../../x", {}, 404),
+    ],
+)  # fmt: skip
+def test_what_nobody_would_ask_is_refused_in_their_form(studio, method, path, more, code):
+    answer = asked(studio, method, path, **more)
+    assert answer.status_code == code, answer.text[:300]
+    if code not in (200, 400):
+        assert answer.json()["detail"]
+    assert "Traceback" not in answer.text
