@@ -27,7 +27,7 @@ PIXELS = 1 << 16
 
 def needs_fit(card: ModelCard) -> bool:
     """Whether the threshold is found from the data, over the whole area, before the run; raise CardError."""
-    return settings(card).fits
+    return not _copies(card) and settings(card).fits
 
 
 def measurer(card: ModelCard) -> Callable[[NDArray[np.float32], NDArray[np.bool_]], Histogram]:
@@ -103,11 +103,28 @@ def load(card: ModelCard, fitted: dict[str, float] | None = None) -> Predictor:
     fitted: what ``fit`` gave, for a card that ``needs_fit``; None or empty for the others. Raises CardError, and
     ModelError ``threshold.missing`` where fitted is missing or out of place.
     """
+    if _copies(card):
+        return Colours()
     block = settings(card)
     if bool(fitted) != block.fits:
         what = "was given no fitted threshold" if block.fits else "has a fixed threshold and takes no other"
         raise ModelError(f"{card.id} {what}", code="threshold.missing")
     return FormulaPredictor(card, block, fitted or {})
+
+
+def _copies(card: ModelCard) -> bool:
+    """Whether nothing is computed at all."""
+    return card.input.as_it_is and card.output.picture
+
+
+class Colours:
+    """A picture that is handed on; see predictor.Predictor."""
+
+    info = RuntimeInfo(engine="formula", precision="fp32", device="cpu", threads=1, versions={"numpy": np.__version__})
+
+    def __call__(self, tiles: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, 1, 3, h, w) becomes (N, 3, h, w)."""
+        return tiles[:, 0].copy()
 
 
 class FormulaPredictor:

@@ -40,8 +40,11 @@ PACKAGES = (
 PICKLES = frozenset({".ckpt", ".pt", ".pth", ".bin"})
 """Checkpoints read by torch's restricted unpickler."""
 
-LARGEST_CONFIG = 1 << 20
-"""Bytes of YAML; the longest published config has 6 kB."""
+LARGEST_CONFIG = 1 << 18
+"""Bytes of YAML, and values in it with its aliases written out; the longest published config has 6 kB."""
+_DEEPEST, _LONGEST_PLACE = 100, 500
+_UNREADABLE = (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""Beside its own errors the loader lets through those of what it calls: ``2024-13-45`` is no date."""
 
 _SWITCH = re.compile(r"(^|_)pretrained$")
 _FETCHES = re.compile(
@@ -65,21 +68,47 @@ def read_config(path: Path) -> dict[str, Any]:
     if len(text) > LARGEST_CONFIG:
         raise CardError(f"{path} has more than {LARGEST_CONFIG} bytes", code="card.config")
     document = _parse(text, path)
+    _expect_plain(document, path)
     if not isinstance(document, dict):
         raise CardError(f"{path} is no mapping", code="card.config", hint="Expected a TerraTorch config.")
     check_classes(document)
     return document
 
 
+class _Loader(yaml.SafeLoader):
+    """The safe one, that writes no more keys out than a config may have: ``<<`` of nine ``<<`` of nine ..."""
+
+    merged = 0
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Called for each mapping, and for each that is merged into it, before it is."""
+        super().flatten_mapping(node)
+        self.merged += len(node.value)
+        if self.merged > LARGEST_CONFIG:
+            raise yaml.YAMLError("it is too large with its aliases written out")
+
+
 def _parse(text: bytes, path: Path) -> Any:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)  # noqa: S506  a safe one
     except yaml.constructor.ConstructorError as error:
         asked = re.search(r"tag '([^']+)'", str(error))
         raise refusal(asked.group(1) if asked else str(error.problem), "a YAML tag") from error
-    except (yaml.YAMLError, RecursionError) as error:
+    except _UNREADABLE as error:
         reason = " ".join(str(error).split())
         raise CardError(f"{path} is no YAML: {reason}", code="card.config") from error
+
+
+def _expect_plain(document: Any, path: Path) -> None:
+    """Raises CardError where aliases make endless what was short, or deep what was flat."""
+    count, stack = 0, [(document, 0)]
+    while stack:
+        value, depth = stack.pop()
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+        count += len(inner)
+        if count > LARGEST_CONFIG or depth > _DEEPEST:
+            raise CardError(f"{path} is too large or too deep with its aliases written out", code="card.config")
+        stack.extend((one, depth + 1) for one in inner)
 
 
 def refusal(asked: str, what: str, hint: str = "", field: str = "") -> UnsafeModelError:
@@ -90,18 +119,18 @@ def refusal(asked: str, what: str, hint: str = "", field: str = "") -> UnsafeMod
 def walk(value: Any, where: str = "") -> Iterator[tuple[str, str, Any]]:
     """Every (dotted place, key, value) of nested mappings and lists; each container once, so aliases cannot grow."""
     seen: set[int] = set()
-    stack = [(where, value)]
+    stack = [(where, where.rpartition(".")[2], value)]
     while stack:
-        place, current = stack.pop()
+        place, last, current = stack.pop()
         if not isinstance(current, (dict, list)) or id(current) in seen:
             continue
         seen.add(id(current))
-        items = current.items() if isinstance(current, dict) else enumerate(current)
-        for key, inner in items:
-            name = key if isinstance(current, dict) else place.rpartition(".")[2]
-            inner_place = f"{place}.{key}" if place else str(key)
-            yield inner_place, str(name), inner
-            stack.append((inner_place, inner))
+        for key, inner in current.items() if isinstance(current, dict) else enumerate(current):
+            name = str(key) if isinstance(current, dict) else last
+            inner_place = (f"{place}.{key}" if place else str(key))[:_LONGEST_PLACE]
+            yield inner_place, name, inner
+            if isinstance(inner, (dict, list)):
+                stack.append((inner_place, name, inner))
 
 
 def check_classes(document: Any) -> None:

@@ -32,6 +32,7 @@ _DN = 10_000.0
 _REFLECTANCE = 2.0
 """No mean of reflectance is larger."""
 _CHIP, _OVERLAP = 224, 16
+_LARGEST = 1e30
 _MOST_CLASSES = 255
 
 
@@ -138,7 +139,7 @@ def _numbers(given: Any, bands: Sequence[str]) -> list[float]:
     if given is None:
         return []
     values = list(given.values()) if isinstance(given, dict) else given
-    if not isinstance(values, list) or not all(isinstance(v, int | float) for v in values):
+    if not isinstance(values, list) or not all(map(_is_number, values)):
         raise CardError("means and stds are one number per band", code="card.config", field="data.init_args.means")
     if len(values) != len(bands):
         raise CardError(f"{len(values)} means or stds for {len(bands)} bands", code="card.config",
@@ -146,12 +147,19 @@ def _numbers(given: Any, bands: Sequence[str]) -> list[float]:
     return [float(v) for v in values]
 
 
+def _is_number(given: Any) -> bool:
+    """One that can be reckoned with: YAML has whole numbers of any length, and none."""
+    return isinstance(given, int | float) and abs(given) < _LARGEST
+
+
 def _scale(about: About, data: Mapping[str, Any], means: Sequence[float]) -> tuple[float, str]:
     """From reflectance to what the network was trained on, and by which rule that was told."""
     if about.factor is not None:
         return _DN * about.factor, "Scale: as its user says."
     constant = data.get("constant_scale")
-    factor = float(constant) if isinstance(constant, int | float) else 1.0
+    if constant is not None and not _is_number(constant):
+        raise CardError("constant_scale is no number", code="card.config", field="data.init_args.constant_scale")
+    factor = 1.0 if constant is None else float(constant)
     large = any(abs(mean) > _REFLECTANCE for mean in means)
     if factor != 1.0 or large:
         return _DN * factor, f"Scale: reflectance times {_DN * factor:g}, by the config's constant_scale and means."

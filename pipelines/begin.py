@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from pipelines import as_it_is
 from pipelines.archive import AS_USUAL, Unpacking
 from pipelines.area import crop
 from pipelines.gdal import Access
@@ -41,7 +42,11 @@ def look(
 
 
 def begin(recipe: Recipe, card: ModelCard, imagery: Imagery | Mosaic, actors: int) -> Plan:
-    """Plan the run on imagery that was looked at. Raises AreaError where the area has nothing to do with it."""
+    """Plan the run on imagery that was looked at. Raises AreaError where the area has nothing to do with it.
+
+    The plan's card says what comes out: of an image that is handed on that follows from the image.
+    """
+    card = as_it_is.card_for(card, imagery)
     if isinstance(imagery, Mosaic):
         return plan(recipe, card, imagery, place_in(imagery, recipe, card), actors)
     if recipe.aoi is None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rasterio.crs import CRS
 
+from pipelines import as_it_is
 from pipelines.archive import AS_USUAL, Unpacking
 from pipelines.gdal import Access
 from pipelines.header import Header, read_headers
@@ -27,6 +28,7 @@ from swathe.sensor import SensorProfile
 from swathe.unit import settle
 
 if TYPE_CHECKING:
+    from pipelines.door import Door
     from pipelines.remote.network import Network
 
 __all__ = ["Declared", "InputSpec", "inspect", "parse_input"]
@@ -70,6 +72,8 @@ def inspect(
             door = stack.enter_context(Door(network, access.retry))
             elsewhere = Elsewhere(door, unpacking)
         dates = by_date(inputs, wanted.times, unpacking, elsewhere)
+        if wanted.as_it_is and not (declared.radiometry.bands or declared.sensors):
+            return _as_it_is(dates[0], declared.radiometry, access, door)
         profiles = _profile_per_date(declared.sensors, len(dates))
         for files, profile in zip(dates, profiles, strict=True):
             naming = Naming(declared.radiometry.bands, profile, declared.known, usable)
@@ -81,6 +85,16 @@ def inspect(
     stand_ins = [f"{b} stands in for {w}" for w, b in zip(wanted.bands, chosen, strict=True) if b != w]
     imagery = _imagery(grid, found, _label(declared), stand_ins)
     return _in_units_of(wanted, replace(imagery, picture=_picture(grid, names[-1], profiles[-1], declared)))
+
+
+def _as_it_is(files: Files, said: Radiometry, access: Access, door: Door | None) -> Imagery:
+    """Of one image that is handed on: its numbers or its colours."""
+    header, found = as_it_is.bands_of(read_headers(files.hrefs, access, door))
+    sources = as_it_is.sources_of(header, found, said, access, door)
+    units = tuple(Units(s.scale, s.offset, as_it_is.unit_of(found)) for s in sources)
+    dated = _Dated(Acquisition(files.when, sources), tuple(found.values()), units, ())
+    imagery = _imagery(header, [dated], "tags", ())
+    return replace(imagery, picture=sources) if len(sources) > 1 else imagery
 
 
 def _check_names(bands: Sequence[str]) -> None:

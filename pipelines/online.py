@@ -175,6 +175,9 @@ class Online:
         imagery = self._look(recipe)
         _expect_few(imagery.shape, question.max_pixels)
         plan = begin(recipe, self.card, imagery, actors=1)
+        if plan.work.card.output.picture:
+            raise InputError("a picture has nothing to be predicted", code="predict.picture", field="body",
+                             hint="submit it as a job: its colours become a layer")  # fmt: skip
         if question.max_seconds is not None:
             _expect_soon(self._seconds(plan), question.max_seconds)
         return plan

@@ -187,11 +187,7 @@ class Reader:
         with self._access.env(run.href):
             take = self._fetch if self._far is None or not is_remote(run.href) else self._ask
             take(run, window, data, mask)
-        for band, nodata in zip(data, run.nodata, strict=True):
-            if nodata is not None:
-                mask &= band != nodata
-            if run.dtype.kind == "f":
-                mask &= np.isfinite(band)
+        _hide(run, data, mask)
         if not direct:
             self._convert(run, data, out)
 
@@ -284,6 +280,17 @@ class Reader:
         if file is not None:
             with suppress(*FAILURES), self._access.env(href):
                 file.dataset.close()
+
+
+def _hide(run: Run, data: NDArray[np.generic], mask: NDArray[np.bool_]) -> None:
+    """Take pixels out of ``mask`` whose numbers mean nothing; ``data``: (C, h, w) of the run."""
+    if run.sources[0].together and None not in run.nodata:
+        mask &= np.logical_or.reduce([band != nodata for band, nodata in zip(data, run.nodata, strict=True)])
+    for band, nodata, source in zip(data, run.nodata, run.sources, strict=True):
+        if nodata is not None and not source.together:
+            mask &= band != nodata
+        if run.dtype.kind == "f":
+            mask &= np.isfinite(band)
 
 
 def _part(data: NDArray[np.generic], run: Run) -> NDArray[np.generic]:

@@ -23,6 +23,8 @@ _NUMBER = r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*"
 _BOX = re.compile(rf"{_NUMBER}(?:,{_NUMBER}){{3}}|{_NUMBER}(?:\s{_NUMBER}){{3}}")
 _LONGEST_BOX = 200
 _STEPS = 256
+_PROBED, _MOST_NEAR = 200, 2_000_000
+"""Edges of an outline that crosses itself which are looked at, and pairs of edges near each other that it may have."""
 _LONLAT = ("4326", "CRS84", "WGS84", "WGS 84")
 
 
@@ -144,7 +146,10 @@ def _geometries(raw: Any) -> Iterable[dict[str, Any]]:
     if not isinstance(raw, dict):
         raise ValueError("an object was expected")  # noqa: TRY004  what the caller turns into a problem
     if raw.get("type") == "FeatureCollection":
-        for feature in raw.get("features") or []:
+        features = raw.get("features") or []
+        if not isinstance(features, list):
+            raise ValueError("its features are no list")
+        for feature in features:
             yield from _geometries(feature)
     elif raw.get("type") == "Feature":
         if raw.get("geometry") is not None:
@@ -233,11 +238,28 @@ def _has_long_edge(polygon: Polygon) -> bool:
 
 def _repaired(geometry: BaseGeometry) -> Polygon | MultiPolygon:
     """Valid polygons: self-crossings resolved, zero-width parts dropped."""
+    _expect_repairable(geometry)
     valid = [part for leaf in _leaves(geometry) for part in _leaves(shapely.make_valid(leaf))]
     merged = shapely.union_all([part for part in valid if isinstance(part, Polygon)])
     if not isinstance(merged, Polygon | MultiPolygon) or merged.is_empty or merged.area == 0 or math.isnan(merged.area):
         raise _error("empty", "the area has no extent", "give a polygon with three different corners")
     return merged
+
+
+def _expect_repairable(geometry: BaseGeometry) -> None:
+    """Raises AreaError where an outline crosses itself so often that to resolve it would take a whole machine.
+
+    Told from some of its edges: how many others come near each. What is valid as it is has no crossing.
+    """
+    if shapely.is_valid(geometry):
+        return
+    rings = [shapely.get_coordinates(ring) for ring in shapely.get_rings(_leaves(geometry))]
+    edges = shapely.linestrings(np.concatenate([np.stack([xy[:-1], xy[1:]], axis=1) for xy in rings]))
+    some = edges[:: max(1, len(edges) // _PROBED)]
+    near = len(shapely.STRtree(edges).query(some)[0]) / len(some) * len(edges) / 2
+    if near > _MOST_NEAR:
+        raise _error("unreadable", f"its outline of {len(edges):,} edges crosses itself all over",
+                     "give its corners in their order around it")  # fmt: skip
 
 
 def _wrapped(geometry: Polygon | MultiPolygon) -> Polygon | MultiPolygon:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from swathe.bands import BandName
 
@@ -14,6 +15,15 @@ MOST = 65_536
 """Of whatever a card counts: beyond it no memory is large enough, and below it no product of such numbers overflows."""
 Count = Annotated[int, Field(ge=1, le=MOST)]
 Whole = Annotated[int, Field(ge=0, le=MOST)]
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]+")
+
+
+def _as_line(text: str) -> str:
+    return _CONTROL.sub(" ", text).strip()
+
+
+Line = Annotated[str, AfterValidator(_as_line)]
+"""What stands in titles, legends and the XML of styles: one line, without what XML cannot hold."""
 
 
 class Task(StrEnum):
@@ -49,9 +59,11 @@ class Weights(Frozen):
 class BandStatistics(Frozen):
     """How physical units become what the network was trained on: ``(physical * scale - mean) / std``."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     bands: tuple[BandName, ...]
     """In the order of the network's input channels."""
-    scale: float = 1.0
+    scale: Annotated[float, Field(gt=0)] = 1.0
     """Physical units (reflectance 0..1, dB, …) to the units of mean and std, e.g. 10000."""
     mean: tuple[float, ...] = ()
     """Per band; empty: 0."""
@@ -92,6 +104,9 @@ class Input(BandStatistics):
     """For models of several sensors: name of the modality -> its bands. Empty: one sensor, the bands above."""
     alternatives: dict[BandName, tuple[BandName, ...]] = {}
     """Band -> bands that may stand in for it where the imagery lacks it, best first, e.g. ``nir: [nir08]``."""
+    as_it_is: bool = False
+    """Nobody has to say what the numbers mean: one band is taken as it is, three colours as a picture
+    (``pipelines/as_it_is.py``)."""
 
     @model_validator(mode="after")
     def _alternatives_are_others(self) -> Self:
@@ -117,7 +132,7 @@ class ClassLabel(Frozen):
 
     value: Annotated[int, Field(ge=0, le=254)]
     """Pixel value in result.tif; 255 is nodata."""
-    name: str
+    name: Line
     """Shown in legends."""
     colour: Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
     """#rrggbb."""
@@ -136,18 +151,23 @@ class Output(Frozen):
     """Input pixels per output cell: 1 dense, the patch for embeddings, the chip for classification."""
     scored: bool = True
     """Whether the model gives probabilities, so that there is a score.tif. Thresholded indices have none."""
-    name: str = ""
+    name: Line = ""
     """Of a regression or index: what the number is, e.g. ``NDVI``, ``biomass``."""
-    unit: str = ""
+    unit: Line = ""
     """Of a regression: its unit."""
     range: tuple[float, float] | None = None
     """Of a regression: the range a picture shows."""
+    picture: bool = False
+    """The three channels are red, green and blue, each 0 to 254."""
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         values = [c.value for c in self.classes]
         if len(set(values)) != len(values):
             msg = f"a class value is used twice: {values}"
+            raise ValueError(msg)
+        if self.picture and (self.classes or self.channels != 3):  # noqa: PLR2004  red, green, blue
+            msg = "a picture has three channels and no classes"
             raise ValueError(msg)
         return self
 
@@ -192,7 +212,7 @@ class ModelCard(Frozen):
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{1,79}$")]
     """Used in commands, URLs and results."""
-    title: str
+    title: Line
     """One line for people."""
     summary: str = ""
     """What it is good for and where it fails, in a few sentences."""
@@ -239,5 +259,13 @@ class ModelCard(Frozen):
                 raise ValueError(msg)
         if self.area_dependent and not self.sibling:
             msg = "an area-dependent card names its fixed-threshold sibling"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _hands_on_one_image(self) -> Self:
+        eats, count = self.input, 3 if self.output.picture else 1
+        if eats.as_it_is and (self.adapter, eats.times, len(eats.bands)) != ("formula", 1, count):
+            msg = "as_it_is is for a formula of one band and one date"
             raise ValueError(msg)
         return self

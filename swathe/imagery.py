@@ -32,6 +32,8 @@ class BandSource:
     """See ``scale``."""
     mask_index: int | None = None
     """Band of the same file that is 0 where there is no data."""
+    together: bool = False
+    """Of a picture: the nodata number counts only where all bands have theirs, as black is a colour too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +84,8 @@ class Imagery:
 
     def facts(self) -> dict[str, Any]:
         """What decides the pixels, as plain values: not the names, as a URL may be signed anew for the same file."""
-        bands = [[(b.name, b.index, b.dtype, str(b.nodata), b.scale, b.offset, b.mask_index) for b in d.bands]
-                 for d in self.dates]  # fmt: skip
+        bands = [[(b.name, b.index, b.dtype, str(b.nodata), b.scale, b.offset, b.mask_index)
+                  + (("together",) if b.together else ()) for b in d.bands] for d in self.dates]  # fmt: skip
         return {
             "fingerprint": self.fingerprint,
             "dates": [d.when for d in self.dates],

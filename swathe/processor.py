@@ -23,7 +23,7 @@ class ProcessorCard:
     file: str
     """Name of the script as it was brought; never used as a path."""
     call: str
-    """``positional`` or ``flags``."""
+    """``positional``, ``text`` or ``flags``."""
     parameters: dict[str, Any]
     """For it, where a job gives no others of these names."""
     size: int

@@ -70,7 +70,7 @@ class ProcessorWish:
     parameters: dict[str, Any] = field(default_factory=dict)
     """For it, as plain JSON values."""
     call: str = ""
-    """``positional`` or ``flags``; empty: told by the script."""
+    """``positional``, ``text`` or ``flags``; empty: told by the script."""
     title: str = ""
     """For people; empty: the file's name."""
     about: dict[str, str] = field(default_factory=dict)

@@ -38,14 +38,15 @@ SIDE = 1024
 """Pixels along a window; a multiple of a tile of the files."""
 CACHE_MB = 128
 """Decoded blocks of masks and layers."""
+_UNMASKED = {Kind.EMBEDDING: "an embedding", Kind.PICTURE: "a picture"}
 
 
 def expect_room(layer: LayerSpec) -> None:
-    """Raises InputError (``mask.embedding``): a vector has no room for a code."""
-    if layer.kind is Kind.EMBEDDING:
+    """Raises InputError (``mask.embedding``): neither a vector nor a colour has room for a code."""
+    if layer.kind in (Kind.EMBEDDING, Kind.PICTURE):
         raise InputError(
-            "an embedding cannot be masked: its numbers mean nothing one by one", code="mask.embedding", field="--mask",
-            hint="mask the result of a model that gives classes or numbers",
+            f"{_UNMASKED[layer.kind]} cannot be masked: its numbers mean nothing one by one",
+            code="mask.embedding", field="--mask", hint="mask the result of a model that gives classes or numbers",
         )  # fmt: skip
 
 

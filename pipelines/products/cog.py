@@ -192,7 +192,8 @@ def _describe(band: ET.Element, name: str, layer: LayerSpec, raster: RasterSpec)
         ET.SubElement(band, "Offset").text = "0"
         ET.SubElement(band, "Scale").text = repr(raster.scale)
     coloured = bool(classes) and raster.dtype == "uint8"  # a TIFF has no palette for other numbers
-    ET.SubElement(band, "ColorInterp").text = "Palette" if coloured else "Gray"
+    drawn = layer.kind is Kind.PICTURE and raster.name == layer.result.name
+    ET.SubElement(band, "ColorInterp").text = "Palette" if coloured else name.title() if drawn else "Gray"
     if coloured:
         _palette(band, layer)
 
@@ -234,7 +235,7 @@ def _beside(target: Path, layer: LayerSpec, raster: RasterSpec, statistics: Stat
         target.with_name(f"{target.name}.aux.xml"): None,
         target.with_suffix(".qml"): None,
     }
-    if raster.name == layer.result.name and layer.kind is not Kind.EMBEDDING:
+    if raster.name == layer.result.name and layer.kind in (Kind.CLASSES, Kind.VALUES):
         names, style = files
         files[names] = side_file(layer) if layer.kind is Kind.CLASSES else None
         files[style] = qgis_style(layer, layer.range or statistics.span(0))

@@ -17,7 +17,7 @@ from odc.geo.geobox import GeoBox
 
 from pipelines.products.assets import ASSETS, COG, GEOPARQUET, AssetKind
 from pipelines.products.ground import pixel_metres
-from pipelines.products.layer import CLASS_NODATA, LayerSpec, RasterSpec
+from pipelines.products.layer import CLASS_NODATA, Kind, LayerSpec, RasterSpec
 from pipelines.products.lonlat import ToLonLat, geometries, outline
 from pipelines.products.parts import refusals
 
@@ -228,8 +228,10 @@ def _asset(kind: AssetKind, facts: ItemFacts, folder: Path) -> pystac.Asset:
             extra |= _added(path, facts)
         elif kind.media_type == GEOPARQUET:
             extra |= _table(path)
+    shown = facts.layer.kind is Kind.PICTURE and kind.name == f"{facts.layer.result.name}.tif"
+    roles = [*kind.roles, *(["visual"] if shown else [])]
     return pystac.Asset(
-        href=f"./{kind.name}", title=kind.title, media_type=kind.media_type, roles=list(kind.roles), extra_fields=extra
+        href=f"./{kind.name}", title=kind.title, media_type=kind.media_type, roles=roles, extra_fields=extra
     )
 
 

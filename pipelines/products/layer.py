@@ -6,12 +6,15 @@ import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from swathe.bands import TRUE_COLOUR
 from swathe.card import ClassLabel, ModelCard, Task
 
 CLASS_NODATA = 255
 """Pixel value of ``result.tif`` and ``score.tif`` that means nothing."""
 SCORE_STEPS = 254
 """A probability p is stored as round(254 p), so that 255 is free for nodata."""
+COLOUR_STEPS = 254
+"""The brightest of a colour, for the same reason: white is told from nothing."""
 
 
 class Kind(StrEnum):
@@ -23,6 +26,8 @@ class Kind(StrEnum):
     """A number per pixel, float32."""
     EMBEDDING = "embedding"
     """A vector per pixel, float32, one band per dimension."""
+    PICTURE = "picture"
+    """Red, green and blue per pixel, uint8."""
 
 
 class Resampling(StrEnum):
@@ -130,6 +135,8 @@ def _observations(dates: int) -> RasterSpec:
 
 
 def _predictions(card: ModelCard, *, probabilities: bool) -> LayerSpec:
+    if card.output.picture:
+        return _picture(card)
     if card.task is Task.REGRESSION:
         return _values(card)
     if card.task is Task.EMBEDDING:
@@ -167,3 +174,8 @@ def _embedding(card: ModelCard) -> LayerSpec:
     bands = tuple(f"e{i:0{width}d}" for i in range(card.output.channels))
     result = RasterSpec("result", "float32", math.nan, bands, Resampling.AVERAGE)
     return LayerSpec(Kind.EMBEDDING, card.title, (), result)
+
+
+def _picture(card: ModelCard) -> LayerSpec:
+    result = RasterSpec("result", "uint8", CLASS_NODATA, TRUE_COLOUR, Resampling.AVERAGE)
+    return LayerSpec(Kind.PICTURE, card.title, (), result)

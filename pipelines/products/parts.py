@@ -18,7 +18,7 @@ from rasterio._err import CPLE_BaseError  # pyright: ignore[reportMissingModuleS
 from rasterio.errors import RasterioError
 
 from pipelines.products.ground import ground_of
-from pipelines.products.layer import Kind, LayerSpec, RasterSpec
+from pipelines.products.layer import CLASS_NODATA, Kind, LayerSpec, RasterSpec
 from pipelines.products.merge import save
 from pipelines.products.quantise import Stored, quantise
 from pipelines.products.shapes import ShapeRules, Tracer
@@ -121,7 +121,8 @@ class PartWriter:
         blocks = {raster.spec.name: raster.flush() for raster in self._rasters}
         result = blocks["result"]
         if self._spec.kind is not Kind.CLASSES:
-            self._valid += int(np.count_nonzero(~np.isnan(result[0])))
+            valid = result[0] != CLASS_NODATA if self._spec.kind is Kind.PICTURE else ~np.isnan(result[0])
+            self._valid += int(np.count_nonzero(valid))
             return
         self._counts += np.bincount(result[0].ravel(), minlength=256)
         if self._tracer is not None:

@@ -45,13 +45,17 @@ def picture(cog: Path, layer: LayerSpec, side: int, aspect: float, *, overlay: b
     """
     with rasterio.open(cog) as file:
         shape = size(file.height, file.width, side, aspect)
+        way = _way(file, shape, layer.kind)
         if layer.kind is Kind.CLASSES:
-            values = file.read(1, out_shape=shape, resampling=_way(file, shape))
+            values = file.read(1, out_shape=shape, resampling=way)
             return Picture(_classes(values, layer, overlay), values != CLASS_NODATA)
         if layer.kind is Kind.VALUES:
-            return _values(file.read(1, out_shape=shape, resampling=_way(file, shape)), layer)
+            return _values(file.read(1, out_shape=shape, resampling=way), layer)
+        if layer.kind is Kind.PICTURE:
+            colours = file.read(out_shape=(file.count, *shape), resampling=way)
+            return Picture(_opaque(colours), (colours != CLASS_NODATA).any(axis=0))
         small = size(file.height, file.width, min(side, 256), aspect)
-        vectors = file.read(out_shape=(file.count, *small), resampling=_way(file, small))
+        vectors = file.read(out_shape=(file.count, *small), resampling=_way(file, small, layer.kind))
         rgba = _enlarged(_components(vectors), shape)
         return Picture(rgba, rgba[..., 3] > 0)
 
@@ -60,6 +64,8 @@ def coloured(stored: Stored, layer: LayerSpec) -> Rgba:
     """(H, W, 4) colours of a whole ``result`` (bands, H, W) that is held in memory, pixel by pixel."""
     if layer.kind is Kind.CLASSES:
         return _classes(stored[0].astype(np.uint8, copy=False), layer, overlay=False)
+    if layer.kind is Kind.PICTURE:
+        return _opaque(stored)
     values = stored.astype(np.float32, copy=False)
     return _values(values[0], layer).rgba if layer.kind is Kind.VALUES else _components(values)
 
@@ -81,10 +87,16 @@ def ramp(steps: int) -> NDArray[np.uint8]:
     return np.rint(np.stack(bands, axis=1)).astype(np.uint8)
 
 
-def _way(file: rasterio.DatasetReader, shape: tuple[int, int]) -> Resampling:
+def _way(file: rasterio.DatasetReader, shape: tuple[int, int], kind: Kind) -> Resampling:
     if shape[0] >= file.height or shape[1] >= file.width:
         return Resampling.nearest
-    return Resampling.mode if file.dtypes[0] == "uint8" else Resampling.average
+    return Resampling.mode if kind is Kind.CLASSES else Resampling.average
+
+
+def _opaque(colours: Stored) -> Rgba:
+    """(h, w, 4) of (3, h, w); transparent where there is nothing."""
+    there = (colours != CLASS_NODATA).any(axis=0)
+    return np.dstack([*colours.astype(np.uint8, copy=False), np.where(there, 255, 0).astype(np.uint8)])
 
 
 def _classes(values: NDArray[np.uint8], layer: LayerSpec, overlay: bool) -> Rgba:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.products.layer import SCORE_STEPS, Kind, LayerSpec
+from pipelines.products.layer import CLASS_NODATA, COLOUR_STEPS, SCORE_STEPS, Kind, LayerSpec
 from swathe.errors import ModelError
 
 Stored = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
@@ -28,6 +28,8 @@ def quantise(data: NDArray[np.float32], mask: NDArray[np.bool_], spec: LayerSpec
     expected = len(spec.classes) or spec.result.count
     if len(data) != expected:
         raise ModelError(f"{len(data)} channels for a layer of {expected}", code="model.channels")
+    if spec.kind is Kind.PICTURE:
+        return {"result": _colours(data, mask)}
     if spec.kind is not Kind.CLASSES:
         return {"result": np.where(mask, data, np.float32(np.nan))}
     stored = {r.name: np.empty((r.count, *mask.shape), np.uint8) for r in spec.predicted}
@@ -39,6 +41,12 @@ def quantise(data: NDArray[np.float32], mask: NDArray[np.bool_], spec: LayerSpec
         slab = {name: array[:, rows] for name, array in stored.items()}
         _quantise(data[:, rows], mask[rows], values, slab, scratch.rows(len(mask[rows])))
     return {**stored}
+
+
+def _colours(data: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """What is darker or brighter than a picture can be is black or white."""
+    held = np.clip(np.rint(data), 0, COLOUR_STEPS)
+    return np.where(mask & np.isfinite(data).all(axis=0), held, np.float32(CLASS_NODATA)).astype(np.uint8)
 
 
 class _Scratch:

@@ -106,7 +106,8 @@ class Processor:
     def _arguments(self, raster: str) -> tuple[str, ...]:
         if self.call is Call.FLAGS:
             return (*flags(self.parameters), "--input", f"{IN}/{raster}", "--output", OUT)
-        return (f"{IN}/{raster}", f"{OUT}/output.tif", f"{IN}/params.json")
+        told = json.dumps(dict(self.parameters)) if self.call is Call.TEXT else f"{IN}/params.json"
+        return (f"{IN}/{raster}", f"{OUT}/output.tif", told)
 
     def _check(self, ended: Ended) -> None:
         if ended.stopped:

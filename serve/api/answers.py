@@ -336,7 +336,7 @@ class ProcessorAnswer(Answered):
     name: str
     description: str
     file: str
-    call: str = Field(description="positional or flags.")
+    call: str = Field(description="positional, text or flags.")
     parameters: dict[str, Any]
     size: int
     sha256: str

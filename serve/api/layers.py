@@ -68,7 +68,7 @@ async def tilejson(
 ) -> Response:  # fmt: skip
     """TileJSON 3.0.0: what web maps want to know."""
     layer = await service.drawn(service.desk.layers.get, who, id)
-    return sent(request, TileJson.of(layer, addresses_of(request), format))
+    return sent(request, TileJson.of(layer, addresses_of(request), format), sparse=True)
 
 
 @router.get("/layers/{id}/point", operation_id="read_layer", response_model=PointAnswer,

@@ -47,7 +47,7 @@ class LayerAnswer(Answered):
     maxzoom: int = Field(description="Where tiles are as fine as its pixels; finer ones repeat them.")
     datetime: str
     version: str = Field(description="Changes with its pixels or colours.")
-    links: dict[str, str] = Field(description="self, xyz, tilejson, wms, wmts, legend, job.")
+    links: dict[str, str] = Field(description="self, xyz, tilejson, wms, wmts, job; of what has one, legend.")
 
     @classmethod
     def of(cls, layer: Layer, addresses: Addresses) -> Self:
@@ -112,7 +112,7 @@ class TileJson(Answered):
     maxzoom: int
     bounds: list[float] = Field(description="west, south, east, north.")
     center: list[float] = Field(description="Longitude, latitude, zoom.")
-    legend: str
+    legend: str | None = None
 
     @classmethod
     def of(cls, layer: Layer, addresses: Addresses, ending: str) -> Self:
@@ -124,7 +124,7 @@ class TileJson(Answered):
             name=layer.title, description=f"{layer.model} {layer.datetime}".strip(),
             tiles=[addresses.tiles(layer, ending)], minzoom=layer.minzoom, maxzoom=layer.maxzoom,
             bounds=[west, south, east, north], center=[(west + east) / 2, (south + north) / 2, layer.minzoom],
-            legend=addresses.legend(layer),
+            legend=addresses.legend(layer) or None,
         )  # fmt: skip
 
 

@@ -45,9 +45,9 @@ class ProcessorAsked(BaseModel):
     """Description of the processor, for people."""
     parameters: dict[str, Any] = {}
     """For it, where a job gives no others of these names."""
-    call: Literal["positional", "flags", ""] = ""
-    """``positional``: script.py INPUT OUTPUT PARAMS.json; ``flags``: --name value … --input INPUT --output FOLDER;
-    empty: flags where its source mentions --input."""
+    call: Literal["positional", "text", "flags", ""] = ""
+    """``positional``: script.py INPUT OUTPUT PARAMS.json; ``text``: the same with the parameters themselves as JSON;
+    ``flags``: --name value … --input INPUT --output FOLDER; empty: as its source tells."""
     project: Annotated[str, Field(max_length=64)] | None = None
     """Id of a project."""
     labels: dict[str, Any] = {}

@@ -30,10 +30,13 @@ Cursor = Annotated[
 
 def sent(
     request: Request, answer: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None,
-    media_type: str = "application/json",
+    media_type: str = "application/json", *, sparse: bool = False,
 ) -> Response:  # fmt: skip
-    """Send an answer as JSON. Read again unchanged, it is answered with 304 and no body."""
-    body = answer.model_dump_json(by_alias=True).encode()
+    """Send an answer as JSON. Read again unchanged, it is answered with 304 and no body.
+
+    ``sparse``: what is null is left out.
+    """
+    body = answer.model_dump_json(by_alias=True, exclude_none=sparse).encode()
     if request.method not in {"GET", "HEAD"}:
         return Response(body, status, dict(headers or {}), media_type)
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'

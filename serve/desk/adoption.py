@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from models.safety import LARGEST_CONFIG
 from models.trained import About, common_name, trained_card
 from models.weights import looks_like_weights
 from pipelines.peek import printable
@@ -72,7 +73,7 @@ class Adoption:
 
     def _stored(self, uri: str) -> bytes:
         prefix, _, name = uri.removeprefix(f"{self._settings.place}/").rpartition("/")
-        return self._settings.blobs(prefix).get(name)
+        return self._settings.blobs(prefix).get_range(name, 0, LARGEST_CONFIG + 1)  # what is longer is refused
 
     def _fetched(self, href: str) -> bytes:
         from pipelines.remote.fetch import Fetcher

@@ -155,7 +155,8 @@ class Asking(Asked):
     model: Annotated[str, Field(min_length=1, max_length=80)]
     """Id of a card."""
     inputs: tuple[Href, ...] = Field(default=(), max_length=1000)
-    """``https://…``, ``s3://…``, ``upload://ID`` or ``item://COLLECTION/ITEM``, each also as ``DATE=…``."""
+    """``https://…``, ``s3://…``, ``upload://ID`` (``upload://ID/NAME``: one of its images) or ``item://COLLECTION/ITEM``,
+    each also as ``DATE=…``."""
     search: SearchAsked | None = None
     """Where imagery is searched, instead of inputs."""
     aoi: dict[str, Any] | tuple[float, float, float, float] | str | None = None

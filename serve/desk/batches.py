@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from serve.desk import rights
 from serve.desk.asking import asked
+from serve.desk.inputs import at_home
 from serve.desk.wording import of_storage
 from serve.passing import passing, waits
 from serve.store import audit, batches, events, ids, users
@@ -85,10 +86,17 @@ class Batches:
         rights.require(caller, Scope.JOBS_WRITE)
         _check(len(wishes), self._settings.limits.wishes_per_batch, labels or {})
         _check_hooks(wishes)
+        lasting = [self._lasting(wish).record() for wish in wishes]
         with self._store.begin() as c:
-            made = batches.add(c, caller.user.id, [wish.record() for wish in wishes], title, labels, id_)
+            made = batches.add(c, caller.user.id, lasting, title, labels, id_)
             audit.note(c, caller, "batch.submit", made.id, wishes=len(wishes))
         return made
+
+    def _lasting(self, wish: Asking) -> Asking:
+        """With links to uploads named as uploads: they would expire while it waits. A bad one fails its part, later."""
+        with suppress(SwatheError):
+            return at_home(wish, self._settings)
+        return wish
 
     def get(self, caller: Caller, id_: str) -> tuple[Batch, list[Part]]:
         """One with its parts. Raises NotFoundError."""

@@ -133,7 +133,8 @@ class _Door:
             return (self._elsewhere(href),)
         return (self._below_roots(href),)
 
-    def _upload(self, id_: str) -> tuple[str, ...]:
+    def _upload(self, text: str) -> tuple[str, ...]:
+        id_, _, image = text.partition("/")
         with self.store.read() as c:
             found = uploads.get(c, id_)
         if self.caller is not None:
@@ -143,7 +144,7 @@ class _Door:
         if found.facts.get("plain"):
             raise ImageryError(f"the upload {id_} is no imagery", code="upload.kind", field="inputs",
                                hint="name one that is")  # fmt: skip
-        return files_of(found, self.settings)
+        return files_of(found, self.settings, image)
 
     def _item(self, name: str) -> tuple[str, ...]:
         collection, _, id_ = name.partition("/")
@@ -184,9 +185,23 @@ class _Door:
         return self.caller
 
 
-def files_of(upload: Upload, settings: ServiceSettings) -> tuple[str, ...]:
-    """Where the images of an upload lie: one folder for several of them, which have no order of their own."""
+def _same_bucket(address: str) -> str:
+    """With what servers read alike written alike: the scheme and the bucket, which may be part of a host's name."""
+    scheme, mark, rest = address.partition("://")
+    bucket, slash, key = rest.partition("/")
+    return f"{scheme.lower()}{mark}{bucket.lower()}{slash}{key}" if mark else address
+
+
+def files_of(upload: Upload, settings: ServiceSettings, image: str = "") -> tuple[str, ...]:
+    """Where the images of an upload lie: one folder for several of them, which have no order of their own.
+
+    ``image``: the name of one of them. Raises ImageryError (``imagery.missing``) where there is none of that name.
+    """
     place, names = room_of(upload, settings), upload.facts.get("files", [])
+    if image and image not in names:
+        raise ImageryError(f"the upload {upload.id} holds no image {image[:100]!r}", code="imagery.missing",
+                           field="inputs", hint=f"it holds {', '.join(names[:10])}")  # fmt: skip
+    names = [image] if image else names
     if settings.place.startswith("s3://") or len(names) == 1:
         return tuple(f"{place}/{name}" for name in names)
     return (place,)

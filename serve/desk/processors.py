@@ -46,7 +46,7 @@ class Processors:
         parameters: dict[str, Any] | None = None, call: str = "", project: str | None = None,
         labels: dict[str, Any] | None = None,
     ) -> ProcessorCard:  # fmt: skip
-        """Keep a script, after a look at it. ``call``: ``positional``, ``flags``; empty: told by its source.
+        """Keep a script, after a look at it. ``call``: ``positional``, ``text``, ``flags``; empty: told by its source.
 
         It is stored before it is noted: no transaction waits for object storage.
 

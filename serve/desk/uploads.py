@@ -22,11 +22,21 @@ from serve.desk import rights, usage
 from serve.desk.archives import bundled
 from serve.desk.catalogue import IMAGERY, item_id
 from serve.desk.content import Content, of_path
-from serve.desk.inputs import not_ready, room_of
+from serve.desk.inputs import UPLOAD, not_ready, room_of
+from serve.desk.links import UPLOAD as LINKED
+from serve.desk.links import Seal
 from serve.desk.projects import check_into, is_shared
 from serve.desk.wording import told
 from serve.store import audit, batches, catalogue, jobs, uploads, users
-from swathe.errors import ConflictError, ImageryError, LimitError, NotFoundError, OutputError, SwatheError
+from swathe.errors import (
+    ConflictError,
+    ForbiddenError,
+    ImageryError,
+    LimitError,
+    NotFoundError,
+    OutputError,
+    SwatheError,
+)  # fmt: skip
 from swathe.project import Upload, UploadState
 from swathe.user import Scope
 
@@ -172,6 +182,19 @@ class Uploads:
         if not found.facts.get("plain"):
             raise ConflictError(f"the upload {id_} is imagery", code="upload.kind", hint="bring a config or weights")
         return f"{room_of(found, self._settings)}/{found.facts['files'][0]}"
+
+    def one_by_one(self, caller: Caller, href: str) -> tuple[str, ...]:
+        """Names, as inputs of a job, of each image of an upload that a link of ours leads to.
+
+        Empty where the link leads to one image alone, or to nothing that they see, or is none of ours.
+        """
+        with suppress(ForbiddenError, NotFoundError):
+            link = Seal.of(self._settings).of_address(href)
+            if link is not None and (link.kind, link.method) == (LINKED, "GET"):
+                found = self.get(caller, link.id)
+                names = found.facts.get("files", ()) if found.state is UploadState.READY else ()
+                return tuple(f"{UPLOAD}{found.id}/{name}" for name in names) if len(names) > 1 else ()
+        return ()
 
     def content_name(self, caller: Caller, id_: str, name: str = "") -> str:  # noqa: ARG002  its own is taken
         """What its content is called, as it came. Raises NotFoundError."""

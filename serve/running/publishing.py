@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.store.blobs import is_stored
 from serve.structured import about
 from swathe.errors import NotFoundError, ServiceError, StoreError, SwatheError
+from swathe.layer import Look
 from swathe.publication import Publication
 from swathe.sld import colours_of, sld
 
@@ -90,7 +91,8 @@ class Publishing:
         with self._store.read() as c:
             job = jobs.get(c, job_id)
         layer = self._layer(one, job)
-        colours, kind = (one.colours, one.kind) if one.colours else colours_of(layer.style)
+        own = one.colours and layer.style.look is not Look.PICTURE  # a picture has colours already
+        colours, kind = (one.colours, one.kind) if own else colours_of(layer.style)
         with self._raster(job, layer.file) as path:
             if not one.begun:
                 self._publisher.expect_free(one)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from swathe.layer import Look
+
 if TYPE_CHECKING:
     from swathe.layer import Layer
 
@@ -34,8 +36,8 @@ class Addresses:
         return self._with(f"{self._here(layer)}/tilejson.json")
 
     def legend(self, layer: Layer) -> str:
-        """Its legend."""
-        return self._with(f"{self._here(layer)}/legend.png")
+        """Its legend; empty: it has none."""
+        return "" if layer.style.look is Look.PICTURE else self._with(f"{self._here(layer)}/legend.png")
 
     def wms(self, job: str = "") -> str:
         """Of a WMS, ready for parameters to be added: of a job's layers, or the newest ones."""
@@ -48,7 +50,8 @@ class Addresses:
     def of(self, layer: Layer) -> dict[str, str]:
         """All of them, by what they are."""
         found = {"self": self.layer(layer), "xyz": self.tiles(layer), "tilejson": self.tilejson(layer)}
-        found |= {"legend": self.legend(layer), "wms": self.wms(layer.job), "wmts": self.wmts(layer.job)}
+        found |= {"legend": legend} if (legend := self.legend(layer)) else {}
+        found |= {"wms": self.wms(layer.job), "wmts": self.wmts(layer.job)}
         return found | {"job": f"{self.root}/api/jobs/{layer.job}"}
 
     def links(self, layer: Layer) -> list[dict[str, Any]]:

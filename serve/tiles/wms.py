@@ -90,10 +90,11 @@ def _layer(top: ET.Element, layer: Layer, addresses: Addresses, version: str) ->
     style = add(one, "Style")
     add(style, "Name", "default")
     add(style, "Title", layer.title)
-    width, height = Image.open(io.BytesIO(legend(layer.style))).size
-    shown = add(style, "LegendURL", width=str(width), height=str(height))
-    add(shown, "Format", Form.PNG)
-    online(shown, addresses.legend(layer))
+    if href := addresses.legend(layer):
+        width, height = Image.open(io.BytesIO(legend(layer.style))).size
+        shown = add(style, "LegendURL", width=str(width), height=str(height))
+        add(shown, "Format", Form.PNG)
+        online(shown, href)
 
 
 def _around(one: ET.Element, layer: Layer, version: str) -> None:

@@ -62,7 +62,8 @@ def _layer(contents: ET.Element, layer: Layer, addresses: Addresses) -> None:
     add(one, "ows:Identifier", layer.id)
     style = add(one, "Style", isDefault="true")
     add(style, "ows:Identifier", "default")
-    _link(style, "LegendURL", addresses.legend(layer)).set("format", "image/png")
+    if href := addresses.legend(layer):
+        _link(style, "LegendURL", href).set("format", "image/png")
     for form in FORMS:
         add(one, "Format", form)
     linked = add(one, "TileMatrixSetLink")

@@ -105,6 +105,10 @@ def test_the_file_bears_the_id(folder):
         ("'#0000ff'", "'blue'", "output.classes.1.colour", "colour"),
         ("value: 1", "value: 0", "output", "used twice"),
         ("overlap: 8", "overlap: 40", "input", "more than half"),
+        ("chip: 64", "chip: 1000000", "input.chip", "16384"),
+        ("chip: 64", "chip: 64, scale: 0", "input.scale", "greater than 0"),
+        ("chip: 64", "chip: 64, scale: .inf", "input.scale", "finite"),
+        ("chip: 64", "chip: 64, mean: [0, .nan]", "input.mean.1", "finite"),
         ("citation:", "origin: /etc/passwd\ncitation:", "origin", "no such field"),
     ],
 )
@@ -113,6 +117,13 @@ def test_a_mistake_is_named_with_its_field(folder, old, new, field, word):
     problem = refused(folder(text=CARD.replace(old, new)), "card.invalid")
     assert problem.field == field
     assert word in problem.detail
+
+
+def test_what_stands_in_legends_is_one_line(folder):
+    """What XML cannot hold would make a style that no map client reads."""
+    text = CARD.replace("A test", '"A \\0 test\\r\\n"').replace("water,", '"wa\\x01ter",')
+    card = read_card(folder(text=text))
+    assert (card.title, card.output.classes[1].name) == ("A   test", "wa ter")
 
 
 def test_a_misspelt_field_is_guessed(folder):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import tracemalloc
 import zipfile
 
 import pytest
@@ -77,7 +78,11 @@ def test_foreign_classes_are_refused_by_name(config, place, path):
     assert "class_path" in refused.value.field
 
 
-@pytest.mark.parametrize("text", ["just a word", "[1, 2]", "a: [1", "a: b: c"])
+@pytest.mark.parametrize(
+    "text",
+    ["just a word", "[1, 2]", "a: [1", "a: b: c", "a: 2024-13-45", "a: !!int x", "a: !!int ''", "a: !!bool x", "a: 0b_",
+     "a: !!timestamp x", "a: " + "9" * 5000, "a: " + "[" * 5000],
+)  # fmt: skip
 def test_what_is_no_mapping_is_a_card_error(config, text):
     with pytest.raises(CardError, match="config"):
         safety.read_config(config(text))
@@ -91,10 +96,28 @@ def test_a_missing_or_huge_config_is_a_card_error(config, tmp_path):
 
 
 @pytest.mark.timeout(20)
-def test_aliases_that_would_grow_are_walked_once(config):
+@pytest.mark.parametrize("times", [1, 9])
+def test_aliases_that_would_grow_are_refused(config, times):
+    """Nine times nine times nine ..., and lists in lists in lists without end."""
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
-    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)]
-    assert len(safety.read_config(config("\n".join(lines)))) == 30
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * times)}]" for i in range(1, 2000)]
+    merged = ["a0: &a0 {x: 1}"]
+    merged += [f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}" for i in range(1, 40)]
+    for text in ("\n".join(lines), "\n".join(merged), "a: &a {b: *a}", "a: &a [*a]"):
+        with pytest.raises(CardError, match="aliases"):
+            safety.read_config(config(text))
+
+
+def test_aliases_may_save_words(config):
+    document = safety.read_config(config("a: &bands [RED, NIR]\nb: *bands\nc: {<<: &more {d: 1}}\ne: *more"))
+    assert (document["b"], document["c"], document["e"]) == (["RED", "NIR"], {"d": 1}, {"d": 1})
+
+
+def test_long_keys_are_not_written_out_for_each_value(config):
+    tracemalloc.start()
+    assert safety.read_config(config(f"{'k' * 100_000}: [{'[],' * 10_000}]"))
+    assert tracemalloc.get_traced_memory()[1] < 300e6
+    tracemalloc.stop()
 
 
 def test_a_network_that_holds_itself_is_walked_once():

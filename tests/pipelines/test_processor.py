@@ -16,7 +16,7 @@ from pipelines.sandbox.bounds import Bounds
 from pipelines.sandbox.isolation import Isolation, isolation
 from pipelines.steps import processor as processors
 from pipelines.steps.chosen import treatments_of
-from pipelines.steps.script import Call, call_of, check_script, flags, last_json
+from pipelines.steps.script import Call, call_of, check_parameters, check_script, flags, last_json
 from swathe.errors import InputError, LimitError
 from swathe.recipe import ProcessorWish, Recipe
 from swathe.state import State
@@ -224,6 +224,7 @@ def test_without_isolation_nothing_is_run(processed, monkeypatch):
         ("a.py", "\0", "processor.syntax"),
         ("a.py", "(" * 100_000, "processor.syntax"),
         ("a.py", "#" * 10_000_001, "limit.processor"),
+        ("a.py", "x = [" + "," * 500_001, "limit.processor"),
     ],
 )
 def test_scripts_that_cannot_run_are_refused(name, content, code):
@@ -239,11 +240,64 @@ def test_a_main_block_counts_wherever_it_stands():
 
 def test_how_a_script_is_called():
     assert call_of(b"x") is Call.POSITIONAL
+    with pytest.raises(InputError, match="30,000"):
+        check_parameters({"a": "x" * 30_000}, Call.TEXT)
+    check_parameters({"a": "x" * 60_000}, Call.POSITIONAL)
     assert call_of(b"add('--input')") is Call.FLAGS
     assert call_of(b"add('--input')", "positional") is Call.POSITIONAL
     with pytest.raises(InputError, match="no way"):
         call_of(b"x", "shell")
     assert list(flags({"a": 1, "b": True, "c": {"d": 1}})) == ["--a", "1", "--b", "True", "--c", '{"d": 1}']
+
+
+GUIDE = """
+import json, sys
+import rasterio
+
+def main(source, target, parameters):
+    with rasterio.open(source) as file:
+        data, profile = file.read(), file.profile
+    data[data == parameters["of"]] = parameters["to"]
+    with rasterio.open(target, "w", **profile) as file:
+        file.write(data)
+    print(json.dumps(parameters))
+
+if __name__ == "__main__":
+    if len(sys.argv) < 4:
+        sys.exit("Usage: python script.py --input <input> --output <output> <parameters>")
+    try:
+        parameters = json.loads(sys.argv[3])
+    except json.JSONDecodeError:
+        parameters = {}
+    main(sys.argv[1], sys.argv[2], parameters)
+"""
+"""As a published template has it: flags are mentioned in passing, and parameters that cannot be read are none."""
+
+
+def test_a_script_that_reads_its_parameters_as_text_gets_them(processed):
+    outcome, step, out = processed(GUIDE, {"of": 1, "to": 2, "text": 'a "b" $(id)'})
+    assert outcome.state is State.DONE, step.problem
+    assert step.detail["call"] == "text"
+    assert step.detail["result"] == {"of": 1, "to": 2, "text": 'a "b" $(id)'}
+    before, after = read(out / "result.tif"), read(out / "processed.tif")
+    assert np.array_equal(after, np.where(before == 1, 2, before))
+
+
+@pytest.mark.parametrize(
+    ("source", "call"),
+    [
+        (GUIDE, Call.TEXT), (GOOD, Call.POSITIONAL), ("p.add_argument('-i', '--input')", Call.FLAGS),
+        ("parse(sys.argv[1:], '--input=')", Call.FLAGS), ("# --input\nparser.parse_args(sys.argv[1:])", Call.FLAGS),
+        ("# --input\nmain(sys.argv[1], sys.argv[2])", Call.POSITIONAL),
+        ("# --input\nmain(*argv[1:4])", Call.POSITIONAL),
+        ("json.loads(Path(sys.argv[3]).read_text())", Call.POSITIONAL),
+        ("json.loads(open(sys.argv[3]).read())", Call.POSITIONAL),
+        ("json.loads(Path(sys.argv[3]).open().read())", Call.POSITIONAL),
+        ("rasterio.open(sys.argv[1]); json.loads(sys.argv[3])", Call.TEXT),
+    ],
+)  # fmt: skip
+def test_the_source_tells_how_it_is_called(source, call):
+    assert call_of(source.encode()) is call
 
 
 def test_the_last_json_object_counts():

@@ -156,6 +156,8 @@ def test_height_is_dropped():
         ('{"type":"Point","coordinates":[0,0]}', "area.not_polygon"),
         ('{"type":"Polygon","crs":{"properties":{"name":"EPSG:3857"}},"coordinates":[]}', "area.crs"),
         ('{"a":' * 3000, "area.unreadable"),
+        ('{"type":"FeatureCollection","features":5}', "area.unreadable"),
+        ('{"type":"Feature","geometry":{"type":"FeatureCollection","features":{"a":1}}}', "area.unreadable"),
     ],
 )
 def test_what_is_no_area_is_refused_by_name(text, code):
@@ -165,6 +167,22 @@ def test_what_is_no_area_is_refused_by_name(text, code):
     assert caught.value.hint
     assert caught.value.field == "--aoi"
     assert "\n" not in caught.value.problem.line()
+
+
+def test_an_outline_that_crosses_itself_all_over_is_refused_before_it_is_repaired():
+    """Each edge across the whole: millions of crossings, and every one would become a corner."""
+    ends = [(n / 4000, n % 2) for n in range(4000)]
+    shuffled = [ends[n * 1777 % 4000] for n in range(4000)]
+    with pytest.raises(AreaError, match="all over") as caught:
+        AOI.parse(shapely.Polygon(shuffled).wkt)
+    assert caught.value.problem.code == "area.unreadable"
+
+
+def test_a_long_outline_with_a_few_crossings_is_repaired():
+    ring = [(10 + math.cos(2 * math.pi * n / 20_000), 45 + math.sin(2 * math.pi * n / 20_000)) for n in range(20_000)]
+    ring[5000], ring[5001] = ring[5001], ring[5000]
+    assert not shapely.Polygon(ring).is_valid
+    assert AOI.parse(shapely.Polygon(ring).wkt).geometry.is_valid
 
 
 def test_it_travels():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ _ABOUT = (
     ' `Authorization: Bearer …`). Errors are `{"detail": …}`. docs/geostudio.md says what is different here.'
 )
 GATEWAY = "/studio-gateway"
+_MANY = re.compile("/{2,}")
 
 
 def mount(app: FastAPI, service: Service) -> None:
@@ -74,7 +76,7 @@ def mapped(service: Service) -> FastAPI:
 
 
 class Slashes:
-    """ASGI: a slash at the end of an address says nothing."""
+    """ASGI: a slash at the end of an address, or one too many in it (their guide: ``/v2//inference``), says nothing."""
 
     def __init__(self, app: ASGIApp) -> None:
         """Around an application."""
@@ -82,7 +84,9 @@ class Slashes:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises what the application raises."""
-        path = scope.get("path", "")
-        if path.endswith("/") and path != scope.get("root_path", "") + "/":
-            scope = {**scope, "path": path.rstrip("/"), "raw_path": path.rstrip("/").encode()}
+        path, root = scope.get("path", ""), scope.get("root_path", "")
+        plain = _MANY.sub("/", path)
+        plain = plain if plain == root + "/" else plain.rstrip("/")
+        if plain != path:
+            scope = {**scope, "path": plain, "raw_path": plain.encode("utf-8", "surrogatepass")}
         await self._app(scope, receive, send)

@@ -75,7 +75,8 @@ def _layers(desk: Desk, seen: Seen, part: Part) -> list[tuple[Mapping[str, Any],
     assert part.job is not None
     there = {layer.file: layer for layer in reversed(desk.layers.of(part.job))}
     labels = seen.batch.labels
-    pushes = pushes_of(labels.get("push") or [], part.number if labels.get("push_each") else None)
+    only = labels.get("push_of") or []
+    pushes = pushes_of(labels.get("push") or [], only[part.number] if only else None)
     named = [(push, _file(push, there)) for push in pushes]
     found = [(push, layer) for push, layer in named if layer is not None]
     first = _file({}, there)
@@ -99,7 +100,7 @@ def pushes_of(
 ) -> list[Mapping[str, Any]]:  # fmt: skip
     """What is to be shown of a task: what is there to be shown, else its result.
 
-    ``only``: number of the task, where each has the push of its number; ``without``: what it will not have. Their
+    ``only``: number of the push that is the task's own, where each has one; ``without``: what it will not have. Their
     inputs are no rasters here; nothing else is shown in the name of one.
     """
     mine = pushes if only is None else pushes[only : only + 1]

@@ -10,6 +10,7 @@ import math
 import re
 from datetime import date
 from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from pydantic import (
@@ -27,7 +28,9 @@ from swathe.imagery import is_remote
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]+")
 _DATE = re.compile(r"(\d{4}-\d{2}-\d{2})(?:_(\d{4}-\d{2}-\d{2}))?")
-_TRUE = {"true": True, "false": False}
+_DAY = re.compile(r"(?<!\d)\d{4}-\d{2}-\d{2}(?!\d)")
+_TRUE = {"true": True, "false": False, "none": False, "": False}
+"""Of flags as texts: their pipelines take ``None`` and an empty one for no."""
 _LON, _LAT = 180.0, 90.0
 _CORNERS = 4
 MASKS = ("cloud_masking", "snow_ice_masking", "permanent_water_masking", "ocean_masking")
@@ -35,6 +38,8 @@ _INSTEAD = {
     "mask_from_url": "the service masks by layers of its own, or bring a generic processor that does it",
     "download_scripts": "bring the script as a generic processor",
 }
+_SEARCHES = 50
+"""Of one question for scenes."""
 MOST_PUSHES = 16
 """Layers of one task."""
 Text = Annotated[str, Field(max_length=10_000)]
@@ -179,7 +184,7 @@ class SpatialDomain(Given):
     def _addresses(cls, given: list[str]) -> list[str]:
         """What can be no address fails at once; what cannot be reached, its task."""
         for n, text in enumerate(given):
-            if not is_remote(text) and not text.startswith("/"):
+            if not (is_remote(text) or text.startswith("/")) or not _splits(text):
                 raise ValueError(f"url {n} is no address: http://, https:// or s3://")
         return given
 
@@ -208,7 +213,7 @@ class PostProcessing(Given):
     @classmethod
     def _not_here(cls, given: Any, info: ValidationInfo) -> None:
         """A result that lacks what was wished is not to pass for one that has it."""
-        if _wished(given):
+        if wished(given):
             raise ValueError(f"{info.field_name} is not known here: {_INSTEAD[str(info.field_name)]}")
 
     @field_validator(*MASKS, "regularization", mode="before")
@@ -245,10 +250,11 @@ class InferenceConfig(Given):
     @field_validator("temporal_domain")
     @classmethod
     def _dates(cls, dates: list[str]) -> list[str]:
-        for text in dates:
+        plain = [text.strip() for text in dates]
+        for text in plain:
             if said := _wrong_date(text):
                 raise ValueError(said)
-        return dates
+        return plain
 
 
 class InferenceCreate(InferenceConfig):
@@ -331,7 +337,7 @@ class DataAdvisor(Given):
 
     collections: Annotated[list[str], Field(min_length=1, max_length=20)]
     dates: Annotated[list[str], Field(min_length=1, max_length=100)]
-    bbox: list[list[float]] = []
+    bbox: Annotated[list[list[float]], Field(max_length=_SEARCHES)] = []
     area_polygon: str | dict[str, Any] | None = None
     maxcc: Annotated[float, Field(ge=0, le=100)] = 100
     pre_days: Annotated[int, Field(ge=0, le=366)] = 1
@@ -345,6 +351,9 @@ class DataAdvisor(Given):
     def _somewhere(self) -> Self:
         if not self.bbox and not self.area_polygon:
             raise ValueError("bbox or area_polygon is needed")
+        searches = len(self.collections) * (len(self.bbox) + bool(self.area_polygon))
+        if searches > _SEARCHES:
+            raise ValueError(f"collections and places make {searches} searches, {_SEARCHES} are allowed")
         return self
 
 
@@ -372,7 +381,7 @@ def _checked(kind: type[BaseModel], given: dict[str, Any] | None) -> dict[str, A
     return given
 
 
-def _wished(given: Any) -> bool:
+def wished(given: Any) -> bool:
     """Whether something is there and is not switched off, by itself or by its ``activated``."""
     said = given.get("activated", True) if isinstance(given, dict) else given
     return bool(given) and _TRUE.get(str(said).strip().lower(), True)
@@ -392,7 +401,7 @@ def _wrong_box(box: list[float]) -> str:
 
 
 def _wrong_date(text: str) -> str:
-    found = _DATE.fullmatch(text.strip())
+    found = _DATE.fullmatch(text)
     if found is None:
         return f"{text[:60]!r} is no date: YYYY-MM-DD or YYYY-MM-DD_YYYY-MM-DD"
     try:
@@ -402,6 +411,21 @@ def _wrong_date(text: str) -> str:
     if last == date.max:
         return f"{text[:60]!r} lies at the edge of the calendar"
     return f"{text!r} ends before it begins" if last < first else ""
+
+
+def _splits(address: str) -> bool:
+    """Whether its parts can be told at all: ``http://[`` has none."""
+    try:
+        urlsplit(address)
+    except ValueError:
+        return False
+    return True
+
+
+def date_in(text: str) -> str:
+    """The first day that stands in a name; empty: none does."""
+    found = (part for part in _DAY.findall(text) if not _wrong_date(part))
+    return next(found, "")
 
 
 def _geometries(one: Any) -> list[Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -13,17 +15,17 @@ from serve.desk.adoption import common_name
 from serve.desk.asking import Asking
 from serve.dialects.geostudio.schema import InferenceConfig, Spec
 from swathe.card import ModelCard
-from swathe.errors import InputError
+from swathe.errors import InputError, LimitError
 
 PLANNER = "inference-planner"
 FETCH, URLS = "terrakit-data-fetch", "url-connector"
 MODEL, TUNE = "run-inference", "terratorch-inference"
 PROCESSOR, AFTER, PUSH = "generic-python-processor", "postprocess-generic", "push-to-geoserver"
 _ARCHIVES = (".zip", ".tif", ".tiff", ".jp2")
+LONGEST_OUTLINES = 1 << 25
+"""Characters of the polygons of all tasks: each keeps its own."""
 _DIGITS = 10
 """Of an index that is one."""
-LAYER_BAND = "index"
-"""What the one band of a ready-made layer is called here."""
 _MASKS = {"cloud_masking": "clouds", "snow_ice_masking": "snow", "permanent_water_masking": "water",
           "ocean_masking": "ocean"}  # fmt: skip
 
@@ -79,6 +81,8 @@ class Means:
     """The user's own program as a step, in our words."""
     area_limit_km2: float = 0.0
     """Of one task; 0: none."""
+    most: int = 0
+    """Tasks; 0: any number."""
     after: Mapping[str, Any] = field(default_factory=dict)
     """What is done to each result, in our words."""
 
@@ -89,19 +93,30 @@ def tasks_of(asked: InferenceConfig, model: Chosen, means: Means) -> list[Task]:
     Raises InputError and its kin for what cannot be wished at all; imagery is not looked at.
     """
     assert model.card is not None
-    found = [*_searched(asked, model.card, means), *_named(asked, model, means)]
-    for task in found:
-        _check_area(task.wish, means.area_limit_km2)
-    return found
+    expect_few(asked, model.card, means)
+    return [*_searched(asked, model.card, means), *_named(asked, model, means)]
+
+
+def expect_few(asked: InferenceConfig, card: ModelCard, means: Means) -> None:
+    """Before any of them is made: a few bytes more of a wish are thousands of tasks. Raises LimitError."""
+    where, times = asked.spatial_domain, card.input.times
+    dates = max(1, -(-len(asked.temporal_domain) // times))
+    count = (len(where.bbox) + len(where.polygons) + len(where.tiles)) * dates + -(-len(where.urls) // times)
+    if means.most and count > means.most:
+        raise LimitError(f"areas and dates make {count:,} tasks, {means.most:,} are allowed", code="limit.wishes",
+                         field="spatial_domain", hint="ask for fewer at a time")  # fmt: skip
+    size = sum(len(json.dumps(one)) for one in where.polygons) * dates
+    if size > LONGEST_OUTLINES:
+        raise LimitError(f"the outlines of all tasks have {size:,} characters, {LONGEST_OUTLINES:,} are allowed",
+                         code="limit.area_text", field="spatial_domain.polygons", hint="simplify them")  # fmt: skip
 
 
 def steps_of(asked: InferenceConfig, model: Chosen, after: Mapping[str, Any]) -> list[str]:
     """Names of what happens to each task, the same for all."""
     fetch = URLS if asked.spatial_domain.urls else FETCH
-    if model.is_layer:
-        return [fetch, PUSH]
+    made = [] if model.is_layer else [TUNE if model.is_tune else MODEL]
     own = [PROCESSOR] if asked.generic_processor_id else []
-    return [fetch, TUNE if model.is_tune else MODEL, *([AFTER] if after else []), *own, PUSH]
+    return [fetch, *made, *([AFTER] if after else []), *own, PUSH]
 
 
 def after_of(asked: InferenceConfig, defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,11 +145,13 @@ def _searched(asked: InferenceConfig, card: ModelCard, means: Means) -> Iterator
                          hint="name one in model_input_data_spec: collection")  # fmt: skip
     moments = _moments(asked.temporal_domain, card.input.times)
     for n, area in enumerate(areas):
-        for dates in moments:
+        for m, dates in enumerate(moments):
             search = {"source": means.source, "dates": dates}
             if asked.maxcc < 100:  # noqa: PLR2004  percent
                 search["max_cloud"] = asked.maxcc
             wish = _wish(card, asked, means, search=search, aoi=area)
+            if not m:  # it is the same at all dates
+                _check_area(wish, means.area_limit_km2)
             yield Task(wish, "_".join(dates), f"area{n}")
 
 
@@ -157,7 +174,7 @@ def _named(asked: InferenceConfig, model: Chosen, means: Means) -> Iterator[Task
     if not urls:
         return
     times = card.input.times
-    _check_days(asked)
+    check_days(asked)
     if times > 1 and len(urls) % times == 0:
         for n in range(0, len(urls), times):
             yield _of_files(asked, model, means, urls[n : n + times], [_day(dates, n + i) for i in range(times)])
@@ -184,7 +201,7 @@ def _numbers(asked: InferenceConfig, model: Chosen, card: ModelCard) -> dict[str
     data spec may say names and factor; what nobody says, the file has to.
     """
     if model.is_layer:
-        return {"bands": [LAYER_BAND], "scale": 1.0, "offset": 0.0}
+        return {}  # numbers or a picture: whoever opens it tells
     bands = _bands(asked.model_input_data_spec or model.specs)
     if card.adapter == "terratorch" and model.is_own:
         return {"bands": bands or list(card.input.bands), "scale": 1.0 / card.input.scale, "offset": 0.0}
@@ -193,11 +210,11 @@ def _numbers(asked: InferenceConfig, model: Chosen, card: ModelCard) -> dict[str
     return ({"bands": bands} if bands else {}) | scale
 
 
-def _check_days(asked: InferenceConfig) -> None:
-    """Of images alone: none, one for all, or one each. Raises InputError naming both numbers."""
+def check_days(asked: InferenceConfig) -> None:
+    """Of images alone: none, one for all, or one each; as with them, more say nothing. Raises InputError."""
     where, dates = asked.spatial_domain, asked.temporal_domain
     searched = where.bbox or where.polygons or where.tiles
-    if not searched and len(dates) not in (0, 1, len(where.urls)):
+    if not searched and 1 < len(dates) < len(where.urls):
         raise InputError(f"there are {len(where.urls)} urls and {len(dates)} dates", code="when.count",
                          field="temporal_domain", hint="give one date for each url, one for all, or none")  # fmt: skip
 
@@ -239,14 +256,31 @@ def _place(key: str) -> tuple[int, str]:
 
 
 def factors_of(specs: Sequence[Spec]) -> list[float]:
-    """By which stored numbers are to be multiplied, of all bands; a single 1 says nothing."""
+    """By which stored numbers are to be multiplied, of all bands; a single 1 says nothing. Raises InputError."""
     found: list[float] = []
     for spec in specs[:1]:
         given = (spec.model_extra or {}).get("scaling_factor")
-        said = given if isinstance(given, list) else []
-        said = said or [one.get("scaling_factor") for one in spec.bands or [] if isinstance(one, dict)]
-        found += [float(one) for one in said if isinstance(one, int | float)]
+        said = given if isinstance(given, list) else [given]
+        if not any(map(_is_said, said)):
+            said = [one.get("scaling_factor") for one in spec.bands or [] if isinstance(one, dict)]
+        found += [_factor(one) for one in said if _is_said(one)]
     return [] if set(found) == {1.0} else found
+
+
+def _is_said(factor: Any) -> bool:
+    return factor is not None and factor != ""
+
+
+def _factor(given: Any) -> float:
+    """A number, also as a text. Raises InputError for what no numbers can be multiplied by."""
+    try:
+        found = 0.0 if isinstance(given, bool) else float(given)
+    except (TypeError, ValueError, OverflowError):
+        found = 0.0
+    if not 0 < found < math.inf:
+        raise InputError(f"scaling_factor: {str(given)[:40]!r} is no positive number", code="request.invalid",
+                         field="model_input_data_spec", hint="give what stored numbers are multiplied by")  # fmt: skip
+    return found
 
 
 def _wish(card: ModelCard, asked: InferenceConfig, means: Means, **given: Any) -> Asking:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from serve.dialects.geostudio.ids import id_of
+from serve.dialects.geostudio.ids import id_of, uuid_of_name
 from serve.dialects.geostudio.layers import MASKED, RESULT, pushes_of, wishes_to_push
-from serve.dialects.geostudio.models import LAYER
+from serve.dialects.geostudio.models import LAYER, SANDBOX
 from serve.dialects.geostudio.problems import msg
 from serve.dialects.geostudio.routes.processors import LETTER, shown
-from serve.dialects.geostudio.schema import MOST_PUSHES, InferenceCreate, Spec
-from serve.dialects.geostudio.translate import Means, Task, after_of, steps_of, tasks_of
+from serve.dialects.geostudio.schema import MOST_PUSHES, InferenceCreate, Spec, date_in, wished
+from serve.dialects.geostudio.translate import Means, Task, after_of, check_days, expect_few, steps_of, tasks_of
 from swathe.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ class Wanted:
     after: dict[str, Any]
     processor: dict[str, Any] | None
     """The record of the user's own program, as they are shown it."""
+    places: tuple[int, ...] = ()
+    """Of ready-made layers: the number of the address that each task is from."""
 
     @property
     def title(self) -> str:
@@ -54,7 +56,8 @@ class Wanted:
         """What is answered about the wish for as long as it is kept."""
         asked = self.asked
         return {
-            "model_id": None if self.model.is_tune else self.model.id, "model_display_name": self._name,
+            "model_id": uuid_of_name(SANDBOX) if self.model.is_tune else self.model.id,  # as theirs: a tune is none
+            "model_display_name": self._name,
             **{name: asked.model_dump(mode="json", include=set(_KEPT)).get(name) for name in _KEPT},
             "spatial_domain": asked.spatial_domain.model_dump(mode="json"),
             "maxcc": int(asked.maxcc) if asked.maxcc == int(asked.maxcc) else asked.maxcc,
@@ -68,10 +71,10 @@ class Wanted:
         record, asked = self.record(who), self.asked
         return {
             "of": "inference", "record": record, "steps": self.steps, "dates": [task.date for task in self.tasks],
-            "stems": [task.stem for task in self.tasks], "model_id": record["model_id"] or "",
+            "stems": [task.stem for task in self.tasks], "model_id": record["model_id"],
             "tune_id": asked.fine_tuning_id or "", "created_by": who.user.email, "location": asked.location or "",
-            "saved": bool(asked.demo and asked.demo.get("demo")), "push": self.pushes,
-            "push_each": self.push_each,
+            "saved": wished((asked.demo or {}).get("demo")), "push": self.pushes,
+            "push_of": self.push_of,
         }  # fmt: skip
 
     def to_push(self, batch: str) -> list[Asking]:
@@ -81,7 +84,7 @@ class Wanted:
 
     def _published(self, batch: str, n: int) -> tuple[PublishAsked, ...]:
         masked = "mask" in self.after
-        mine = pushes_of(self.pushes, n if self.push_each else None, without="" if masked else MASKED)
+        mine = pushes_of(self.pushes, self.push_of[n] if self.push_of else None, without="" if masked else MASKED)
         return wishes_to_push(batch, None if len(self.tasks) == 1 else n, mine)
 
     @property
@@ -93,9 +96,10 @@ class Wanted:
         return asked or self.model.fields.get("geoserver_push") or []
 
     @property
-    def push_each(self) -> bool:
-        """Whether each task has the layer of its number: ready-made ones come one per address."""
-        return self.model.is_layer and len(self.asked.geoserver_push) == len(self.tasks)
+    def push_of(self) -> list[int]:
+        """Of each task the number of its layer, where ready-made ones come one per address; empty: all have all."""
+        each = self.model.is_layer and len(self.asked.geoserver_push) == len(self.asked.spatial_domain.urls)
+        return list(self.places) if each else []
 
     @property
     def _name(self) -> str:
@@ -108,21 +112,47 @@ def wanted(desk: Desk, who: Caller, asked: InferenceCreate, model: Model) -> Wan
     assert model.card is not None
     if model.is_layer and not asked.geoserver_push:
         raise msg(400, f"{LAYER} needs geoserver_push")
-    if model.is_layer and not asked.spatial_domain.urls:
-        raise msg(422, f"{LAYER} publishes files: give spatial_domain.urls")
+    if model.is_layer:
+        _expect_files(asked)
     processor = _processor(desk, who, asked)
     after = after_of(asked, model.fields.get("postprocessing_options") or {})
     means = Means(_source(desk, who, asked, model), processor and processor[0],
-                  desk.settings.limits.max_area_km2, after=after)  # fmt: skip
-    tasks = tasks_of(asked, model, means)
-    made = Wanted(asked, model, tasks, steps_of(asked, model, after), after, processor and processor[1])
+                  desk.settings.limits.max_area_km2, desk.settings.limits.wishes_per_batch, after)  # fmt: skip
+    expect_few(asked, model.card, means)
+    single, places = _one_by_one(desk, who, asked) if model.is_layer else (asked, ())
+    tasks = tasks_of(single, model, means)
+    made = Wanted(asked, model, tasks, steps_of(asked, model, after), after, processor and processor[1], places)
     _check_pushes(made)
     return made
 
 
+def _expect_files(asked: InferenceCreate) -> None:
+    """Raises Refusal (422) where something else is to be published."""
+    where = asked.spatial_domain
+    if not where.urls or where.bbox or where.polygons or where.tiles:
+        raise msg(422, f"{LAYER} publishes files: give spatial_domain.urls, and nothing else of it")
+
+
+def _one_by_one(desk: Desk, who: Caller, asked: InferenceCreate) -> tuple[InferenceCreate, tuple[int, ...]]:
+    """With each raster of an uploaded zip as an address of its own, and of each the number of the address it is from.
+
+    As their notebook has it, a raster of a zip is dated by its name; the wish dates the others. Raises InputError.
+    """
+    check_days(asked)
+    urls, dates = asked.spatial_domain.urls, asked.temporal_domain
+    said = dates[: len(urls)] if len(dates) >= len(urls) else (dates or [""]) * len(urls)
+    found: list[tuple[str, str, int]] = []
+    for n, (url, day) in enumerate(zip(urls, said, strict=True)):
+        images = desk.uploads.one_by_one(who, url)
+        found += [(image, date_in(image.rpartition("/")[2]) or day, n) for image in images] or [(url, day, n)]
+    single, days, places = zip(*found, strict=True)
+    where = asked.spatial_domain.model_copy(update={"urls": list(single)})
+    return asked.model_copy(update={"spatial_domain": where, "temporal_domain": list(days)}), places
+
+
 def _check_pushes(made: Wanted) -> None:
     """Raises Refusal (422) for more layers of a task than there can be."""
-    count = 1 if made.push_each else len(made.pushes)
+    count = 1 if made.push_of else len(made.pushes)
     if count > MOST_PUSHES:
         raise msg(422, f"geoserver_push has {count} layers, {MOST_PUSHES} are allowed of one task")
 

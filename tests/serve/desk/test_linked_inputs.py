@@ -92,3 +92,14 @@ def test_an_upload_that_was_refused_says_why(hall, ada):
     assert caught.value.detail == f"the upload {begun.id} was refused: {refused.problem['detail']}"
     with pytest.raises(ConflictError, match="was refused: "):
         hall.desk.uploads.images(ada, begun.id)
+
+
+def test_a_wish_that_waits_outlives_its_link(hall, ada, upload):
+    """Accepted is accepted: by the time it is planned the link may be over. What leads nowhere fails its part alone."""
+    good = hall.desk.links.make(ada, "upload", upload.id).path
+    over = hall.desk.links.make(ada, "upload", upload.id, valid=timedelta(seconds=-1)).path
+    wishes = [wish(f"2024-07-25=https://a.example{good}"), wish(f"https://a.example{over}")]
+    batch = hall.desk.batches.submit(ada, wishes)
+    _, parts = hall.desk.batches.get(ada, batch.id)
+    assert parts[0].request["inputs"] == [f"2024-07-25=upload://{upload.id}"]
+    assert parts[1].request["inputs"] == [f"https://a.example{over}"]

@@ -5,6 +5,7 @@ import io
 import stat
 import threading
 import zipfile
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 
@@ -73,6 +74,40 @@ def test_an_upload_is_named_in_a_job(front, image):
     asking = Asking(model="water-ndwi", inputs=(f"2024-07-25=upload://{found.id}",))
     recipe = settled(asking.to_recipe(), front.desk.settings, front.desk.store, owner).recipe
     assert recipe.inputs == (f"2024-07-25={front.desk.uploads.path(owner, found.id)}",)
+
+
+def test_one_image_of_an_upload_is_named_in_a_job(front, image):
+    owner = front.person()
+    one, two = image("one.tif").read_bytes(), image("two.tif").read_bytes()
+    found = brought(front, owner, "both.zip", zipped(**{"one.tif": one, "two.tif": two}))
+
+    def inputs(text):
+        asking = Asking(model="water-ndwi", inputs=(text,))
+        return settled(asking.to_recipe(), front.desk.settings, front.desk.store, owner)
+
+    folder = inputs(f"upload://{found.id}").recipe.inputs[0]
+    named = inputs(f"2024-07-25=upload://{found.id}/two.tif")
+    assert named.recipe.inputs == (f"2024-07-25={folder}/two.tif",)
+    assert named.names == {f"{folder}/two.tif": f"upload://{found.id}/two.tif"}
+    for name in ("three.tif", "../two.tif", "..", "two.tif/"):
+        with pytest.raises(ImageryError, match="holds no image") as caught:
+            inputs(f"upload://{found.id}/{name}")
+        assert (caught.value.problem.code, "one.tif" in caught.value.hint) == ("imagery.missing", True)
+
+
+def test_images_behind_a_link_one_by_one(front, image):
+    owner, other = front.person(), front.person()
+    data = image().read_bytes()
+    several = brought(front, owner, "both.zip", zipped(**{"a.tif": data, "b.tif": data}))
+    single = brought(front, owner, "scene.tif", data)
+    root, links = "https://maps.example.org", front.desk.links
+    found = front.desk.uploads.one_by_one(owner, root + links.make(owner, "upload", several.id).path)
+    assert found == (f"upload://{several.id}/a.tif", f"upload://{several.id}/b.tif")
+    for who, href in ((owner, links.make(owner, "upload", single.id).path), (owner, "/both.zip"),
+                      (other, links.make(owner, "upload", several.id).path),
+                      (owner, links.make(owner, "upload", several.id, method="PUT").path),
+                      (owner, links.make(owner, "upload", several.id, valid=timedelta(seconds=-1)).path)):  # fmt: skip
+        assert front.desk.uploads.one_by_one(who, root + href) == ()
 
 
 def test_a_mask_is_an_upload_too_and_no_file_of_the_service(front, image):

@@ -3,7 +3,10 @@
 from contextlib import contextmanager
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import rasterio
+from affine import Affine
 
 from pipelines.runner import Loop
 from serve.desk.jobs import Jobs
@@ -106,6 +109,21 @@ def test_colours_and_files_that_were_wished(world, shown, turn):
     ended(world, files=("masked.tif", "result.tif"), colours=(Colour(1, "#123456", 0.5, "wet"),))
     turn()
     assert 'color="#123456" opacity="0.5" quantity="1" label="wet"' in shown.layers["lagoon:water"][1]
+
+
+def test_a_picture_is_shown_in_its_own_colours(world, shown, turn):
+    data, path = np.random.default_rng(2).integers(0, 255, (3, 64, 64), "uint8"), world.scene.with_name("ortho.tif")
+    with rasterio.open(path, "w", driver="GTiff", width=64, height=64, count=3, dtype="uint8", crs="EPSG:32633",
+                       transform=Affine(10, 0, 500_000, 0, -10, 5_600_000)) as file:  # fmt: skip
+        file.write(data)
+    id_ = world.submit(model="image-as-it-is", inputs=[str(path)])
+    wished(world, id_, colours=(Colour(1, "#123456", 0.5, "wet"),))
+    ran(world, id_)
+    assert turn() == 1
+    raster, sld = shown.layers["lagoon:water"]
+    assert "ColorMapEntry" not in sld
+    with rasterio.MemoryFile(raster).open() as file:
+        assert (file.read() == data).all()
 
 
 def test_trouble_passes_and_is_told_until_then(world, shown, turn):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import UUID
 
@@ -13,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serve.api.service import Here
+from serve.api.strict import parsed
 from serve.dialects.geostudio.ids import id_of, uuid_of
 from serve.dialects.geostudio.problems import Refusal
 from serve.dialects.geostudio.records import listing, stamp
@@ -37,8 +37,8 @@ class Metadata(Given):
     name: Annotated[str, Field(min_length=1, max_length=100)]
     description: Annotated[str, Field(max_length=1000)] | None = None
     processor_parameters: Annotated[dict[str, Any], Field(default_factory=dict)]
-    call: Literal["positional", "flags"] | None = None
-    """How it is called; null: with flags where its source mentions ``--input``."""
+    call: Literal["positional", "text", "flags"] | None = None
+    """How it is called; null: as its source tells."""
 
 
 @router.post("", status_code=201, max_body_size=_LARGEST + 2**20)
@@ -102,10 +102,10 @@ def _added(service: Service, who: Caller, file: str, content: bytes, about: Meta
 def _metadata(text: str | None) -> Metadata:
     """Raises Refusal (422) with a text."""
     try:
-        return Metadata.model_validate(json.loads(text or ""))
+        return Metadata.model_validate(parsed((text or "").encode()))
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         where = ".".join(map(str, fault["loc"]))
         raise Refusal(422, f"generic_processor_metadata: {where}: {fault['msg']}") from None
-    except (ValueError, RecursionError):
-        raise Refusal(422, "generic_processor_metadata is no JSON object") from None
+    except ValueError as error:
+        raise Refusal(422, f"generic_processor_metadata is no JSON object: {str(error)[:200]}") from None

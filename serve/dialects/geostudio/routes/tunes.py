@@ -89,7 +89,8 @@ def drop(service: Here, models: TheirModels, who: Who, id: TuneId) -> Response: 
 async def try_out(request: Request, service: Here, models: TheirModels, who: Who, id: TuneId, asked: TryOut) -> Any:  # noqa: A002
     """An inference with it. What is missing is taken from the tune; the tune itself stays as it is."""
     tune = await to_thread.run_sync(models.tune, who, id)
-    given = asked.model_dump(exclude_unset=True) | {"model_display_name": SANDBOX, "fine_tuning_id": id}
+    given = {"description": "try-out"} | asked.model_dump(exclude_unset=True)
+    given |= {"model_display_name": SANDBOX, "fine_tuning_id": id}
     for name in _SPECS:
         given[name] = given.get(name) or _option(tune, name) or []
     if not given.get("post_processing") and _option(tune, "post_processing"):

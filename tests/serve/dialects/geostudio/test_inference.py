@@ -3,7 +3,9 @@
 import io
 import json
 import re
+import time
 import zipfile
+from urllib.parse import urlencode
 
 import pytest
 import rasterio
@@ -76,6 +78,8 @@ def test_logs_of_steps(done):
     assert found["step_log_url"].endswith(f"/{task}-url-connector-stdout.log")
     text = studio.house.client().get(found["step_log_url"]).text
     assert len(text.splitlines()) >= 1
+    tail = studio.get(f"tasks/{task}/logs/url-connector?tail_lines=1&allow_incomplete=false&force_refresh=true")["tail"]
+    assert tail == text.splitlines(keepends=True)[-1]
     planner = studio.get(f"tasks/{made['id']}-task_planning/logs/inference-planner")
     assert "task_0: planned as j" in studio.house.client().get(planner["step_log_url"]).text
     assert "msg" in studio.get(f"tasks/{task}/logs/no-such-step", 404)["detail"]
@@ -157,7 +161,6 @@ def test_null_is_not_said(studio, url):
         ({"spatial_domain": {"urls": ["https://a.example/x.tif", "scene.tif"]}}, "url 1 is no address"),
         ({"spatial_domain": {"urls": [f"https://a.example/{n}.tif" for n in range(3)]},
           "temporal_domain": ["2024-07-25", "2024-07-26"]}, "3 urls and 2 dates"),
-        ({"temporal_domain": ["2024-07-25", "2024-07-26"]}, "1 urls and 2 dates"),
         ({"post_processing": {"mask_from_url": {"url": "https://a.example/m.shp"}}}, "mask_from_url"),
         ({"post_processing": {"download_scripts": {"activated": True, "plugins_list": []}}}, "generic processor"),
         ({"maxcc": 120}, "less than or equal to 100"), ({"model_display_name": None}, "model_id"),
@@ -172,6 +175,43 @@ def test_what_cannot_be_meant_is_told(studio, url, change, says):
     answer = studio.client.post("/v2/inference", json=body | change)
     assert answer.status_code == 422, answer.text
     assert says in answer.text
+
+
+KEYS = {
+    "id", "status", "active", "model_id", "model_display_name", "description", "location", "fine_tuning_id",
+    "spatial_domain", "temporal_domain", "maxcc", "generic_processor", "generic_processor_id", "geoserver_layers",
+    "demo", "inference_output", "created_by", "created_at", "updated_at", "tasks_count_total", "tasks_count_success",
+    "tasks_count_failed", "tasks_count_stopped", "tasks_count_waiting",
+}  # fmt: skip
+
+
+def test_a_record_has_their_fields_and_what_was_left_out_says_nothing(done):
+    studio, made = done
+    listed = studio.get("inference?limit=1")["results"][0]
+    for record in (made, listed, studio.get(f"inference/{made['id']}")):
+        assert set(record) == KEYS
+    assert listed["spatial_domain"].keys() == {"bbox", "polygons", "tiles", "urls"}
+    tasks = studio.get(f"inference/{made['id']}/tasks")
+    assert tasks.keys() == {"inference_id", "status", "tasks"}
+    assert all(task.keys() == {"inference_id", "task_id", "inference_folder", "status", "pipeline_steps"} for task in
+               tasks["tasks"])  # fmt: skip
+
+
+def test_as_their_guide_writes_it(studio, url):
+    """Slashes too many, a date more than there are addresses, fields that nobody knows."""
+    wish = {"model_display_name": "water-ndwi", "name": "test_generic", "location": "Vienna, Austria", "maxcc": 80,
+            "spatial_domain": {"urls": [url]}, "temporal_domain": ["2024-06-15", " 2024-06-16 "],
+            "post_processing": {"cloud_masking": "False", "ocean_masking": "False", "snow_ice_masking": None,
+                                "permanent_water_masking": "False"}}  # fmt: skip
+    made = studio.client.post("/v2//inference", json=wish)
+    assert made.status_code == 201, made.text
+    _, parts = studio.house.desk.batches.get(_caller(studio), _ours(made.json()))
+    assert [p.request["inputs"][0].partition("=")[0] for p in parts] == ["2024-06-15"]
+    assert made.json()["temporal_domain"] == ["2024-06-15", "2024-06-16"]
+    for path in ("/v2//inference/", "/studio-gateway//v2///inference//", "/v2/"):
+        assert studio.client.get(path).status_code == (404 if path == "/v2/" else 200), path
+    studio.client.post(f"/v2//inference//{made.json()['id']}/cancel/")
+    assert studio.get(f"inference/{made.json()['id']}")["status"] == "STOPPED"
 
 
 def test_dates_of_searched_places_have_to_be_said(studio):
@@ -300,3 +340,104 @@ def _ours(made):
     from serve.dialects.geostudio.ids import id_of
 
     return id_of(made["id"], "b")
+
+
+STAR = [[10 + 0.001 * ((n * 7919) % 997), 49 + 0.001 * ((n * 104_729) % 991)] for n in range(4000)]
+"""Corners in no order: nearly every edge crosses nearly every other."""
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"spatial_domain": {"bbox": [[10, 49, 10.1, 49.1]] * 200}, "temporal_domain": ["2024-07-25"] * 1000},
+         "200,000"),
+        ({"spatial_domain": {"urls": ["https://a.example/x.tif"] * 5000}, "temporal_domain": []}, "5,000"),
+        ({"spatial_domain": {"polygons": [{"type": "Polygon", "coordinates": [[[10.123456, 49.123456]] * 2000]}]},
+          "temporal_domain": ["2024-07-25"] * 900}, "simplify"),
+        ({"spatial_domain": {"polygons": [{"type": "Polygon", "coordinates": [[*STAR, STAR[0]]]}]}}, "all over"),
+        ({"spatial_domain": {"polygons": [{"type": "Polygon", "coordinates": [[[10, 49], [10**400, 50], [11, 50]]]}]}},
+         "GeoJSON"),
+        ({"spatial_domain": {"polygons": [{"type": "Feature", "geometry": {"type": "FeatureCollection",
+                                                                          "features": 5}}]}}, "no list"),
+        ({"spatial_domain": {"polygons": [{"type": "Polygon", "coordinates": "everywhere"}]}}, "GeoJSON"),
+        ({"spatial_domain": {"polygons": [{"type": "Polygon", "coordinates": None}, {}]}}, "GeoJSON"),
+        ({"spatial_domain": {"polygons": [None]}}, "dictionary"), ({"spatial_domain": {"bbox": "10,49,11,50"}}, "list"),
+        ({"spatial_domain": {"tiles": [{"z": 10**300, "x": 1, "y": 1}]}}, "no area"),
+        ({"spatial_domain": {"tiles": ["99/1/1"]}}, "no tile"),
+        ({"spatial_domain": {"tiles": [[3, -1, 2]]}}, "no tile"),
+        ({"spatial_domain": {"urls": ["http://[bad/x.tif"]}}, "url 0 is no address"),
+        ({"spatial_domain": {"urls": [None, {"url": "https://a.example"}]}}, "string"),
+        ({"spatial_domain": []}, "dictionary"), ({"temporal_domain": [20240725]}, "string"),
+        ({"temporal_domain": ["\u0662\u0660\u0662\u0664-\u0660\u0667-\u0662\u0665"]}, "no date"),
+        ({"temporal_domain": [None]}, "string"),
+        ({"maxcc": "many"}, "number"), ({"maxcc": -1}, "greater"),
+        ({"post_processing": ["cloud_masking"]}, "dictionary"),
+        ({"post_processing": {"cloud_masking": "perhaps"}}, "boolean"),
+        ({"model_input_data_spec": [{"scaling_factor": 10**400}]}, "no positive number"),
+        ({"model_input_data_spec": [{"bands": [{"band_name": "Red", "scaling_factor": "one"}]}]}, "no positive number"),
+        ({"model_input_data_spec": [{"scaling_factor": [0]}]}, "no positive number"),
+        ({"model_input_data_spec": [{"bands": 5}]}, "model_input_data_spec"),
+        ({"geoserver_push": [{"workspace": "x"}]}, "Field required"), ({"geoserver_push": "all"}, "list"),
+        ({"generic_processor_id": "../../x"}, "UUID"), ({"model_id": 5}, "UUID"), ({"demo": [1]}, "dictionary"),
+        ({"description": "x" * 20_000}, "10000 characters"),
+        ({"inference_output": {"a": "x" * 2_000_000}}, "characters"),
+    ],
+)  # fmt: skip
+def test_what_is_sloppy_or_hostile_is_refused_at_once(studio, change, says):
+    """No 500, nothing that takes long, nothing kept."""
+    body = {"model_display_name": "water-ndwi", "spatial_domain": {"urls": ["https://a.example/x.tif"]},
+            "temporal_domain": ["2024-07-25"]} | change  # fmt: skip
+    began = time.monotonic()
+    answer = studio.client.post("/v2/inference", json=body)
+    assert answer.status_code == 422, answer.text[:500]
+    assert says in answer.text
+    assert time.monotonic() - began < 5
+    assert studio.get("inference")["total_records"] == 0
+
+
+def test_bodies_that_are_no_json_of_a_wish(studio):
+    deep = '{"demo":' + "[" * 100_000 + "]" * 100_000 + "}"
+    for content in ("", "null", "[]", "5", '"x"', "{", '{"maxcc": NaN}', '{"maxcc": 1e999}', '{"name": "\\u0000"}',
+                    '{"name": "\\ud800"}', '{"maxcc": ' + "9" * 5000 + "}", deep, b"\xff\xfe{}"):  # fmt: skip
+        answer = studio.client.post("/v2/inference", content=content)
+        assert answer.status_code == 422, content[:40]
+        assert isinstance(answer.json()["detail"], list)
+
+
+@pytest.mark.parametrize("name", ["Überschwemmung Ω 🌊", "a\r\nSet-Cookie: x=1", "<script>1</script>", "../../etc"])
+def test_names_are_texts_and_nothing_else(studio, url, name):
+    style = {"segmentation": [{"color": "#0000ff", "quantity": 1, "label": name}]}
+    push = {"workspace": name, "layer_name": name, "display_name": name, "file_suffix": name, "geoserver_style": style,
+            "filepath_key": "model_output_image"}  # fmt: skip
+    made = studio.infer(url, description=name, location=name[:100], geoserver_push=[push], name=name)
+    assert (made["description"], made["location"]) == (name, name)
+    studio.work()
+    record = studio.get(f"inference/{made['id']}")
+    assert record["status"] == "COMPLETED", record["inference_output"]
+    layer = record["geoserver_layers"]["predicted_layers"][0]
+    assert re.fullmatch(r"[\w-]+:[\w-]+", layer["uri"], re.ASCII)
+    assert layer["display_name"] == name
+    assert "<script>" not in layer["sld_body"]
+    answer = studio.house.client().get(studio.get(f"tasks/{made['id']}-task_0/output")["url"])
+    assert "set-cookie" not in answer.headers
+    assert [r["id"] for r in studio.get("inference?" + urlencode({"location": name}))["results"]] == [made["id"]]
+
+
+def test_words_for_no(studio, url):
+    """As their pipelines take them."""
+    flags = dict.fromkeys(("cloud_masking", "ocean_masking", "mask_from_url", "download_scripts"), "None")
+    made = studio.infer(url, post_processing=flags | {"snow_ice_masking": "", "permanent_water_masking": "none"},
+                        demo={"demo": "False"})  # fmt: skip
+    _, parts = studio.house.desk.batches.get(_caller(studio), _ours(made))
+    assert "postprocess" not in parts[0].request
+    assert studio.get("inference?saved=true")["total_records"] == 0
+    studio.client.post(f"/v2/inference/{made['id']}/cancel")
+
+
+def test_factors_may_be_texts_and_be_said_once(studio, url):
+    bands = [{"band_name": "green", "scaling_factor": "1e-4"}, {"band_name": "nir", "scaling_factor": ""}]
+    for spec in ({"scaling_factor": "0.0001"}, {"scaling_factor": 0.0001}, {"bands": bands}):
+        made = studio.infer(url, model_input_data_spec=[spec])
+        _, parts = studio.house.desk.batches.get(_caller(studio), _ours(made))
+        assert parts[0].request["radiometry"]["scale"] == 0.0001
+        studio.client.post(f"/v2/inference/{made['id']}/cancel")

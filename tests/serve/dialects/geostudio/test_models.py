@@ -239,7 +239,13 @@ def test_models_that_are_not_there(studio):
     [("- 1", "no mapping"), ("model: !!python/object/apply:os.system [ls]", "tag"),
      (CONFIG.replace("terratorch.tasks.SemanticSegmentationTask", "os.system"), "os.system"),
      (CONFIG.replace("num_classes: 2", ""), "how many classes"),
-     (CONFIG.replace("BLUE, GREEN", "INDIGO, GREEN"), "INDIGO"), (CONFIG.replace("800.0, ", ""), "5 means")],
+     (CONFIG.replace("BLUE, GREEN", "INDIGO, GREEN"), "INDIGO"), (CONFIG.replace("800.0, ", ""), "5 means"),
+     (CONFIG.replace("    means:", "    constant_scale: 0\n    means:"), "input.scale"),
+     (CONFIG.replace("    means:", f"    constant_scale: {10**400}\n    means:"), "constant_scale is no number"),
+     (CONFIG.replace("800.0", str(10**400)), "one number per band"), (CONFIG.replace("800.0", ".nan"), "one number"),
+     (CONFIG.replace("300.0, 300.0", "300.0, 0"), "std must be positive"),
+     (CONFIG + "#" * 300_000, "more than"), (CONFIG + "x: &x [*x]", "aliases"), (CONFIG + "x: 2024-13-45", "no YAML"),
+     (CONFIG.replace("h_crop: 64", f"h_crop: {10**30}"), "input.chip")],
 )  # fmt: skip
 def test_configs_of_strangers(studio, tmp_path, trained, config, says):
     (tmp_path / "config.yml").write_text(config)
@@ -272,6 +278,7 @@ def test_a_tune_from_its_upload_to_its_removal(studio, trained):
     tried = post(studio, f"tunes/{made['tune_id']}/try-out", {"location": "there", "temporal_domain": ["2024-07-25"],
                  "spatial_domain": {"urls": ["https://a.example/x.tif"]}, "model_display_name": ""}, 200)  # fmt: skip
     assert (tried["model_display_name"], tried["fine_tuning_id"]) == ("geofm-sandbox-models", made["tune_id"])
+    assert studio.get(f"models/{tried['model_id']}")["display_name"] == "geofm-sandbox-models"
     assert studio.get(f"tunes/{made['tune_id']}") == tune
     steps = studio.get(f"inference/{tried['id']}/tasks")["tasks"][1]["pipeline_steps"]
     assert [s["process_id"] for s in steps] == ["url-connector", "terratorch-inference", "push-to-geoserver"]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 import zipfile
 
 import pytest
@@ -66,8 +67,10 @@ def test_how_it_is_called_may_be_said(studio):
 
     assert call(bring(studio)) == "positional"
     assert call(bring(studio, call="flags")) == "flags"
-    assert call(bring(studio, TURNED + "# --input")) == "flags"
-    assert call(bring(studio, TURNED + "# --input", call="positional")) == "positional"
+    assert call(bring(studio, TURNED + "OPTION = '--input'\n")) == "flags"
+    assert call(bring(studio, TURNED + "# --input\n")) == "positional"  # mentioned in passing: it reads sys.argv[1:4]
+    assert call(bring(studio, TURNED.replace("load(open(parameters))", "loads(parameters)"))) == "text"
+    assert call(bring(studio, TURNED + "OPTION = '--input'\n", call="text")) == "text"
     assert bring(studio, call="shell").status_code == 422
 
 
@@ -181,3 +184,42 @@ def test_one_that_was_not_reached_is_not_called_finished(studio, image):
         "status": "STOPPED", "process_id": "generic-python-processor",
         "step_number": steps["generic-python-processor"]["step_number"],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"name": "a", "processor_parameters": {"x": NaN}}', '{"name": "a", "processor_parameters": {"x": 1e999}}',
+        '{"name": "a\\u0000"}', '{"name": "a", "description": "\\ud800"}',
+        '{"name": "a", "processor_parameters": ' + '{"x":' * 100 + "1" + "}" * 101,
+        '{"name": "a", "processor_parameters": ' + "[" * 100_000, '{"name": "a", "processor_parameters": [1]}',
+        '{"name": ""}', '{"name": ["a"]}', '{"name": "' + "a" * 101 + '"}',
+    ],
+)  # fmt: skip
+def test_metadata_that_no_database_keeps_are_refused_and_the_list_stays(studio, text):
+    answer = studio.client.post("/v2/generic-processor", files={"generic_processor_file": ("a.py", TURNED.encode())},
+                                data={"generic_processor_metadata": text})  # fmt: skip
+    assert (answer.status_code, type(answer.json()["detail"])) == (422, str), answer.text
+    assert studio.get("generic-processor")["total_records"] == 0
+
+
+@pytest.mark.parametrize("name", ["фильтр.py", 'a"b\\c.py', "..\\..\\passwd.py", "../../.py", "a\tb 🌊.py"])
+def test_a_file_of_any_name_can_be_fetched_again(studio, name):
+    made = bring(studio, name=name)
+    if made.status_code == 422:  # a dot alone is no name
+        assert ".py" in made.json()["detail"]
+        return
+    found = studio.get(f"generic-processor/{made.json()['id']}")
+    answer = studio.house.client().get(found["processor_presigned_url"])
+    assert (answer.status_code, answer.text) == (200, TURNED)
+    assert "/" not in answer.headers["content-disposition"]
+    assert answer.headers["content-disposition"].startswith('attachment; filename="')
+
+
+def test_a_script_that_is_mostly_signs_is_not_parsed(studio):
+    began = time.monotonic()
+    answer = bring(studio, "x = (" + "1," * 2_000_000 + ")\n" + TURNED)
+    assert (answer.status_code, "punctuation" in answer.json()["detail"]) == (422, True)
+    assert time.monotonic() - began < 5
+    data = "x = '" + "QUJD" * 1_000_000 + "'\n"
+    assert bring(studio, data + TURNED).status_code == 201
