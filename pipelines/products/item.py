@@ -19,7 +19,7 @@ from pipelines.products.assets import ASSETS, COG, GEOPARQUET, AssetKind
 from pipelines.products.corners import Outlines
 from pipelines.products.ground import pixel_metres
 from pipelines.products.layer import CLASS_NODATA, LayerSpec, RasterSpec
-from pipelines.products.lonlat import ToLonLat, geometries
+from pipelines.products.lonlat import ToLonLat, about_pole, geometries
 from pipelines.products.parts import refusals
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def make_item(facts: ItemFacts, folder: Path) -> pystac.Item:
     item = pystac.Item(
         id=facts.id,
         geometry=geometry,
-        bbox=_bbox(geometry),
+        bbox=bbox_of(geometry),
         datetime=_instant(facts),
         properties=_properties(facts),
     )
@@ -142,7 +142,7 @@ def make_item(facts: ItemFacts, folder: Path) -> pystac.Item:
 
 
 def footprint(grid: GeoBox) -> dict[str, Any]:
-    """GeoJSON outline of a grid in longitude and latitude, cut at the antimeridian."""
+    """GeoJSON outline of a grid in longitude and latitude, cut at the antimeridian; up to a pole that is in it."""
     height, width = grid.shape
     across, down = (np.unique(np.linspace(0, n, 9).round()).astype(np.int64) for n in (width, height))
     left, right = np.zeros_like(down), np.full_like(down, width)
@@ -157,6 +157,8 @@ def footprint(grid: GeoBox) -> dict[str, Any]:
         msg = "an Item needs a CRS"
         raise ValueError(msg)
     placed = ToLonLat(grid.crs.proj)(points.astype(np.float64) * (affine.a, affine.e) + (affine.c, affine.f))
+    if (outline := about_pole(placed)) is not None:
+        return {"type": "Polygon", "coordinates": [outline]}
     ((kind, text),) = geometries(placed, ring)
     return {"type": kind.decode(), "coordinates": json.loads(bytes(text))}
 
@@ -167,7 +169,7 @@ def checksum(path: Path) -> str:
         return _SHA256 + hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _bbox(geometry: dict[str, Any]) -> list[float]:
+def bbox_of(geometry: dict[str, Any]) -> list[float]:
     """West, south, east, north; west is greater than east where the antimeridian is crossed (RFC 7946)."""
     parts = geometry["coordinates"] if geometry["type"] == "MultiPolygon" else [geometry["coordinates"]]
     boxes = [(np.min(p[0], axis=0), np.max(p[0], axis=0)) for p in parts]

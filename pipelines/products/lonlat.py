@@ -48,6 +48,24 @@ def geometries(points: Floats, outlines: Outlines) -> list[Geometry]:
     return found
 
 
+def about_pole(ring: Floats) -> list[list[float]] | None:
+    """The outline of what has a pole in it: once around the Earth, then along ±180° to the pole; None for all else.
+
+    ring: (n, 2) longitude and latitude, closed, counterclockwise on the map it comes from, no step longer than 180°.
+    """
+    lon = np.unwrap(ring[:, 0], period=360.0)
+    turns = round(float(lon[-1] - lon[0]) / 360.0)
+    if abs(turns) != 1:
+        return None
+    around = ring[:-1][np.argsort(ring[:-1, 0])]
+    (west, first), (east, last) = around[0], around[-1]
+    gap = west + 360.0 - east
+    meets = last + (first - last) * ((_HALF_TURN - east) / gap if gap else 0.0)
+    corners = [(_HALF_TURN, meets), (_HALF_TURN, 90.0 * turns), (-_HALF_TURN, 90.0 * turns), (-_HALF_TURN, meets)]
+    outline = np.round([corners[-1], *map(tuple, around), *corners], _DECIMALS)
+    return outline[::turns].tolist()  # about the south pole it came out clockwise
+
+
 # --- the antimeridian -----------------------------------------------------------------------------------------------
 
 

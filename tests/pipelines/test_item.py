@@ -20,7 +20,17 @@ from odc.geo.geobox import GeoBox
 from pipelines.products.cog import assemble
 from pipelines.products.features import Drawing, write_features
 from pipelines.products.ground import ground_of
-from pipelines.products.item import ItemFacts, ModelFacts, Source, checksum, footprint, make_item, slug, write_item
+from pipelines.products.item import (
+    ItemFacts,
+    ModelFacts,
+    Source,
+    bbox_of,
+    checksum,
+    footprint,
+    make_item,
+    slug,
+    write_item,
+)
 from pipelines.products.layer import Kind, LayerSpec, RasterSpec, Resampling
 from pipelines.products.preview import Wording, write_preview
 from pipelines.products.regions import Frame
@@ -223,6 +233,30 @@ def test_the_footprint_covers_all_pixels_and_little_else(crs, step, corner):
     assert shapely.contains_xy(polygon.buffer(1e-5), lon, lat).all()
     outside = there.transform([corner[0] - 5 * step, corner[0] + 205 * step], [corner[1] - 150 * step] * 2)
     assert not shapely.contains_xy(polygon, *outside).any()
+
+
+@pytest.mark.parametrize(
+    ("crs", "pole", "corner"),
+    [("EPSG:3413", 90, (-4e4, 7e4)), ("EPSG:3031", -90, (-9e4, 3e4)), ("EPSG:32661", 90, (1.93e6, 2.06e6)),
+     ("EPSG:32761", -90, (1.95e6, 2.05e6))],
+)  # fmt: skip
+def test_the_footprint_of_a_grid_with_a_pole_reaches_up_to_it(crs, pole, corner):
+    from pyproj import Transformer
+
+    grid = GeoBox((100, 100), Affine(1000, 0, corner[0], 0, -1000, corner[1]), crs)
+    outline = footprint(grid)
+    polygon = shapely.geometry.shape(outline)
+    assert polygon.is_valid
+    assert shapely.is_ccw(polygon.exterior)
+    assert bbox_of(outline)[::2] == [-180, 180]
+    assert pole in bbox_of(outline)
+    there = Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)
+    for margin, within in ((-2, False), (2, True)):  # a ring of places around the grid, and one inside it
+        cols, rows = (v.ravel() for v in np.mgrid[margin : 100 - margin : 30j, margin : 100 - margin : 30j])
+        rim = (cols == cols.min()) | (cols == cols.max()) | (rows == rows.min()) | (rows == rows.max())
+        lon, lat = there.transform(corner[0] + 1000 * cols[rim], corner[1] - 1000 * rows[rim])
+        assert (shapely.contains_xy(polygon, lon, lat) == within).all()
+    assert shapely.contains_xy(polygon, np.linspace(-179, 179, 9), np.full(9, pole * 0.9999)).all()
 
 
 def test_a_footprint_over_the_antimeridian_is_two_parts_and_its_box_runs_eastwards(tmp_path, real_data):
