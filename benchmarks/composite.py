@@ -168,7 +168,7 @@ def main() -> None:
                 found[way].append(json.loads(answer.stdout.splitlines()[-1]))
                 print(number, way, found[way][-1], flush=True)
         apart = say(folder, found)
-    keep({"rounds": asked.rounds, "ways": found, "largest_difference": apart}, asked.out)
+    keep({"rounds": asked.rounds, **facts, "ways": found, "largest_difference": apart}, asked.out)
 
 
 def say(folder: Path, found: dict[str, list[dict[str, float]]]) -> float:

@@ -1,10 +1,11 @@
 """Searched imagery, measured in one go: windows, a composite, a narrow link, the catalogue; and which aims are met.
 
-    python -m benchmarks.imagery [--part reading,composite,link,catalogue] [--out out/bench]
+    python -m benchmarks.imagery [--part reading,composite,link,catalogue] [--sizes 4096,8192] [--out out/bench]
 
 Each part is a program of its own (``benchmarks/reading.py`` and so on) and says what it measures; here they are run one
 after the other, as docs/benchmarks.md quotes them, on a machine that has nothing else to do. What they found is kept,
-so that ``--part`` measures some anew. An aim that is missed is said, and is no failure: machines differ.
+so that ``--part`` measures some anew, and ``--sizes`` scenes of other sizes over the link. An aim that is missed is
+said, and is no failure: machines differ. A part that breaks does not stop the others.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,12 @@ def ratios(place: str, other: str) -> Callable[[Any], list[float]]:
                                                 strict=True)]  # fmt: skip
 
 
+def sized(text: str, facts: Any) -> str:
+    """Said of a composite, with how large it was where it was measured."""
+    what = f"composite of {facts['dates']} dates, {facts['size']}²" if facts and "size" in facts else "composite"
+    return f"median {what}: {text}"
+
+
 def composites(facts: Any) -> list[float]:
     """Ours to odc-stac's time, round by round."""
     return [a["seconds"] / b["seconds"] for a, b in zip(facts["ways"]["ours"], facts["ways"]["odc-stac"], strict=True)]
@@ -52,9 +59,9 @@ def peak_gb(facts: Any) -> list[float]:
     return [one["peak_mb"] / 1024 for one in facts["ways"]["ours"]]
 
 
-def links(runner: str, figure: str) -> Callable[[Any], list[float]]:
-    """A figure of every run."""
-    return lambda facts: [one[figure] for one in facts["runners"][runner]]
+def links(side: str, runner: str, figure: str) -> Callable[[Any], list[float]]:
+    """A figure of every run over a scene of that side."""
+    return lambda facts: [one[figure] for one in facts.get("sizes", {}).get(side, {}).get(runner, ())]
 
 
 def answered(question: str) -> Callable[[Any], list[float]]:
@@ -70,16 +77,22 @@ def rows(parts: Mapping[str, Any]) -> list[Row]:
         for place in places
         for other, aim in (("async-geotiff", PAR), ("rasterio", TWICE))
     ] or [Row("windows", "reading", list)]
+    composite = parts.get("composite")
     found += [
-        Row("median composite: ours / odc-stac and numpy", "composite", composites, aim=0.8),
-        Row("median composite: peak memory", "composite", peak_gb, aim=1.5, unit="GB"),
+        Row(sized("ours / odc-stac and numpy", composite), "composite", composites, aim=0.8),
+        Row(sized("peak memory", composite), "composite", peak_gb, aim=1.5, unit="GB"),
     ]
-    runners = parts.get("link", {}).get("runners", {"loop": [], "ray": []})
-    for name in runners:
+    sizes = parts.get("link", {}).get("sizes", {"4096": {"loop": [], "ray": []}})
+    measured = ((side, name) for side, runners in sizes.items() for name in runners)
+    for side, name in sorted(measured, key=lambda one: int(one[0])):
+        place = f"narrow link, {side}², {name}"
         found += [
-            Row(f"narrow link, {name}: wall / max(forward, bytes ÷ bandwidth)", "link", links(name, "ratio"), aim=1.1),
-            Row(f"narrow link, {name}: fetched / blocks under the tiles", "link", links(name, "bytes_ratio"), aim=1.15),
-        ]
+            Row(f"{place}: wall / max(eager forward, bytes ÷ bandwidth)", "link", links(side, name, "ratio_eager"),
+                aim=1.1),
+            Row(f"{place}: wall / max(forward of the artefact, bytes ÷ bandwidth)", "link",
+                links(side, name, "ratio_artefact"), aim=1.1),
+            Row(f"{place}: fetched / blocks under the tiles", "link", links(side, name, "bytes_ratio"), aim=1.15),
+        ]  # fmt: skip
     asked = ("box of 2° and a month", "box of 60° and a year", "cloud below 5, all items (SQL)")
     return found + [Row(f"catalogue: {name}", "catalogue", answered(name), unit="ms") for name in asked]
 
@@ -89,11 +102,14 @@ def render(parts: Mapping[str, Any]) -> str:
     return "\n".join([HEAD, *(row.line(parts, {}) for row in rows(parts))]) + "\n"
 
 
-def measure(name: str, out: Path) -> dict[str, Any]:
-    """Run one program, in a process of its own, and read what it found. Raises CalledProcessError where it fails."""
+def measure(name: str, out: Path, more: Sequence[str] = ()) -> dict[str, Any]:
+    """Run one program, in a process of its own, and read what it found; ``more`` are options for it.
+
+    Raises CalledProcessError where it fails.
+    """
     kept = out / "imagery" / f"{name}.json"
     kept.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", f"benchmarks.{name}", *PARTS[name](out), "--out", str(kept)]
+    command = [sys.executable, "-m", f"benchmarks.{name}", *PARTS[name](out), *more, "--out", str(kept)]
     subprocess.run(command, check=True, cwd=ROOT)
     return json.loads(kept.read_text())
 
@@ -108,6 +124,7 @@ def main() -> None:
     """Measure, and say which aims are met."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", default=",".join(PARTS), help="names with commas; default: %(default)s")
+    parser.add_argument("--sizes", default="4096", help="sides of the scenes over the link; default: %(default)s")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "bench", help="default: %(default)s")
     asked = parser.parse_args()
     names, out = [name.strip() for name in asked.part.split(",") if name.strip()], asked.out.resolve()
@@ -115,11 +132,17 @@ def main() -> None:
         parser.error(f"no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
     if (load := os.getloadavg()[0]) > BUSY:
         say(f"the machine is busy (load {load:.1f}): figures will be off")
-    parts = kept_in(out)
+    parts, broken = kept_in(out), []
     for name in names:
         say(f"part {name}")
-        parts[name] = measure(name, out)
+        try:
+            parts[name] = measure(name, out, ("--sizes", asked.sizes) if name == "link" else ())
+        except subprocess.CalledProcessError:  # it has said why
+            broken.append(name)
+            parts.pop(name, None)
     print(f"\n{render(parts)}", flush=True)
+    if broken:
+        sys.exit(f"not measured: {', '.join(broken)} ended with an error")
 
 
 if __name__ == "__main__":

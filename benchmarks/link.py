@@ -1,17 +1,21 @@
 """A run on searched imagery over a link of 100 Mbit/s and 50 ms, against what cannot be avoided.
 
-    python -m benchmarks.link [--folder out/bench] [--size 4096] [--margin 300] [--rounds 3] [--runners loop ray]
-                                [--out FILE]
+    python -m benchmarks.link [--folder out/bench] [--sizes 4096,8192] [--margin 300] [--rounds 3] [--runners loop ray]
+                              [--out FILE]
 
 One scene of six bands at 10 m and a classification at 20 m, one COG each (DEFLATE, blocks of 512), lies behind
 ``benchmarks.shaped`` as a static STAC catalogue; its corner lies on no block of the output, as those of Sentinel-2 do
-not. The area leaves ``--margin`` pixels of the scene on each side. In every round the network's forward on tiles that
-are in memory is timed right before and right after each run. The floor of a run is the larger of that time for as many
-batches as the run did, and its bytes at the rate of the link. Wall: from the first chunk's start to the last one's
-end, header, mask, bands, forward, blending and part files included; the search before it is told beside it.
+not. The area leaves ``--margin`` pixels of the scene on each side. In every round two forwards on tiles that are in
+memory are timed right before and right after each run, for as many batches as the run did: that of the exported
+network, which the run executes (``artefact``), and that of the original in eager PyTorch with as many threads
+(``eager``), by which the table of ``benchmarks/engine.py`` goes. The floor of a run is the larger of a forward and its
+bytes at the rate of the link, so there are two: ``ratio_artefact`` and ``ratio_eager``. Wall: from the first chunk's
+start to the last one's end, header, mask, bands, forward, blending and part files included; the search before it is
+told beside it.
 
 On two cores the server, unpacking and everything else share them with the forward; ``cores_s`` is the CPU time of all
-of it, server included, over the cores: no order of doing things could take less here.
+of it, server included, over the cores: no order of doing things could take less here (``ratio_cores``: with it, beside
+the artefact's forward and the link, as floor).
 """
 
 from __future__ import annotations
@@ -34,8 +38,9 @@ from rasterio.enums import Resampling
 from rasterio.windows import Window as RasterioWindow
 
 from benchmarks.measured import Quiet
+from benchmarks.original import Original, Question
 from benchmarks.rounds import Spread, keep, shuffled
-from benchmarks.scenes import ROOT, Place, say
+from benchmarks.scenes import ROOT, STEPS, Place, say
 from benchmarks.shaped import Link
 from benchmarks.traced import TracedLoop, TracedRay, told
 from pipelines import searched
@@ -134,8 +139,8 @@ def box_of(size: int, margin: int) -> tuple[float, float, float, float]:
 # --- what cannot be avoided -----------------------------------------------------------------------------------------
 
 
-class Forward:
-    """The network on tiles that lie in memory, in this process."""
+class Artefact:
+    """The exported network on tiles that lie in memory, in this process."""
 
     def __init__(self, card: ModelCard, place: Place, size: int) -> None:
         """Load it, and tiles of the same scene."""
@@ -163,6 +168,19 @@ class Forward:
         for batch in self._batches:
             self._predict(batch)
         return (time.perf_counter() - started) / BATCHES
+
+
+class Eager:
+    """The original in eager PyTorch, in a process of its own: it loads once, and sleeps while a run is timed."""
+
+    def __init__(self, original: Original, batch: int) -> None:
+        """``batch``: tiles of one."""
+        self._original, self._batch = original, batch
+
+    def batch_s(self) -> float:
+        """Seconds of one batch, now."""
+        found = self._original.ask("forward")
+        return found["seconds"] * self._batch / found["tiles"]
 
 
 def touched_bytes(folder: Path, plan: Plan, size: int) -> int:
@@ -205,8 +223,9 @@ class Case:
     rtt_ms: float
 
 
-def once(case: Case, link: Link, runner: Runner, forward: Forward) -> dict[str, Any]:
-    """One run and its floor."""
+def once(case: Case, link: Link, runner: Runner, forwards: tuple[Artefact, Eager]) -> dict[str, Any]:
+    """One run and its floors."""
+    artefact, eager = forwards
     with tempfile.TemporaryDirectory(dir=case.place.root) as name:
         folder = Path(name)
         network = Network(allow_private=True, retry=Retry(), cache_dir=folder / "kept", cache_mb=512)
@@ -216,11 +235,12 @@ def once(case: Case, link: Link, runner: Runner, forward: Forward) -> dict[str, 
         before, clock = link.counts(), time.perf_counter()
         plan = begin(recipe, case.card, searched.look(recipe, case.card, archive), runner.actors)
         search_s, found = time.perf_counter() - clock, link.counts()
-        batch_s = [forward.batch_s()]
+        eager_s, artefact_s = [eager.batch_s()], [artefact.batch_s()]
         server = link.cpu_s()
         outcome = run(plan, Request(folder / "out", case.place.home, network=network), runner, Quiet())
         server = link.cpu_s() - server
-        batch_s.append(forward.batch_s())
+        artefact_s.append(artefact.batch_s())
+        eager_s.append(eager.batch_s())
         after = link.counts()
         if outcome.state is not State.DONE:
             raise RuntimeError(f"the run ended {outcome.state}: {json.dumps(outcome.report['failed'])}")
@@ -230,11 +250,13 @@ def once(case: Case, link: Link, runner: Runner, forward: Forward) -> dict[str, 
         chunks, whole = sum(r.reading["fetched_mb"] for r in receipts), (after.bytes - before.bytes) / 1e6
         touched = touched_bytes(case.files, plan, case.size) / 1e6
         own = sum(r.cpu_s for r in receipts)
-        forward_s, link_s = batches * sum(batch_s) / 2, chunks * 8 / case.mbit_s
+        forward_s, original_s = (batches * sum(pair) / 2 for pair in (artefact_s, eager_s))
+        link_s = chunks * 8 / case.mbit_s
         return {
             "cpu_s": own, "server_cpu_s": server, "cores_s": (own + server) / CORES,
-            "ratio_with_cores": wall / max(forward_s, link_s, (own + server) / CORES), "wall_s": wall,
-            "forward_s": forward_s, "link_s": link_s, "ratio": wall / max(forward_s, link_s),
+            "ratio_cores": wall / max(forward_s, link_s, (own + server) / CORES), "wall_s": wall, "link_s": link_s,
+            "forward_artefact_s": forward_s, "ratio_artefact": wall / max(forward_s, link_s),
+            "forward_eager_s": original_s, "ratio_eager": wall / max(original_s, link_s),
             "tiles": sum(r.tiles for r in receipts), "chunks": len(receipts), "touched_mb": touched,
             "fetched_mb": chunks, "bytes_ratio": chunks / touched, "whole_run_mb": whole,
             "kept_mb": sum(r.reading["from_cache"] for r in receipts) / 1e6, "search_s": search_s,
@@ -272,36 +294,67 @@ def runners(names: list[str], card: ModelCard) -> Iterator[dict[str, Runner]]:
         yield made
 
 
-def main() -> None:
-    """Measure and say."""
+def sides(text: str) -> list[int]:
+    """Numbers with commas."""
+    return [int(side) for side in text.split(",")]
+
+
+def measured(
+    case: Case, made: dict[str, Runner], forwards: tuple[Artefact, Eager], rounds: int
+) -> dict[str, list[dict[str, Any]]]:  # fmt: skip
+    """All rounds over one scene, by runner."""
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in made}
+    with Link(case.files, case.mbit_s, case.rtt_ms) as link:
+        for number in range(rounds):
+            for name in shuffled(list(made), number):
+                found[name].append(once(case, link, made[name], forwards))
+                told = {k: round(v, 3) for k, v in found[name][-1].items()}
+                print(case.size, number, name, json.dumps(told), flush=True)
+    return found
+
+
+def earlier(path: Path | None) -> dict[str, Any]:
+    """What was measured of other sizes before."""
+    return json.loads(path.read_text()).get("sizes", {}) if path is not None and path.exists() else {}
+
+
+def asked_for() -> argparse.Namespace:
+    """What the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in (("size", 4096), ("margin", 300), ("rounds", 3)):
+    parser.add_argument("--sizes", type=sides, default=[4096], help="sides of the scenes, with commas; default: 4096")
+    for name, value in (("margin", 300), ("rounds", 3)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--folder", type=Path, default=Path("out/bench"))
-    parser.add_argument("--files", type=Path, help="where the published scene lies; default: in the folder")
+    parser.add_argument("--files", type=Path, help="where the published scenes lie; default: in the folder")
     parser.add_argument("--mbit-s", type=float, default=100.0)
     parser.add_argument("--rtt-ms", type=float, default=50.0)
     parser.add_argument("--runners", nargs="+", choices=("loop", "ray"), default=["loop", "ray"])
-    parser.add_argument("--out", type=Path, help="file for the figures, as JSON")
-    asked = parser.parse_args()
+    parser.add_argument("--out", type=Path, help="file for the figures, as JSON; those of other sizes in it are kept")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure and say."""
+    asked = asked_for()
     place = Place(asked.folder.resolve())
-    place.prepare(600, asked.size)
-    files = (asked.files or place.root / "link").resolve() / str(asked.size)
-    publish(files, place, asked.size)
-    case = Case(place.card("fp32"), place, files, asked.size, asked.margin, asked.mbit_s, asked.rtt_ms)
-    forward = Forward(case.card, place, asked.size)
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in asked.runners}
-    with Link(files, asked.mbit_s, asked.rtt_ms) as link, runners(asked.runners, case.card) as made:
-        for number in range(asked.rounds):
-            for name in shuffled(asked.runners, number):
-                found[name].append(once(case, link, made[name], forward))
-                told = {k: round(v, 3) for k, v in found[name][-1].items()}
-                print(number, name, json.dumps(told), flush=True)
-    keep({"rounds": asked.rounds, "runners": found}, asked.out)
-    for name, rounds in found.items():
-        for key in rounds[0]:
-            spread = Spread.of([r[key] for r in rounds])
-            print(f"{name:5} {key:24} {spread.middle:9.3f}  {spread.low:9.3f} .. {spread.high:9.3f}")
+    place.prepare(STEPS, max(asked.sizes))
+    files = {size: (asked.files or place.root / "link").resolve() / str(size) for size in asked.sizes}
+    for size, folder in files.items():
+        publish(folder, place, size)
+    card, sizes, least = place.card("fp32"), earlier(asked.out), min(asked.sizes)
+    batch = card.resources.batch
+    question = Question(str(place.root), least, CORES, BATCHES * batch)
+    with Original(question) as original, runners(asked.runners, card) as made:
+        forwards = Artefact(card, place, least), Eager(original, batch)
+        for size, folder in files.items():
+            case = Case(card, place, folder, size, asked.margin, asked.mbit_s, asked.rtt_ms)
+            sizes[str(size)] = measured(case, made, forwards, asked.rounds)
+            keep({"rounds": asked.rounds, "sizes": sizes}, asked.out)
+    for size in asked.sizes:
+        for name, rounds in sizes[str(size)].items():
+            for key in rounds[0]:
+                spread = Spread.of([r[key] for r in rounds])
+                print(f"{size:5} {name:5} {key:24} {spread.middle:9.3f}  {spread.low:9.3f} .. {spread.high:9.3f}")
 
 
 if __name__ == "__main__":

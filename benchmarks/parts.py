@@ -15,7 +15,7 @@ from benchmarks.hot_path import in_own_process
 from benchmarks.measured import measured
 from benchmarks.original import Original, Question
 from benchmarks.rounds import shuffled
-from benchmarks.scenes import VARIANTS, Place, planned, say
+from benchmarks.scenes import STEPS, VARIANTS, Place, planned, say
 from benchmarks.warm import WarmLoop, WarmRay
 from swathe.card import ModelCard
 from swathe.errors import InputError, ModelError
@@ -39,7 +39,7 @@ class Extent:
     """Of ``scale``, whose large scene takes minutes."""
     tiles: int = 160
     """Of the forward bound."""
-    steps: int = 90
+    steps: int = STEPS
     """Of training."""
     water: int = 3000
     """Side of the scene of the weight-free method."""

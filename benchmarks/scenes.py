@@ -24,6 +24,8 @@ from swathe.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 CARD = "prithvi-eo-v2-tiny-upernet"
+STEPS = 90
+"""Of training: about a minute."""
 PAINTED = 4096
 """Side of the largest scene that is painted; larger ones are mirrored copies of it."""
 VARIANTS = {"eager": ("eager", "fp32"), "fp32": ("openvino", "fp32"), "bf16": ("openvino", "bf16")}

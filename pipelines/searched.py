@@ -12,10 +12,10 @@ import shapely
 
 from pipelines.mosaic.clear import checked, within
 from pipelines.mosaic.frame import Frame
-from pipelines.mosaic.grid import OutputGrid, Wish, onto, output_grid
+from pipelines.mosaic.grid import OutputGrid, Wish, grid_on, onto, output_grid
 from pipelines.mosaic.measure import Measured, measure
 from pipelines.mosaic.omnicloudmask import settled
-from pipelines.mosaic.slots import Asked, choose
+from pipelines.mosaic.slots import Asked, Chosen, choose
 from pipelines.mosaic.under import refuse_missing
 from pipelines.planning import Place
 from pipelines.search.discover import source_of
@@ -27,7 +27,7 @@ from swathe.card import ModelCard
 from swathe.errors import InputError, ReadError
 from swathe.mosaic import Mosaic, Slot
 from swathe.recipe import Recipe, Search
-from swathe.scene import Asset, AssetGrid, Scene
+from swathe.scene import Scene
 from swathe.source import Auth, MaskRule, SourceCard, TileService
 from swathe.unit import Conversion, settle
 from swathe.when import Interval, parse_dates
@@ -57,77 +57,96 @@ def look(recipe: Recipe, card: ModelCard, archive: Archive) -> Mosaic:
 
     Raises InputError and its kin (no scene: ``search.nothing``, with the nearest dates), ReadError.
     """
-    search, aoi = _search(recipe), _area(recipe)
-    with fetching(archive.network) as fetcher:
-        source = _ready(source_of(search.source, archive.sources, fetcher, search.collection))
-        now = datetime.now(UTC)
-        # A tile service has one picture of no date.
-        dates = (Interval(None, None),) if source.tiles else parse_dates(search.dates, now)
-        query = Query(aoi, dates, search.max_cloud, _bands(card, source), measured=source.mask is not None)
-        settle(card.input, source.radiometry.unit)  # here, as what cannot be used need not be searched
-        found = find(source, query, fetcher, now)
-        with opening(fetcher, source.auth, source.tiles, HEADERS_MB) as opener:
-            wanted = _Wanted(card, source, search, lambda: around(source, query, fetcher, now))
-            return _mosaic(found, query, wanted, opener)
+    with sighted(recipe, card, archive) as sight:
+        return _mosaic(sight)
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class Sight:
+    """Scenes that a search found, and what it takes to look at them more closely."""
+
+    found: Found
+    query: Query
     card: ModelCard
     source: SourceCard
     search: Search
+    opener: Opener
     others: Callable[[], Sequence[Near]]
     """Scenes of the days before and after, asked for where those of the dates show nothing."""
 
+    @property
+    def asked(self) -> Asked:
+        """What decides which scenes belong together."""
+        middle = self.query.aoi.geometry.representative_point().x
+        return Asked(self.query.intervals, self.search.composite, self.card.input.times, middle)
 
-def _mosaic(found: Found, query: Query, wanted: _Wanted, opener: Opener) -> Mosaic:
-    card, source, search = wanted.card, wanted.source, wanted.search
+    def grid(self, scenes: Sequence[Scene], frame: Frame | None = None) -> OutputGrid:
+        """The output grid over scenes; of a frame where that is known already."""
+        wish = Wish(self.search.crs, self.search.res, self.card.output.stride)
+        if frame is not None:
+            return grid_on(frame, self.query.aoi, wish)
+        return output_grid(scenes, self.query.aoi, wish, lambda asset: self.opener.open(asset).grid)
 
-    def grid_of(asset: Asset) -> AssetGrid:
-        return opener.open(asset).grid
+    def measured(self, grid: OutputGrid) -> Measured:
+        """All scenes, measured over the area. Raises ReadError where none can be read, InputError (``tiles.none``)."""
+        if self.source.tiles:
+            refuse_missing(self.opener, self.found.scenes[0].bands[0], grid)
+        measured = measure(self.found.scenes, grid, self.source.mask, self.opener)
+        _refuse_unreadable(measured, self.search)
+        return measured
 
-    def grid_over(scenes: Sequence[Scene]) -> OutputGrid:
-        return output_grid(scenes, query.aoi, Wish(search.crs, search.res, card.output.stride), grid_of)
+    def mosaic(self, grid: OutputGrid, chosen: Chosen, notes: Sequence[str]) -> Mosaic:
+        """What a run reads of the scenes that were chosen."""
+        source, window = self.source, _padded(grid.window, self.card)
+        conversion = settle(self.card.input, source.radiometry.unit)
+        return Mosaic(
+            slots=chosen.slots,
+            bands=self.query.bands,
+            composite=chosen.composite,
+            crs=grid.frame.crs,
+            transform=grid.frame.transform(window),
+            shape=(window.height, window.width),
+            corner=(window.row, window.col),
+            unit=conversion.unit if conversion else source.radiometry.unit,
+            conversion=conversion,
+            sensor=source.id,
+            mask=source.mask,
+            auth=source.auth,
+            tiles=source.tiles,
+            max_loss=self.search.max_loss,
+            notes=(*_converted(source, conversion), *notes, *_uncovered(chosen.slots, self.query.aoi)),
+        )
 
-    grid = grid_over(found.scenes)
-    if source.tiles:
-        refuse_missing(opener, found.scenes[0].bands[0], grid)
-    measured = measure(found.scenes, grid, source.mask, opener)
-    _refuse_unreadable(measured, search)
-    scenes, cloudy = _under_limit(measured, query)
+
+@contextmanager
+def sighted(recipe: Recipe, card: ModelCard, archive: Archive, *, cloudy: bool = False) -> Iterator[Sight]:
+    """Search. ``cloudy``: scenes of any cloud, where their masks will be looked at; whoever asks keeps to the limit.
+
+    Raises as ``look``.
+    """
+    search, aoi = _search(recipe), _area(recipe)
+    with fetching(archive.network) as fetcher:
+        source = _ready(source_of(search.source, archive.sources, fetcher, search.collection))
+        now, masked = datetime.now(UTC), source.mask is not None
+        # A tile service has one picture of no date.
+        dates = (Interval(None, None),) if source.tiles else parse_dates(search.dates, now)
+        limit = None if cloudy and masked else search.max_cloud
+        query = Query(aoi, dates, limit, _bands(card, source), measured=masked)
+        settle(card.input, source.radiometry.unit)  # here, as what cannot be used need not be searched
+        found = find(source, query, fetcher, now)
+        with opening(fetcher, source.auth, source.tiles, HEADERS_MB) as opener:
+            yield Sight(found, query, card, source, search, opener, lambda: around(source, query, fetcher, now))
+
+
+def _mosaic(sight: Sight) -> Mosaic:
+    grid = sight.grid(sight.found.scenes)
+    measured = sight.measured(grid)
+    scenes, cloudy = _under_limit(measured, sight.query)
     if cloudy:
-        grid = grid_over(scenes)  # what was left out has no say in it
-    middle = query.aoi.geometry.representative_point().x
-    asked = Asked(query.intervals, search.composite, card.input.times, middle)
-    chosen = choose(scenes, asked, measured.together)
-    hardly = checked(chosen.slots, measured, wanted.others)
-    window = _padded(grid.window, card)
-    conversion = settle(card.input, source.radiometry.unit)
-    return Mosaic(
-        slots=chosen.slots,
-        bands=query.bands,
-        composite=chosen.composite,
-        crs=grid.frame.crs,
-        transform=grid.frame.transform(window),
-        shape=(window.height, window.width),
-        corner=(window.row, window.col),
-        unit=conversion.unit if conversion else source.radiometry.unit,
-        conversion=conversion,
-        sensor=source.id,
-        mask=source.mask,
-        auth=source.auth,
-        tiles=source.tiles,
-        max_loss=search.max_loss,
-        notes=(
-            *_said(found),
-            *_converted(source, conversion),
-            *cloudy,
-            *chosen.notes,
-            *hardly,
-            *_unmeasured(measured),
-            *_uncovered(chosen.slots, query.aoi),
-        ),
-    )
+        grid = sight.grid(scenes)  # what was left out has no say in it
+    chosen = choose(scenes, sight.asked, measured.together)
+    hardly = checked(chosen.slots, measured, sight.others)
+    return sight.mosaic(grid, chosen, (*said(sight.found), *cloudy, *chosen.notes, *hardly, *unmeasured(measured)))
 
 
 def _under_limit(measured: Measured, query: Query) -> tuple[tuple[Scene, ...], tuple[str, ...]]:
@@ -187,7 +206,8 @@ def place_in(mosaic: Mosaic, recipe: Recipe, card: ModelCard) -> Place:
 # --- what the user should know --------------------------------------------------------------------------------------
 
 
-def _said(found: Found) -> tuple[str, ...]:
+def said(found: Found) -> tuple[str, ...]:
+    """What the search has to say."""
     return (*found.notes, *(f"{one.id} was left out: {one.reason}" for one in found.left_out))
 
 
@@ -196,7 +216,8 @@ def _converted(source: SourceCard, conversion: Conversion | None) -> tuple[str, 
     return (f"{unit} was converted to {conversion.unit}: {conversion.value}",) if conversion else ()
 
 
-def _unmeasured(measured: Measured) -> tuple[str, ...]:
+def unmeasured(measured: Measured) -> tuple[str, ...]:
+    """Scenes of which is not known how clear they are."""
     return tuple(f"the mask of {scene} could not be read: {reason}" for scene, reason in measured.lost)
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from models.registry import Registry
     from pipelines.estimate import Means
+    from pipelines.mosaic.frame import Frame
+    from pipelines.series import Series
     from serve.settings import Settings
     from serve.store.store import Store
     from swathe.card import ModelCard
@@ -93,6 +95,14 @@ def look(recipe: Recipe, card: ModelCard, settings: Settings) -> Imagery | Mosai
 
     network, unpacking = settings.network_for(recipe), settings.unpacking
     return look_at_files(recipe, card, settings.sensors, network=network, unpacking=unpacking)
+
+
+def look_each(recipe: Recipe, card: ModelCard, settings: Settings, frame: Frame | None = None) -> Series:
+    """Search the scenes of every day, on a frame that is known or is to be chosen. Raises as ``look``."""
+    from pipelines import searched, series
+
+    archive = searched.Archive(settings.sources, settings.network_of_searches)
+    return series.look(recipe, card, archive, frame)
 
 
 def plan_of(recipe: Recipe, card: ModelCard, settings: Settings, means: Means) -> Plan:

@@ -39,6 +39,18 @@ def within(measured: Measured, limit: float) -> tuple[tuple[Scene, ...], tuple[s
     return kept, (f"scenes with more than {limit:g} % cloud over the area were left out: {told}{more}",)
 
 
+def refuse_cloudier(cloud: float | None, limit: float | None) -> None:
+    """Of a day by itself: raises ImageryError (``scenes.over_limit``) where more than ``limit`` percent are cloud."""
+    if cloud is None or limit is None or cloud <= limit:
+        return
+    raise ImageryError(
+        f"{cloud:.0f} % of what is seen of the area is under cloud, more than {limit:g} %",
+        code="scenes.over_limit",
+        hint="raise --max-cloud",
+        field="--max-cloud",
+    )
+
+
 def _cloud(scene: Scene, measured: Measured) -> float:
     """Percent."""
     sight = measured.seen.get(scene.key)

@@ -40,9 +40,13 @@ class Frame:
     @classmethod
     def of(cls, mosaic: Mosaic) -> Self:
         """The frame that a mosaic's grid is a window of; the same for any area, to the last bit."""
-        res, (row, col) = mosaic.transform[0], mosaic.corner
-        x, y = mosaic.transform[2] / res - col, mosaic.transform[5] / res + row
-        return cls(named(mosaic.crs), res, (part_of_pixel(x), part_of_pixel(y)))
+        return cls.through(mosaic.crs, mosaic.transform)
+
+    @classmethod
+    def through(cls, crs: str, transform: Affine6) -> Self:
+        """The frame that any north-up grid of square pixels is a window of."""
+        res = transform[0]
+        return cls(named(crs), res, (part_of_pixel(transform[2] / res), part_of_pixel(transform[5] / res)))
 
     def transform(self, window: Window) -> Affine6:
         """Affine (a, b, c, d, e, f) of a window of it."""

@@ -91,8 +91,12 @@ def output_grid(scenes: Sequence[Scene], aoi: AOI, wish: Wish = Wish(), look: Lo
     res = wish.res if wish.res is not None else _converted(finest, native, crs)
     if not (math.isfinite(res) and res > 0):
         raise GridError(f"a pixel of {res:g} is none", code="grid.res", hint="give a positive size", field="--res")
-    frame = Frame(crs, res, _phase(grids, res) if crs == native else (0.0, 0.0))
-    area = onto(aoi, crs)
+    return grid_on(Frame(crs, res, _phase(grids, res) if crs == native else (0.0, 0.0)), aoi, wish)
+
+
+def grid_on(frame: Frame, aoi: AOI, wish: Wish = Wish()) -> OutputGrid:
+    """The grid of an area on a frame that is known. Raises GridError (``grid.too_large``) and AreaError."""
+    area = onto(aoi, frame.crs)
     return OutputGrid(frame, _around(area, frame, wish), area)
 
 

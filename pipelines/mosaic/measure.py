@@ -45,6 +45,10 @@ class Seen:
     """The clear pixels, packed: of the same pixels for all scenes."""
     cloudy: float
     """Share of the area under what the mask drops as cloud, cirrus or shadow, 0..1."""
+    shown: NDArray[np.uint8]
+    """The pixels that have data, packed likewise."""
+    under: NDArray[np.uint8]
+    """Those under cloud, cirrus or shadow."""
 
     @property
     def cloud(self) -> float:
@@ -70,7 +74,19 @@ class Measured:
         found = [self.seen[s.key].where for s in scenes if s.key in self.seen]
         if not found:
             return 0.0
-        return int(np.bitwise_count(np.bitwise_or.reduce(found)).sum()) / self.pixels
+        return _count(np.bitwise_or.reduce(found)) / self.pixels
+
+    def cloud(self, scenes: Iterable[Scene]) -> float | None:
+        """Percent of what these scenes show of the area that is under cloud in one of them and clear in none.
+
+        None where none of them has a mask that could be read.
+        """
+        found = [self.seen[s.key] for s in scenes if s.masked and s.key in self.seen]
+        if not found:
+            return None
+        each = zip(*((s.shown, s.where, s.under) for s in found), strict=True)
+        shown, clear, under = map(np.bitwise_or.reduce, each)
+        return 100.0 * _count(under & ~clear) / max(1, _count(shown))
 
 
 def measure(
@@ -142,4 +158,9 @@ def _seen(states: NDArray[np.uint8], wanted: NDArray[np.bool_]) -> Seen:
     clear = (states == masks.CLEAR) & wanted
     data = (states != masks.NOTHING) & wanted
     cloudy = (states == masks.CLOUDY) & wanted
-    return Seen(int(clear.sum()) / total, int(data.sum()) / total, np.packbits(clear), int(cloudy.sum()) / total)
+    return Seen(int(clear.sum()) / total, int(data.sum()) / total, np.packbits(clear), int(cloudy.sum()) / total,
+                np.packbits(data), np.packbits(cloudy))  # fmt: skip
+
+
+def _count(packed: NDArray[np.uint8]) -> int:
+    return int(np.bitwise_count(packed).sum())

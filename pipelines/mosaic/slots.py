@@ -65,6 +65,14 @@ def choose(scenes: Sequence[Scene], asked: Asked, cover: Cover) -> Chosen:
     return Chosen(tuple(slots), composite, tuple(notes))
 
 
+def each_day(scenes: Sequence[Scene], asked: Asked, cover: Cover) -> tuple[Chosen, ...]:
+    """A slot of its own for every solar day, oldest first: what a model of one date makes a map of each from."""
+    composite = asked.composite or Composite.NONE
+    found = days(scenes, asked.lon).items()
+    slots = (_slot(day.isoformat(), group, composite, asked.lon, cover)[0] for day, group in found)
+    return tuple(Chosen((slot,), composite) for slot in slots)
+
+
 def solar_day(scene: Scene, lon: float) -> date:
     """The day by the sun at a longitude, so that one pass over it is one day wherever UTC's midnight falls.
 
@@ -113,7 +121,9 @@ def _merged(asked: Asked) -> tuple[str, ...]:
     if asked.times > 1 or len(asked.intervals) == 1:
         return ()
     dates = ", ".join(map(str, asked.intervals))
-    return (f"the model takes one date: scenes of {dates} become one map; for a map of each, run it once per date",)
+    return (
+        f"the model takes one date: scenes of {dates} become one map; for one of each, run it per date (--each-date)",
+    )
 
 
 def _in(scene: Scene, interval: Interval) -> bool:

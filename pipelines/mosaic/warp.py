@@ -373,15 +373,22 @@ def _points(grid: AssetGrid, frame: Frame, window: Window) -> tuple[NDArray[np.f
     x, y = c + a * cols.ravel(), f + e * rows.ravel()
     x, y = transformer(frame.crs, crs).transform(x, y)
     if is_geographic(crs):
-        x = _unrolled(np.asarray(x))
+        x, y = _unrolled(np.asarray(x), np.asarray(y))
     known = np.isfinite(x) & np.isfinite(y)
     return np.asarray(x)[known], np.asarray(y)[known]
 
 
-def _unrolled(lon: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Longitudes of a window that may cross ±180°, side by side; around a pole they are left as they are."""
-    known = lon[np.isfinite(lon)]
-    if not len(known):
-        return lon
-    beside = turned(lon, float(known[len(known) // 2]))
-    return beside if np.ptp(beside[np.isfinite(beside)]) < _TURN / 2 else lon
+def _unrolled(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Longitudes of a window that may cross ±180°, side by side.
+
+    Around a pole there are all of them, whichever turn they are counted in, and the pole: few points show neither.
+    """
+    known = np.isfinite(lon)
+    if not known.any():
+        return lon, lat
+    middle = np.flatnonzero(known)[int(known.sum()) // 2]
+    beside = turned(lon, float(lon[middle]))
+    if np.ptp(beside[known]) < _TURN / 2:
+        return beside, lat
+    pole = np.copysign(90.0, lat[middle])
+    return np.append(lon, [-_TURN, _TURN]), np.append(lat, [pole, pole])

@@ -64,6 +64,6 @@ def _unwrapped(geometry: BaseGeometry) -> BaseGeometry:
 
 
 def _band(geometry: BaseGeometry) -> BaseGeometry:
-    """All longitudes of its latitudes: what is left to say of an outline around a pole."""
+    """All longitudes of its latitudes, up to the pole: what is left to say of an outline around it."""
     _, south, _, north = geometry.bounds
-    return shapely.box(-_HALF, max(south, -90), _HALF, min(north, 90))
+    return shapely.box(-_HALF, south, _HALF, 90) if south + north > 0 else shapely.box(-_HALF, -90, _HALF, north)

@@ -36,7 +36,7 @@ Collection = Annotated[
 Dates = Annotated[
     str | None,
     typer.Option(help="2024-07-25, 2024-07-25_2024-07-27, RFC 3339 intervals; with commas, one per date of the model; "
-                 "a model of one date makes one map of them all.",
+                 "a model of one date makes one map of them all, or with --each-date one of each day.",
                  rich_help_panel=SEARCHED),
 ]  # fmt: skip
 MaxCloud = Annotated[
@@ -57,6 +57,11 @@ Res = Annotated[
 Crs = Annotated[
     str | None, typer.Option(help="Of the result, e.g. EPSG:32633. Default: the scenes' own.", rich_help_panel=SEARCHED)
 ]
+EachDate = Annotated[
+    bool,
+    typer.Option("--each-date", rich_help_panel=SEARCHED,
+                 help="A map of each day, all on one grid, in folders OUT/YYYY-MM-DD; OUT/collection.json lists them."),
+]  # fmt: skip
 MaxLoss = Annotated[
     float,
     typer.Option(min=0, max=1, help="Share of observations that may be lost; more fails.", rich_help_panel=SEARCHED),

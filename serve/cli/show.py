@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
+    from pipelines.products.collection import Entry, Listing
     from pipelines.run import Outcome
     from swathe.plan import Cost, Plan
 
@@ -78,8 +83,7 @@ def plan(found: Plan) -> None:
 def conclusion(outcome: Outcome, out: str, *, as_json: bool) -> None:
     """How a run ended, and where its products lie."""
     if as_json:
-        end = {"event": "end", "state": outcome.state.value, "out": out, "already": outcome.already}
-        sys.stdout.write(json.dumps(end) + "\n")
+        event({"event": "end", "state": outcome.state.value, "out": out, "already": outcome.already})
         return
     from rich.console import Console
 
@@ -103,3 +107,83 @@ def conclusion(outcome: Outcome, out: str, *, as_json: bool) -> None:
         line(console, f"  {out}")
     for lost in facts["failed"][:5]:
         line(console, "  ", ("lost", "red"), f" {lost}")
+
+
+def note(text: str, *, as_json: bool) -> None:
+    """Something that the user should know."""
+    if as_json:
+        event({"event": "warning", "text": text})
+    else:
+        sys.stderr.write(f"  note: {text}\n")
+
+
+def event(facts: dict[str, Any]) -> None:
+    """For programs, on standard output."""
+    sys.stdout.write(json.dumps(facts) + "\n")
+    sys.stdout.flush()
+
+
+# --- days of a series -------------------------------------------------------------------------------------------------
+
+
+def begun(entry: Entry, *, as_json: bool) -> None:
+    """A day is being run: what follows is of it."""
+    if as_json:
+        event({"event": "day", **asdict(entry), "stand": "running"})
+    else:
+        sys.stderr.write(f"  {entry.day}: {len(entry.scenes)} scene(s), clear: {_percent(entry.clear)}\n")
+
+
+def ended(entry: Entry, *, as_json: bool) -> None:
+    """What became of it."""
+    if as_json:
+        event({"event": "day", **asdict(entry)})
+    else:
+        sys.stderr.write(f"  {entry.day}: {_stand(entry)}{f': {entry.why}' if entry.why else ''}\n")
+
+
+def series(entries: Sequence[Entry], out: str, *, whole: bool, as_json: bool) -> None:
+    """How all days ended, and where they are listed."""
+    if as_json:
+        counts = Counter(entry.stand.value for entry in entries)
+        event({"event": "end", "state": "done" if whole else "incomplete", "out": out, "days": dict(counts)})
+        return
+    from rich.console import Console
+
+    console = Console()
+    console.print(_table(entries, "valid", lambda e: "" if e.valid_fraction is None else f"{e.valid_fraction:.1%}"))
+    line(console, f"  {out.rstrip('/')}/collection.json")
+
+
+def planned(listing: Listing, plans: Mapping[str, Plan], notes: Sequence[str]) -> None:
+    """The days that there are, and what each would take."""
+    from rich.console import Console
+
+    def takes(entry: Entry) -> str:
+        return _time(plans[entry.day].cost) if entry.day in plans else ""
+
+    console, (rows, cols) = Console(), listing.grid.shape
+    console.print(_table(listing.entries.values(), "time", takes))
+    line(console, f"{len(plans)} days of {cols} x {rows} px, {listing.grid.crs}")
+    for text in dict.fromkeys((*notes, *(text for made in plans.values() for text in made.warnings))):
+        line(console, f"note: {text}")
+
+
+def _table(entries: Iterable[Entry], last: str, told: Callable[[Entry], str]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("day", "scenes", "clear", "cloud", "", last, "", box=None)
+    for entry in entries:
+        cloud = None if entry.cloud is None else entry.cloud / 100
+        table.add_row(entry.day, str(len(entry.scenes)), _percent(entry.clear), _percent(cloud), _stand(entry),
+                      told(entry), Text(entry.why))  # fmt: skip
+    return table
+
+
+def _percent(share: float | None) -> str:
+    return "unknown" if share is None else f"{share:.0%}"
+
+
+def _stand(entry: Entry) -> str:
+    return "" if entry.stand == "waiting" else entry.stand.replace("_", " ")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pipelines.store.blobs import Blobs
     from serve.settings import Settings
     from swathe.card import ModelCard
+    from swathe.mosaic import Mosaic
     from swathe.plan import Plan
 
 
@@ -38,6 +39,7 @@ def run(  # noqa: PLR0913, PLR0917  options of a command
     inputs: options.Inputs = None, source: options.Source = None, collection: options.Collection = None,
     dates: options.Dates = None, max_cloud: options.MaxCloud = None, composite: options.CompositeOf = None,
     res: options.Res = None, crs: options.Crs = None, max_loss: options.MaxLoss = 0.0,
+    each_date: options.EachDate = False,
     sensor: options.Sensor = None, bands: options.Bands = None, scale: options.Scale = None,
     offset: options.Offset = None, nodata: options.Nodata = None, aoi: options.Aoi = None,
     chunk: options.ChunkSide = None, local: options.Local = False, submit: options.Submit = False,
@@ -63,6 +65,8 @@ def run(  # noqa: PLR0913, PLR0917  options of a command
     if server and (local or submit):
         raise InputError("--server has it done elsewhere, --local and --submit do not", code="run.place",
                          field="--server", hint="leave one of them out")  # fmt: skip
+    if each_date:
+        raise typer.Exit(_each_date(recipe, settings, way, "--server" if server else "--submit" if submit else ""))
     if submit:
         raise typer.Exit(_submit(recipe, settings, way))
     outcome = _outcome(recipe, settings, way, (server, key))
@@ -75,6 +79,7 @@ def plan(  # noqa: PLR0913, PLR0917  options of a command
     inputs: options.Inputs = None, source: options.Source = None, collection: options.Collection = None,
     dates: options.Dates = None, max_cloud: options.MaxCloud = None, composite: options.CompositeOf = None,
     res: options.Res = None, crs: options.Crs = None, max_loss: options.MaxLoss = 0.0,
+    each_date: options.EachDate = False,
     sensor: options.Sensor = None, bands: options.Bands = None, scale: options.Scale = None,
     offset: options.Offset = None, nodata: options.Nodata = None, aoi: options.Aoi = None,
     chunk: options.ChunkSide = None, local: options.Local = False,
@@ -101,11 +106,27 @@ def plan(  # noqa: PLR0913, PLR0917  options of a command
     settings, means = context.obj, Means("loop", 1, cores()) if local else Means("ray", cores(), 1)
     settings.treatments(recipe)  # what a run would refuse is refused here
     card = in_precision(card_of(recipe, settings), precision)
-    found = plan_of(recipe, known(card, settings.home) or card, settings, means)
+    card = known(card, settings.home) or card
+    if each_date:
+        from serve.cli import series
+
+        series.plan(recipe, card, settings, means, as_json=as_json)
+        return
+    found = plan_of(recipe, card, settings, means)
     if as_json:
         sys.stdout.write(json.dumps(found.as_dict(), indent=1, default=str) + "\n")
     else:
         show.plan(found)
+
+
+def _each_date(recipe: Recipe, settings: Settings, way: Way, elsewhere: str) -> int:
+    """A run of every day, here. Raises InputError where it is wanted elsewhere."""
+    if elsewhere:
+        raise InputError(f"{elsewhere} makes one run of it, --each-date one a day", code="run.place",
+                         field="--each-date", hint=f"leave {elsewhere} out: a kept Ray is found without")  # fmt: skip
+    from serve.cli import series
+
+    return series.run(recipe, settings, way)
 
 
 def _processor(script: Path | None, params: str | None) -> ProcessorWish | None:
@@ -169,15 +190,17 @@ def _outcome(recipe: Recipe, settings: Settings, way: Way, service: tuple[str | 
     return remote.run(recipe, way, remote.Server(url, key))
 
 
-def execute(recipe: Recipe, settings: Settings, way: Way) -> Outcome:
-    """Plan and run; what the demo and ``swathe run`` share."""
+def execute(recipe: Recipe, settings: Settings, way: Way, imagery: Mosaic | None = None) -> Outcome:
+    """Plan and run; what the demo and ``swathe run`` share. ``imagery``: where it was searched already."""
     from pipelines.store.place import working_folder
 
     with working_folder(str(way.out), settings.store) as (out, store):
-        return _execute(recipe, settings, way, (out, store))
+        return _execute(recipe, settings, way, (out, store), imagery)
 
 
-def _execute(recipe: Recipe, settings: Settings, way: Way, where: tuple[Path, Blobs | None]) -> Outcome:
+def _execute(
+    recipe: Recipe, settings: Settings, way: Way, where: tuple[Path, Blobs | None], found: Mosaic | None
+) -> Outcome:  # fmt: skip
     from models.load import ensure
     from pipelines.begin import begin
     from pipelines.estimate import Means
@@ -190,14 +213,17 @@ def _execute(recipe: Recipe, settings: Settings, way: Way, where: tuple[Path, Bl
     card = in_precision(card_of(recipe, settings), way.precision)
     # A run that goes on reads the scenes it began with, whatever the archive has gained since.
     kept = kept_scenes(out, store, recipe, settings.sources) if recipe.search and not way.overwrite else None
-    imagery = kept or look(recipe, card, settings)
+    imagery = kept or found or look(recipe, card, settings)
     wished, network = card.resources.gpu, settings.network_for(recipe)
     with real_tiles(lambda: begin(recipe, card, imagery, 1).work, network) as tiles:
         ready = ensure(card, settings.home, say=_say(way), tiles=tiles)
     card = ready.card
     with _runner(card, settings, way) as (runner, facts):
         if wished and not card.resources.gpu and facts.get("gpus"):
-            _note(f"{card.id} runs on cores: it asks for a GPU, which the cluster has, but not this process", way)
+            show.note(
+                f"{card.id} runs on cores: it asks for a GPU, which the cluster has, but not this process",
+                as_json=way.as_json,
+            )
         means = Means(facts["kind"], runner.actors, runner.threads)
         made = estimated(begin(recipe, card, imagery, runner.actors), settings, means)
         _warn(made, way)
@@ -280,15 +306,9 @@ def _tell_dashboard(session: Session, way: Way) -> None:
     if not session.dashboard:
         return
     if way.as_json:
-        _line({"event": "dashboard", "url": session.dashboard})
+        show.event({"event": "dashboard", "url": session.dashboard})
     else:
         sys.stderr.write(f"  Ray dashboard: {session.dashboard}\n")
-
-
-def _line(facts: dict[str, Any]) -> None:
-    """For programs, on standard output."""
-    sys.stdout.write(json.dumps(facts) + "\n")
-    sys.stdout.flush()
 
 
 def _spelt(out: str) -> str:
@@ -320,7 +340,7 @@ def _submit(recipe: Recipe, settings: Settings, way: Way) -> int:
     )  # fmt: skip
     job = submit.submit(request, to, again=way.overwrite or not _stands(out, settings))
     if way.as_json:
-        _line({"event": "submitted", "job": job.id, "dashboard": to.url, "fresh": job.fresh})
+        show.event({"event": "submitted", "job": job.id, "dashboard": to.url, "fresh": job.fresh})
     else:
         sys.stderr.write(f"  job {job.id} on {to.url}\n")
     return submit.follow(job.id, to, sys.stdout.write).exit_code
@@ -362,7 +382,7 @@ def radiometry(bands: str | None, scale: float | None, offset: float | None, nod
 def _say(way: Way) -> Any:
     def say(text: str) -> None:
         if way.as_json:
-            _line({"event": "model", "text": text})
+            show.event({"event": "model", "text": text})
         else:
             sys.stderr.write(f"  {text}\n")
 
@@ -371,11 +391,4 @@ def _say(way: Way) -> Any:
 
 def _warn(made: Plan, way: Way) -> None:
     for text in (*made.warnings, *made.work.imagery.notes):
-        _note(text, way)
-
-
-def _note(text: str, way: Way) -> None:
-    if way.as_json:
-        _line({"event": "warning", "text": text})
-    else:
-        sys.stderr.write(f"  note: {text}\n")
+        show.note(text, as_json=way.as_json)

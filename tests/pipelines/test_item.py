@@ -235,6 +235,30 @@ def test_the_footprint_covers_all_pixels_and_little_else(crs, step, corner):
     assert not shapely.contains_xy(polygon, *outside).any()
 
 
+@pytest.mark.parametrize(
+    ("crs", "pole", "corner"),
+    [("EPSG:3413", 90, (-4e4, 7e4)), ("EPSG:3031", -90, (-9e4, 3e4)), ("EPSG:32661", 90, (1.93e6, 2.06e6)),
+     ("EPSG:32761", -90, (1.95e6, 2.05e6))],
+)  # fmt: skip
+def test_the_footprint_of_a_grid_with_a_pole_reaches_up_to_it(crs, pole, corner):
+    from pyproj import Transformer
+
+    grid = GeoBox((100, 100), Affine(1000, 0, corner[0], 0, -1000, corner[1]), crs)
+    outline = footprint(grid)
+    polygon = shapely.geometry.shape(outline)
+    assert polygon.is_valid
+    assert shapely.is_ccw(polygon.exterior)
+    assert bbox_of(outline)[::2] == [-180, 180]
+    assert pole in bbox_of(outline)
+    there = Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)
+    for margin, within in ((-2, False), (2, True)):  # a ring of places around the grid, and one inside it
+        cols, rows = (v.ravel() for v in np.mgrid[margin : 100 - margin : 30j, margin : 100 - margin : 30j])
+        rim = (cols == cols.min()) | (cols == cols.max()) | (rows == rows.min()) | (rows == rows.max())
+        lon, lat = there.transform(corner[0] + 1000 * cols[rim], corner[1] - 1000 * rows[rim])
+        assert (shapely.contains_xy(polygon, lon, lat) == within).all()
+    assert shapely.contains_xy(polygon, np.linspace(-179, 179, 9), np.full(9, pole * 0.9999)).all()
+
+
 def test_a_footprint_over_the_antimeridian_is_two_parts_and_its_box_runs_eastwards(tmp_path, real_data):
     grid = GeoBox((60, 60), Affine(1000, 0, 7.7e5, 0, -1000, 2e6), "EPSG:32660")
     write_item(replace(FACTS, grid=grid), result_in(tmp_path, grid=grid))

@@ -224,7 +224,9 @@ def test_an_observation_of_eight_days_is_of_each_date_that_it_touches():
 
 
 def overcast(name, clear, where):
-    return replace(seen(name, "2024-07-01T10:00:00Z", clear), bands=()), Seen(clear, 1.0, np.packbits(where), 1 - clear)
+    return replace(seen(name, "2024-07-01T10:00:00Z", clear), bands=()), Seen(
+        clear, 1.0, np.packbits(where), 1 - clear, np.packbits(np.ones_like(where)), np.packbits(~where)
+    )
 
 
 def judged(share, others=lambda: ()):

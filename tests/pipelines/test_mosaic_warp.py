@@ -220,6 +220,25 @@ def test_degrees_that_end_at_180_go_on_behind_it(tmp_path):
     assert np.abs(got[0] - np.floor(np.abs(np.asarray(lon)) * 100)).max() <= 1
 
 
+@pytest.mark.parametrize(
+    ("south", "west", "shape"), [(88, -180, (100, 18_000)), (89, 178, (50, 100)), (-90, -62, (50, 400))]
+)
+def test_degrees_are_read_around_a_pole(tmp_path, south, west, shape):
+    """A file of degrees that ends at the pole, all around it or a few meridians wide, on a grid with the pole in it."""
+    north = south + shape[0] * 0.02
+    lon, lat = np.meshgrid(west + (np.arange(shape[1]) + 0.5) * 0.02, north - (np.arange(shape[0]) + 0.5) * 0.02)
+    numbers = (np.floor((lon + 180) * 50) % 997 + np.floor(np.abs(lat) * 50) % 89 * 700 + 1).astype(np.uint16)
+    path = write(tmp_path / "degrees.tif", numbers, "EPSG:4326", (0.02, 0, west, 0, -0.02, north), nodata=0)
+    crs, window = "EPSG:32661" if south > 0 else "EPSG:32761", Window(-4_200, 3_800, 400, 400)
+    frame = Frame(crs, 500.0, (0.13, 0.41))
+    assert covers(view(path).source.grid, frame, window)
+    got, valid = read_onto(view(path), frame, window)
+    wanted = by_proj(path, frame, window)
+    assert (wanted > 0).sum() > 100
+    np.testing.assert_array_equal(got[0], wanted)
+    np.testing.assert_array_equal(valid, wanted > 0)
+
+
 def test_utm_60_and_1_meet(tmp_path):
     """Two scenes on either side of 180, joined in zone 1, against the field."""
     east = Place("EPSG:32660", 698_500, 5_800_000, 10, (400, 700))

@@ -226,6 +226,9 @@ def test_addresses_that_are_none(href, home):
         # only a bbox, reversed over the antimeridian; with heights
         ({"bbox": [179, -17, -179, -16]}, [(-180, -17, -179, -16), (179, -17, 180, -16)]),
         ({"bbox": [10, 45, 0, 11, 46, 100], "geometry": None}, [(10, 45, 11, 46)]),
+        # around a pole, of which only the rim is told
+        ({"geometry": ring([-135, 84], [-45, 85], [45, 84], [135, 84])}, [(-180, 84, 180, 90)]),
+        ({"geometry": ring([-90, -84], [-180, -85], [90, -84], [0, -84])}, [(-180, -90, 180, -84)]),
     ],
 )  # fmt: skip
 def test_footprints_are_cut_at_the_antimeridian(item, bounds_of_parts):

@@ -571,12 +571,12 @@ BORDERS = {
 EARLIER = "2024-06-26T23:50:00Z"
 
 
-def rippled(folder, name, when, place, more=0):
-    """An item of the field on a grid, its numbers higher by ``more``."""
+def rippled(folder, name, when, place, more=0, *, field=ripples, around=None):
+    """An item of a field on a grid, its numbers higher by ``more``. ``around``: its outline, where a pole is in it."""
     assets = {}
     lon, lat = centres(place.crs, place.transform, place.shape)
     for n, band in enumerate(("blue", "green", "red", "nir08")):
-        numbers = np.floor(ripples(lon, lat, n) + more + 0.5).astype(np.uint16)
+        numbers = np.floor(field(lon, lat, n) + more + 0.5).astype(np.uint16)
         path = write(folder / name / f"{band}.tif", numbers, place.crs, place.transform, nodata=0)
         assets[band] = {
             "href": str(path), "type": "image/tiff; application=geotiff", "roles": ["data"], "gsd": 10,
@@ -584,7 +584,7 @@ def rippled(folder, name, when, place, more=0):
             "raster:bands": [{"data_type": "uint16", "nodata": 0, "scale": 1e-4, "offset": 0}],
             "proj:shape": list(place.shape), "proj:transform": list(place.transform),
         }  # fmt: skip
-    geometry = shapely.from_wkb(outline(place.crs, place.transform, place.shape))
+    geometry = around or shapely.from_wkb(outline(place.crs, place.transform, place.shape))
     return {
         "type": "Feature", "stac_version": "1.0.0", "id": name, "geometry": shapely.geometry.mapping(geometry),
         "bbox": list(geometry.bounds), "links": [], "assets": assets,
