@@ -254,7 +254,8 @@ def _expect_repairable(geometry: BaseGeometry) -> None:
     if shapely.is_valid(geometry):
         return
     rings = [shapely.get_coordinates(ring) for ring in shapely.get_rings(_leaves(geometry))]
-    edges = shapely.linestrings(np.concatenate([np.stack([xy[:-1], xy[1:]], axis=1) for xy in rings]))
+    ends = np.concatenate([np.stack([xy[:-1], xy[1:]], axis=1) for xy in rings])
+    edges = np.asarray(shapely.linestrings(ends), dtype=object)
     some = edges[:: max(1, len(edges) // _PROBED)]
     near = len(shapely.STRtree(edges).query(some)[0]) / len(some) * len(edges) / 2
     if near > _MOST_NEAR:
