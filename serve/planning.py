@@ -101,7 +101,7 @@ def look_each(recipe: Recipe, card: ModelCard, settings: Settings, frame: Frame 
     """Search the scenes of every day, on a frame that is known or is to be chosen. Raises as ``look``."""
     from pipelines import searched, series
 
-    archive = searched.Archive(settings.sources, settings.network_of_searches)
+    archive = searched.Archive(settings.sources, settings.network_of_strangers)
     return series.look(recipe, card, archive, frame)
 
 
