@@ -44,8 +44,9 @@ down: ## stop it, where it was started with `swathe up -d`
 test: setup ## the tests, with a real Ray; under 12 minutes on 2 cores
 	$(BIN)/pytest -q -m 'not slow' -n $(TEST_PROCESSES)
 
-test-all: setup clients ## the slow ones: chaos, compilers, several clusters
+test-all: setup clients ## the slow ones: chaos, compilers, several clusters; all services again, on PostgreSQL
 	$(BIN)/pytest -q -m slow -n $(TEST_PROCESSES)
+	SWATHE_TEST_DATABASE=postgresql $(BIN)/pytest -q -m 'not slow' -n $(TEST_PROCESSES) tests/serve
 
 check: setup ## style, types, and the rules of the house
 	@$(MAKE) --no-print-directory --jobs=2 types-pipelines types-others rules

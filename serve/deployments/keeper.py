@@ -25,6 +25,7 @@ from cluster.head import Head, HeadSpec
 from serve import structured
 from serve.deployments import record
 from serve.deployments.giving import put, what_fails
+from serve.deployments.proxy import HOOK
 from serve.deployments.record import Up
 from swathe.errors import ClusterError, SwatheError
 
@@ -89,7 +90,7 @@ class KeepSpec:
         """Its Ray: another one than ``swathe cluster start`` keeps, so that neither stops the other."""
         return HeadSpec(
             record.folder_of(self.data_dir), self.cpus, self.gpus, dashboard_port=self.dashboard_port,
-            auth=self.auth, environment=SMALL | dict(self.environment), lean=True,
+            auth=self.auth, environment=SMALL | HOOK | dict(self.environment), lean=True,
         )  # fmt: skip
 
     def as_dict(self) -> dict[str, Any]:

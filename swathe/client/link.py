@@ -21,7 +21,7 @@ PASSING = frozenset({429, 502, 503, 504})
 """Answers that mean: not now."""
 _REFUSED = frozenset({429})
 """Answers that mean that nothing was done, whatever was asked."""
-_ROUTES = b"/-/routes for available routes"
+_ROUTES, _EARLY = b"/-/routes for available routes", "cluster.starting"
 _SAFE = frozenset({"GET", "HEAD", "PUT"})
 _AT_WORK = "idempotency.running"
 """The same request, sent before an answer got lost, is still being carried out."""
@@ -179,7 +179,9 @@ def passing(answer: httpx2.Response) -> bool:
 
 
 def _starting(answer: httpx2.Response) -> bool:
-    """The proxy of Ray Serve answers 404 from when it listens until it has heard of the API behind it."""
+    """The proxy of Ray Serve listens before it has heard of the API behind it, and says so; without us it says 404."""
+    if answer.status_code == httpx2.codes.SERVICE_UNAVAILABLE:
+        return error_of(answer).problem.code == _EARLY
     return answer.status_code == httpx2.codes.NOT_FOUND and _ROUTES in answer.content
 
 

@@ -173,11 +173,16 @@ def test_serve_accepts_the_config_and_finds_the_service(source, service):
 
 
 def test_a_service_of_several_nodes_listens_beyond_its_pod_and_leaves_the_head_alone(service):
+    from serve.deployments.proxy import HOOK
+
     config = yaml.safe_load(service["serveConfigV2"])
     assert config["http_options"]["host"] == "0.0.0.0"
     assert config["proxy_location"] == "EveryNode"
     assert service["excludeHeadPodFromServeSvc"]
     assert config["applications"][0]["args"]["reserve_cores"]
+    for group in groups(service["rayClusterConfig"]):
+        (container,) = group["template"]["spec"]["containers"]
+        assert {each["name"]: each["value"] for each in container["env"]} == HOOK
 
 
 def instructions():

@@ -90,7 +90,7 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def houses(tmp_path_factory):
+def houses(tmp_path_factory, new_database):
     """Makes services, and closes them."""
     opened = []
 
@@ -99,7 +99,7 @@ def houses(tmp_path_factory):
         if limits:
             (folder / "limits.yaml").write_text("".join(f"{name}: {value}\n" for name, value in limits.items()))
             given["service_config"] = folder / "limits.yaml"
-        settings = ServiceSettings.read(data_dir=folder / "data", **given)
+        settings = ServiceSettings.read(data_dir=folder / "data", database_url=new_database(), **given)
         opened.append(settings.open_store())
         desk = Desk(settings, opened[-1])
         warm = LocalReplicas(settings, desk.models.enabled) if replicas else None

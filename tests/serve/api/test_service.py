@@ -359,28 +359,17 @@ def test_readiness_tells_which_part_is_missing(house_of):
     assert client.get("/health/livez").json() == {"ok": True, "status": "UP"}
 
 
-def test_a_database_that_is_gone_is_told_and_comes_back(house_of):
+def test_a_database_that_is_gone_is_told_and_comes_back(house_of, away):
     house = house_of()
     ada, client = house.person(), house.client()
-    path, store = house.desk.store.path, house.desk.store
-    store.close()
-    away = path.with_name("away")
-    for name in ("", "-wal", "-shm"):
-        part = path.with_name(path.name + name)
-        if part.exists():
-            part.rename(path.with_name(f"away{name}"))
-    path.mkdir()
-    answer = client.get("/health/readyz")
-    assert answer.status_code == 503
-    assert not answer.json()["parts"]["database"]["ok"]
-    refused = client.get("/api/me", headers=ada.headers)
-    assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
-    assert str(path) not in answer.text
-    assert client.get("/metrics").status_code == 200
-    path.rmdir()
-    for part in (away, path.with_name("away-wal"), path.with_name("away-shm")):
-        if part.exists():
-            part.rename(path.with_name(part.name.replace("away", path.name)))
+    with away(house.desk.store) as place:
+        answer = client.get("/health/readyz")
+        assert answer.status_code == 503
+        assert not answer.json()["parts"]["database"]["ok"]
+        refused = client.get("/api/me", headers=ada.headers)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+        assert place not in answer.text + refused.text
+        assert client.get("/metrics").status_code == 200
     assert client.get("/api/me", headers=ada.headers).status_code == 200
 
 

@@ -33,8 +33,8 @@ def submit(client: httpx2.Client, wish: dict[str, Any], patience_s: float) -> st
 
 
 def _not_yet(answer: httpx2.Response) -> bool:
-    """Down, or just up: Serve's proxy answers 404 until it has heard of the API."""
-    return answer.status_code in (409, 502, 503, 504) or (answer.status_code == 404 and "/-/routes" in answer.text)
+    """Down, or just up, or at work on the same request."""
+    return answer.status_code in (409, 503)
 
 
 class Listener(threading.Thread):

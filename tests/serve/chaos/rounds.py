@@ -1,4 +1,4 @@
-"""Rounds: jobs over HTTP, blows at seeded moments, and what must hold of every job afterwards.
+"""Rounds: jobs and predictions over HTTP, blows at seeded moments, and what must hold of every job and every answer.
 
 A round is repeated by its own seed and ``--rounds 1``, as far as time is repeatable. The JSON file has every blow and
 every outcome, and is written after each round.
@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -24,6 +25,7 @@ from cluster import reach
 from cluster import submit as submit_job
 from serve.running.crews import task_name
 from swathe.job import Where
+from tests.serve.chaos.asker import Asker, predicted
 from tests.serve.chaos.listener import Listener, submit
 from tests.serve.chaos.stage import DATABASES, LATE, POOL, RAY, WEIGHTS, Stage
 from tests.serve.running.world import right_story
@@ -42,6 +44,16 @@ class Blow:
     hit: bool = False
 
 
+@dataclass(frozen=True)
+class Oracle:
+    """What a service says that nobody disturbs."""
+
+    bytes_of: dict[tuple[int, int], dict[str, str]]
+    """Digests of a job's products, by the shape of its scene."""
+    answer: bytes
+    """The prediction of the chip."""
+
+
 @dataclass
 class Outcome:
     """Of one round."""
@@ -50,6 +62,8 @@ class Outcome:
     database: str
     blows: list[Blow]
     jobs: list[dict] = field(default_factory=list)
+    predictions: dict[str, int] = field(default_factory=dict)
+    """Answered, dropped, or refused with a code -> how many of them."""
     seconds: float = 0.0
     ok: bool = False
     problem: str = ""
@@ -73,7 +87,7 @@ def asked_for(blows: list[Blow], seed: int) -> tuple[tuple[int, int], ...]:
 class Round:
     """One of them."""
 
-    def __init__(self, stage: Stage, seed: int, oracle: dict[tuple[int, int], dict[str, str]]) -> None:
+    def __init__(self, stage: Stage, seed: int, oracle: Oracle) -> None:
         """Nothing has happened yet."""
         self.stage, self.seed, self.oracle = stage, seed, oracle
         self.listeners: dict[str, Listener] = {}
@@ -82,22 +96,28 @@ class Round:
     def play(self, database: str) -> Outcome:
         """All of it; trouble is told, and the next round follows."""
         outcome, began = Outcome(self.seed, database, drawn(self.seed)), time.monotonic()
+        asker = Asker(self.stage.client, self.stage.chip, self.oracle.answer)
         try:
             for shape in asked_for(outcome.blows, self.seed):
                 self._ask(shape)
-            self._strike(outcome.blows, time.monotonic())
+            self._strike(outcome.blows, time.monotonic(), asker.struck)
             self._expect()
+            asker.finish(_PATIENCE_S)
             outcome.ok = True
         except Exception as error:  # noqa: BLE001
             outcome.problem = f"{type(error).__name__}: {error}"[:4000]
+        finally:
+            asker.stop()
         outcome.jobs = [self._told(id_) for id_ in self.listeners]
+        outcome.predictions = dict(sorted(asker.heard.items()))
         outcome.seconds = round(time.monotonic() - began, 1)
         return outcome
 
-    def _strike(self, blows: list[Blow], began: float) -> None:
+    def _strike(self, blows: list[Blow], began: float, struck: threading.Event) -> None:
         rng = random.Random(self.seed)
         for number, blow in enumerate(blows, 1):
             time.sleep(max(0.0, began + blow.after_s - time.monotonic()))
+            struck.set()
             blow.hit = self.stage.strike(blow.kind, rng)
             if number == min(_LATE, len(blows)):
                 self._ask(POOL)
@@ -116,7 +136,7 @@ class Round:
             listener.finish(_PATIENCE_S)
             right_story(world, id_)
             assert listener.seqs == [event.seq for event in world.events(id_)], f"heard of {id_}: {listener.seqs}"
-            assert world.digest(id_) == self.oracle[self.shapes[id_]], f"other bytes: {id_}"
+            assert world.digest(id_) == self.oracle.bytes_of[self.shapes[id_]], f"other bytes: {id_}"
         self._expect_once()
 
     def _expect_once(self) -> None:
@@ -136,11 +156,11 @@ class Round:
 
 def chaos(rounds: int, seed: int, folder: Path, database: str = "sqlite",
           tell: Callable[[Outcome], None] = lambda _: None) -> list[Outcome]:  # fmt: skip
-    """All rounds on one service; the first two jobs are left alone, and say what the bytes are."""
+    """All rounds on one service; the first jobs and predictions are left alone, and say what the bytes are."""
     stage = Stage(folder, database)
     found = []
     try:
-        oracle = {shape: _alone(stage, shape) for shape in (POOL, RAY)}
+        oracle = Oracle({shape: _alone(stage, shape) for shape in (POOL, RAY)}, _answer(stage))
         for number in range(seed, seed + rounds):
             found.append(Round(stage, number, oracle).play(database))
             tell(found[-1])
@@ -162,6 +182,13 @@ def _alone(stage: Stage, shape: tuple[int, int]) -> dict[str, str]:
     assert (stage.world.job(id_).where is Where.CLUSTER) == (shape == RAY)
     _expect_shown(stage, id_)
     return stage.world.digest(id_)
+
+
+def _answer(stage: Stage) -> bytes:
+    with stage.client() as client:
+        first, second = (predicted(client, stage.chip) for _ in range(2))
+    assert (first.status_code, second.content) == (200, first.content), first.text
+    return first.content
 
 
 def _expect_shown(stage: Stage, id_: str) -> None:
@@ -195,8 +222,10 @@ def _tasks(url: str, name: str, patience_s: float = 30.0) -> list[dict[str, Any]
 def _say(outcome: Outcome) -> None:
     blows = " ".join(f"{b.kind}@{b.after_s}{'' if b.hit else '(missed)'}" for b in outcome.blows)
     tries = "+".join(str(job["attempts"]) for job in outcome.jobs)
+    asked = " ".join(f"{word} {n}" for word, n in outcome.predictions.items())
     word = "right" if outcome.ok else f"WRONG {outcome.problem}"
-    sys.stdout.write(f"{outcome.seed:4d}  {outcome.seconds:6.1f} s  attempts {tries}  {blows}  {word}\n")
+    facts = f"{outcome.seed:4d}  {outcome.seconds:6.1f} s  attempts {tries}  {blows}"
+    sys.stdout.write(f"{facts}  ({asked})  {word}\n")
     sys.stdout.flush()
 
 

@@ -46,11 +46,11 @@ _CUT_S = 12.0
 _LIMITS = {
     # The smaller scene goes to the pool, the larger one becomes a Ray job.
     "online_s": 0.01, "pool_s": 0.76, "pool_workers": 2, "lease_s": 3.0, "max_attempts": 30, "running_per_user": 20,
-    "rate_per_minute": 100_000, "models": ["water-ndwi"],
+    "rate_per_minute": 100_000, "predict_rate_per_minute": 100_000, "models": ["water-ndwi"],
 }  # fmt: skip
 _UP_S = 600
-POOL, RAY = (1536, 1536), (2560, 2560)
-"""Rows and columns of the two scenes."""
+POOL, RAY, CHIP = (1536, 1536), (2560, 2560), (200, 300)
+"""Rows and columns of the two scenes that jobs are about, and of the image that is predicted."""
 
 
 @dataclass
@@ -103,6 +103,7 @@ class Stage:
         """Bring it up; the first start tells the key."""
         self.folder, self.database = folder, DATABASES[database](folder)
         self.scenes = {shape: make_scene(_below(folder, "scenes") / f"{shape[0]}.tif", shape) for shape in (POOL, RAY)}
+        self.chip = make_scene(folder / "scenes" / "chip.tif", CHIP).read_bytes()
         # A folder where the pace is kept: estimates stay guesses, so a busy machine moves no job to another place.
         _below(_below(folder, "data"), "pace.json")
         self.port = reach.free_port()

@@ -14,6 +14,7 @@ ROUNDS, SEED = 2, 11
 def test_every_job_comes_to_its_right_end(tmp_path):
     found = chaos(ROUNDS, SEED, tmp_path)
     assert [(outcome.seed, outcome.problem) for outcome in found if not outcome.ok] == []
+    assert all(outcome.predictions["answered"] for outcome in found)
     assert sum(blow.hit for outcome in found for blow in outcome.blows) >= ROUNDS
 
 

@@ -3,10 +3,14 @@
 import asyncio
 import json
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from models.load import ensure
@@ -14,6 +18,7 @@ from pipelines.online import Form, Online, Question
 from pipelines.sensors import load_sensors
 from serve.deployments.app import _heads
 from serve.deployments.berths import RayReplicas
+from serve.deployments.sizing import app_of
 from serve.deployments.stage import ServeStage
 from serve.deployments.steward import Standing, Steward
 from swathe.card import Resources
@@ -161,3 +166,49 @@ def test_a_model_that_sleeps_is_woken_by_a_request_and_falls_asleep_again(served
     assert ask(replicas, "sleepy", image).body == ask(replicas, "large", image).body
     _until(steward, lambda: steward.berths["sleepy"].as_state() == {"state": "ready", "replicas": 1})
     _until(steward, lambda: steward.berths["sleepy"].as_state() == asleep)
+
+
+def _working(card):
+    """Processor seconds of each of its replicas."""
+    found = {}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, IndexError):
+            if process.cmdline()[0].startswith(f"ray::ServeReplica:{app_of(card)}:"):
+                found[process.pid] = process.cpu_times().user
+    return found
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_model_that_many_ask_grows_as_far_as_its_card_allows_and_shrinks_again(served, cards, image, monkeypatch):
+    replicas, steward = served
+    wanted = Resources(batch=4, memory_gb=1, replicas=2, idle_s=1)
+    card = cards["large"].model_copy(update={"id": "growing", "resources": wanted})
+    monkeypatch.setitem(cards, "growing", card)
+
+    def until(number):
+        _until(steward, lambda: steward.berths["growing"].as_state() == {"state": "ready", "replicas": number})
+
+    until(1)
+    answers, enough = [], threading.Event()
+
+    def asking():
+        while not enough.is_set():
+            answers.append(ask(replicas, "growing", image).body)
+
+    with ThreadPoolExecutor(8) as people:
+        asked = [people.submit(asking) for _ in range(8)]
+        try:
+            until(2)
+            before, told = _working(card), len(answers)
+            while len(answers) < told + 100 and not any(one.done() for one in asked):
+                time.sleep(0.1)
+            after = _working(card)
+        finally:
+            enough.set()
+    assert [one.exception() for one in asked] == [None] * 8
+    assert set(answers) == {ask(replicas, "large", image).body}
+    shares = [after[pid] - before[pid] for pid in before]
+    assert len(shares) == 2
+    assert min(shares) > max(shares) / 4, "one of them answered alone"
+    until(1)

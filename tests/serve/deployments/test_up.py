@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx2
@@ -220,6 +222,29 @@ def test_a_key_made_beside_it_opens_it(up):
     assert [row["id"] for row in listed] == [made["id"]]
     swathe("keys", "drop", made["id"], data_dir=up["data_dir"])
     assert httpx2.get(f"{up['url']}/api/models", headers=key).status_code == 401
+
+
+def test_a_request_whose_process_is_killed_is_told_to_come_again(up, client, image):
+    """Half of its body has been read by then."""
+    upload = client.post("/api/uploads", json={"name": "half.tif"}).json()
+    with closing(HTTPConnection(up["url"].removeprefix("http://"), timeout=PATIENCE_S)) as link:
+        link.putrequest("PUT", upload["links"]["content"].removeprefix(up["url"]))
+        for name, value in {"X-API-Key": up["key"], "Content-Length": len(image)}.items():
+            link.putheader(name, value)
+        link.endheaders(image[: len(image) // 2])
+        reader = actor(up, "ray::ServeReplica:swathe:api")
+        until(lambda: any(file.path.endswith("/half.tif") for file in reader.open_files()), 60)
+        reader.kill()
+        answer = link.getresponse()
+        told = json.loads(answer.read())
+    assert (answer.status, answer.headers["Content-Type"]) == (503, "application/problem+json")
+    assert told["code"] == "cluster.replica"
+    assert int(answer.headers["Retry-After"]) > 0
+
+    def sent_again():
+        return client.put(upload["links"]["content"], content=image).json().get("state") == "ready"
+
+    until(sent_again)
 
 
 @pytest.mark.parametrize("victim", ["ray::ServeReplica:swathe:api", "ray::ServeController", "ray::ProxyActor"])

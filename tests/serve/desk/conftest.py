@@ -16,7 +16,6 @@ from serve.store import ids, jobs, users
 from serve.store.store import now
 from swathe.job import Job, JobState
 from swathe.user import SCOPES_OF, Caller, Role
-from tests.serve.store.conftest import postgres  # noqa: F401  the fixture
 
 _numbers = itertools.count()
 
@@ -69,24 +68,23 @@ def open_root(tmp_path_factory, image):
     return root
 
 
-@pytest.fixture(scope="session", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
-def hall(request, tmp_path_factory, open_root):
+@pytest.fixture(scope="session")
+def hall(tmp_path_factory, open_root, new_database):
     """One with the shipped limits for all tests that look at things of their own alone."""
-    url = "" if request.param == "sqlite" else request.getfixturevalue("postgres").ready()
     folder = tmp_path_factory.mktemp("hall")
-    settings = ServiceSettings.read(data_dir=folder, local_roots=(open_root,), database_url=url)
+    settings = ServiceSettings.read(data_dir=folder, local_roots=(open_root,), database_url=new_database())
     store = settings.open_store()
     yield Front(Desk(settings, store))
     store.close()
 
 
 @pytest.fixture
-def front_of(tmp_path):
-    """``front_of(**settings)``: a desk with a database of its own."""
-    opened = []
+def front_of(tmp_path, new_database):
+    """``front_of(**settings)``: a desk; those of one test share their folder and database."""
+    opened, url = [], new_database()
 
     def make(**given):
-        settings = ServiceSettings.read(data_dir=tmp_path / "data", **given)
+        settings = ServiceSettings.read(data_dir=tmp_path / "data", database_url=url, **given)
         opened.append(settings.open_store())
         return Front(Desk(settings, opened[-1]))
 

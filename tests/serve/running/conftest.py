@@ -18,8 +18,22 @@ def scene(tmp_path_factory):
 
 
 @pytest.fixture
-def world(tmp_path, scene):
-    return make_world(tmp_path, scene)
+def world_of(tmp_path, scene, new_database):
+    """``world_of(max_attempts=3)``: one with other limits than the shipped ones."""
+    opened = []
+
+    def make(**limits):
+        opened.append(make_world(tmp_path, scene, new_database(), **limits))
+        return opened[-1]
+
+    yield make
+    for world in opened:
+        world.store.close()
+
+
+@pytest.fixture
+def world(world_of):
+    return world_of()
 
 
 @pytest.fixture

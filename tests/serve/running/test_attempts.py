@@ -21,7 +21,7 @@ from swathe.user import SCOPES_OF, Caller, Role
 from tests.models.test_weights import origin  # noqa: F401  the fixture
 from tests.serve.deployments.test_steward import a_card
 from tests.serve.lines import logged
-from tests.serve.running.world import make_world, right_story
+from tests.serve.running.world import right_story
 
 
 @contextmanager
@@ -153,11 +153,11 @@ def test_cancelling_stops_between_chunks_and_resuming_goes_on(world, dispatch, m
     assert len(chunks) == len(set(chunks)) == world.job(id_).progress.of_chunks
 
 
-def test_a_job_whose_weights_drip_can_be_cancelled(tmp_path, scene, dispatch, monkeypatch, origin):  # noqa: F811
+def test_a_job_whose_weights_drip_can_be_cancelled(world_of, dispatch, monkeypatch, origin):  # noqa: F811
     """They come from wherever a member's card says; the place of the job is free for others at once."""
     monkeypatch.setattr("serve.running.held.LOOK_S", 0.05)
     monkeypatch.setenv("SWATHE_ALLOW_PRIVATE_URLS", "true")
-    world, origin.ways = make_world(tmp_path, scene), ["drips"]
+    world, origin.ways = world_of(), ["drips"]
     card = a_card("slow", input=Input(bands=("green",), chip=64, overlap=16),
                   network={"file": f"{origin.url}/net.onnx", "output": "values"})  # fmt: skip
     moment, document = now(), card.model_dump(mode="json", exclude_defaults=True)
@@ -218,8 +218,8 @@ def test_a_fault_of_ours_is_told_without_its_trace(world, dispatch, monkeypatch)
     assert "secret" not in str(job.problem)
 
 
-def test_jobs_of_a_dispatcher_that_died_are_found(tmp_path, scene, dispatch):
-    world = make_world(tmp_path, scene, lease_s=1.0)
+def test_jobs_of_a_dispatcher_that_died_are_found(world_of, dispatch):
+    world = world_of(lease_s=1.0)
     id_ = world.submit()
     with pytest.raises(SystemExit):
         attempt(world.settings, world.store, taken(world, id_), hiring(Halting(2, dies)))
@@ -229,9 +229,9 @@ def test_jobs_of_a_dispatcher_that_died_are_found(tmp_path, scene, dispatch):
     right_story(world, id_)
 
 
-def test_a_job_whose_workers_are_lost_again_and_again_is_given_up(tmp_path, scene, dispatch, monkeypatch):
+def test_a_job_whose_workers_are_lost_again_and_again_is_given_up(world_of, dispatch, monkeypatch):
     monkeypatch.setattr("serve.passing._FIRST_WAIT_S", 0.01)
-    world = make_world(tmp_path, scene, max_attempts=3)
+    world = world_of(max_attempts=3)
 
     class Dying(Threads):
         def start(self, job, hold):
@@ -244,9 +244,9 @@ def test_a_job_whose_workers_are_lost_again_and_again_is_given_up(tmp_path, scen
     right_story(world, id_, JobState.FAILED)
 
 
-def test_a_job_that_is_told_to_go_again_and_again_is_not_given_up(tmp_path, scene):
+def test_a_job_that_is_told_to_go_again_and_again_is_not_given_up(world_of):
     """As rollouts tell it; one attempt is all that this service allows a job that does not move."""
-    world = make_world(tmp_path, scene, max_attempts=1)
+    world = world_of(max_attempts=1)
     id_ = world.submit()
 
     def told_to_go():
@@ -261,9 +261,9 @@ def test_a_job_that_is_told_to_go_again_and_again_is_not_given_up(tmp_path, scen
     right_story(world, id_)
 
 
-def test_whoever_makes_progress_is_not_given_up(tmp_path, scene, dispatch, monkeypatch):
+def test_whoever_makes_progress_is_not_given_up(world_of, dispatch, monkeypatch):
     monkeypatch.setattr("serve.passing._FIRST_WAIT_S", 0.01)
-    world = make_world(tmp_path, scene, max_attempts=2)
+    world = world_of(max_attempts=2)
     lost = []
 
     def lose():
@@ -280,9 +280,9 @@ def test_whoever_makes_progress_is_not_given_up(tmp_path, scene, dispatch, monke
     right_story(world, id_)
 
 
-def test_a_folder_that_a_dead_attempt_seems_to_hold_is_waited_for(tmp_path, scene, dispatch, monkeypatch):
+def test_a_folder_that_a_dead_attempt_seems_to_hold_is_waited_for(world_of, dispatch, monkeypatch):
     monkeypatch.setattr("serve.running.ending._BUSY_S", 0.01)
-    world = make_world(tmp_path, scene, max_attempts=1)
+    world = world_of(max_attempts=1)
     run, refused = attempts._Attempt._run, []
 
     def busy(self):

@@ -16,9 +16,9 @@ pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module")
-def pooled(tmp_path_factory, scene, warm_ray):
+def pooled(tmp_path_factory, scene, new_database, warm_ray):
     """A world whose jobs are carried out by a pool of two hands and a lead."""
-    world = make_world(tmp_path_factory.mktemp("pooled"), scene)
+    world = make_world(tmp_path_factory.mktemp("pooled"), scene, new_database())
     pool = open_pool(world.settings, PoolShape(hands=2, threads=1, leads=1))
     pool.await_ready(120)
     crew = OnPool(world.settings, lambda: pool)
@@ -28,6 +28,7 @@ def pooled(tmp_path_factory, scene, warm_ray):
     yield world, pool
     dispatcher.stop()
     pool.close()
+    world.store.close()
 
 
 @pytest.fixture(scope="module")

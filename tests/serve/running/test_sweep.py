@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from pipelines.store.folder import FolderBlobs
 from pipelines.store.scratch import scratch
@@ -18,12 +19,11 @@ from serve.store import audit, batches, catalogue, ids, jobs, processors, upload
 from serve.store.store import text_of
 from swathe.errors import NotFoundError
 from swathe.job import JobState
-from tests.serve.running.world import make_world
 
 
 @pytest.fixture
-def kept(tmp_path, scene):
-    return make_world(tmp_path, scene, keep_days=3)
+def kept(world_of):
+    return world_of(keep_days=3)
 
 
 def test_only_what_has_expired_is_dropped(kept, dispatch):
@@ -31,7 +31,7 @@ def test_only_what_has_expired_is_dropped(kept, dispatch):
     dispatch(kept)
     kept.await_end(old, fresh)
     with kept.store.begin() as c:
-        c.exec_driver_sql("UPDATE jobs SET ended = '2020-01-01T00:00:00.000Z' WHERE id = ?", (old,))
+        c.execute(text("UPDATE jobs SET ended = '2020-01-01T00:00:00.000Z' WHERE id = :id"), {"id": old})
     sweep(kept.settings, kept.store)
     with kept.store.read() as c:
         with pytest.raises(NotFoundError):

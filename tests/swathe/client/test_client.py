@@ -134,10 +134,17 @@ def test_what_may_have_been_done_is_not_done_twice(service, client):
     assert service.paths("POST") == ["/api/jobs/j1/resume"]
 
 
-def test_a_proxy_that_has_not_heard_of_the_api_yet_is_waited_for(service, client):
+@pytest.mark.parametrize(
+    "early",
+    [
+        problem(503, "cluster.starting", {"Retry-After": "0"}, detail="d"),
+        Response("Path '/api/jobs' not found. Ping http://.../-/routes for available routes.", 404),
+    ],
+    ids=["ours", "bare"],
+)
+def test_a_proxy_that_has_not_heard_of_the_api_yet_is_waited_for(service, client, early):
     service.jobs["j1"] = job(state="failed")
     found = client.job("j1")
-    early = Response("Path '/api/jobs' not found. Ping http://.../-/routes for available routes.", 404)
     service.faults = [early, early]
     assert client.job("j1").id == "j1"
     service.faults = [early]

@@ -103,25 +103,15 @@ def test_of_a_fault_of_ours(studio, monkeypatch):
     assert "secret" not in answer.text
 
 
-def test_of_a_database_that_is_away(house_of):
+def test_of_a_database_that_is_away(house_of, away):
     """503, which their client tries again, where theirs says 500."""
     house = house_of()
     studio = Studio(house, house.person())
-    store = house.desk.store
-    path = store.path
-    store.close()
-    names = [path.with_name(path.name + end) for end in ("", "-wal", "-shm")]
-    kept = [(name, name.with_name(f"away{n}")) for n, name in enumerate(names) if name.exists()]
-    for name, away in kept:
-        name.rename(away)
-    path.mkdir()
-    answer = studio.client.get("/v2/models")
-    path.rmdir()
-    for name, away in kept:
-        away.rename(name)
+    with away(house.desk.store) as place:
+        answer = studio.client.get("/v2/models")
     assert (answer.status_code, type(answer.json()["detail"])) == (503, str)
     assert int(answer.headers["retry-after"]) > 0
-    assert str(path) not in answer.text
+    assert place not in answer.text
     assert studio.client.get("/v2/models").status_code == 200
 
 
