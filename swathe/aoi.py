@@ -23,8 +23,9 @@ _NUMBER = r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*"
 _BOX = re.compile(rf"{_NUMBER}(?:,{_NUMBER}){{3}}|{_NUMBER}(?:\s{_NUMBER}){{3}}")
 _LONGEST_BOX = 200
 _STEPS = 256
-_PROBED, _MOST_NEAR = 200, 2_000_000
-"""Edges of an outline that crosses itself which are looked at, and pairs of edges near each other that it may have."""
+_MOST_MEETINGS = 4_000
+"""Of edges of an outline that is to be repaired: that takes the square of them, here some seconds."""
+_AT_ONCE = 16
 _LONLAT = ("4326", "CRS84", "WGS84", "WGS 84")
 
 
@@ -238,7 +239,7 @@ def _has_long_edge(polygon: Polygon) -> bool:
 
 def _repaired(geometry: BaseGeometry) -> Polygon | MultiPolygon:
     """Valid polygons: self-crossings resolved, zero-width parts dropped."""
-    _expect_repairable(geometry)
+    _expect_repairable(_leaves(geometry))
     valid = [part for leaf in _leaves(geometry) for part in _leaves(shapely.make_valid(leaf))]
     merged = shapely.union_all([part for part in valid if isinstance(part, Polygon)])
     if not isinstance(merged, Polygon | MultiPolygon) or merged.is_empty or merged.area == 0 or math.isnan(merged.area):
@@ -246,21 +247,33 @@ def _repaired(geometry: BaseGeometry) -> Polygon | MultiPolygon:
     return merged
 
 
-def _expect_repairable(geometry: BaseGeometry) -> None:
-    """Raises AreaError where an outline crosses itself so often that to resolve it would take a whole machine.
+def _expect_repairable(leaves: Iterable[BaseGeometry]) -> None:
+    """Raises AreaError where outlines cross themselves so often that to resolve it would take a whole machine."""
+    left = _MOST_MEETINGS
+    for leaf in leaves:
+        left -= 0 if shapely.is_valid(leaf) else _meetings(leaf, left)
+        if left < 0:
+            raise _error("unreadable", f"its outline of {shapely.get_num_coordinates(leaf):,} corners crosses itself "
+                         "all over", "give its corners in their order around it")  # fmt: skip
 
-    Told from some of its edges: how many others come near each. What is valid as it is has no crossing.
+
+def _meetings(leaf: BaseGeometry, most: int) -> int:
+    """Pairs of edges that meet and are no neighbours; counted until there are more than ``most``.
+
+    Many that only come near each other count as too many: to tell that they do not meet takes as long.
     """
-    if shapely.is_valid(geometry):
-        return
-    rings = [shapely.get_coordinates(ring) for ring in shapely.get_rings(_leaves(geometry))]
+    rings = [shapely.get_coordinates(ring) for ring in shapely.get_rings([leaf])]
     ends = np.concatenate([np.stack([xy[:-1], xy[1:]], axis=1) for xy in rings])
     edges = np.asarray(shapely.linestrings(ends), dtype=object)
-    some = edges[:: max(1, len(edges) // _PROBED)]
-    near = len(shapely.STRtree(edges).query(some)[0]) / len(some) * len(edges) / 2
-    if near > _MOST_NEAR:
-        raise _error("unreadable", f"its outline of {len(edges):,} edges crosses itself all over",
-                     "give its corners in their order around it")  # fmt: skip
+    tree, near, meeting = shapely.STRtree(edges), 0, -3 * len(edges)  # each meets itself, and two others
+    for some in np.array_split(edges, -(-len(edges) // _AT_ONCE)):
+        near += len(tree.query(some)[0])
+        if near > 10 * len(edges) + 100 * _MOST_MEETINGS:
+            return most + 1
+        meeting += len(tree.query(some, predicate="intersects")[0])
+        if meeting > 2 * most:
+            break
+    return max(0, meeting) // 2
 
 
 def _wrapped(geometry: Polygon | MultiPolygon) -> Polygon | MultiPolygon:

@@ -115,7 +115,7 @@ def test_aliases_may_save_words(config):
 
 def test_long_keys_are_not_written_out_for_each_value(config):
     tracemalloc.start()
-    assert safety.read_config(config(f"{'k' * 100_000}: [{'[],' * 10_000}]"))
+    assert safety.read_config(config(f"? {'k' * 100_000}\n: [{'[],' * 10_000}]"))
     assert tracemalloc.get_traced_memory()[1] < 300e6
     tracemalloc.stop()
 

@@ -143,8 +143,8 @@ def test_a_stretch_is_found_without_the_whole_of_a_large_file(tmp_path):
     first, second = planned(path), planned(path)
     assert first.key == second.key
     band = first.work.imagery.dates[0].bands[0]
-    assert -band.offset / band.scale == pytest.approx(200, abs=120)
-    assert (254 - band.offset) / band.scale == pytest.approx(9800, abs=120)
+    assert -band.offset / band.scale == pytest.approx(200, abs=150)  # of squares that reach both ends
+    assert (254 - band.offset) / band.scale == pytest.approx(9800, abs=150)
     assert first.work.imagery.unit == COLOURS
 
 

@@ -208,7 +208,7 @@ def test_as_their_guide_writes_it(studio, url):
     _, parts = studio.house.desk.batches.get(_caller(studio), _ours(made.json()))
     assert [p.request["inputs"][0].partition("=")[0] for p in parts] == ["2024-06-15"]
     assert made.json()["temporal_domain"] == ["2024-06-15", "2024-06-16"]
-    for path in ("/v2//inference/", "/studio-gateway//v2///inference//", "/v2/"):
+    for path in ("/v2//inference/", "/studio-gateway/v2///inference//", "/v2/"):
         assert studio.client.get(path).status_code == (404 if path == "/v2/" else 200), path
     studio.client.post(f"/v2//inference//{made.json()['id']}/cancel/")
     assert studio.get(f"inference/{made.json()['id']}")["status"] == "STOPPED"
