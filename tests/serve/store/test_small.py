@@ -1,11 +1,11 @@
-"""Leases, replies, hooks, logs."""
+"""Leases, replies, hooks, logs, deleted scripts."""
 
 import time
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from serve.store import hooks, jobs, leases, logs, replies, tables
+from serve.store import batches, hooks, ids, jobs, leases, logs, processors, replies, tables
 from serve.store.logs import Line
 from serve.store.store import clock, now
 from swathe.errors import ConflictError
@@ -110,3 +110,24 @@ def test_logs_go_on(store, submit):
         assert found[0].facts == {"chunk": "a"}
         assert len(found[1].message) == 4000
         assert [line.message for line in logs.of(c, id_, after=2)] == ["three"]
+
+
+def test_scripts_that_nothing_accepted_may_run(store, ada, submit):
+    """On both databases: what a request names is found inside of its JSON."""
+    job = submit()
+    with store.begin() as c:
+        kept, old, run, wished, young = (
+            processors.add(c, ada.id, id=ids.new("r"), name="a", file="a.py", call="", deleted=deleted).id
+            for deleted in (None, "2026-01-01", "2026-01-01", "2026-01-01", "2026-01-03")
+        )
+        c.execute(update(tables.jobs).values(request={"model": "m", "processor": {"id": run}}))
+        batch = batches.add(c, ada.id, [{"model": "m"}, {"model": "m", "processor": {"id": wished}}])
+        assert processors.unneeded(c, "2026-01-02") == [old]
+        batches.cancel(c, batch.id, {})
+        assert processors.unneeded(c, "2026-01-02") == [old, wished]
+        jobs.cancel(c, job)
+        jobs.drop(c, job)
+        gone = processors.unneeded(c, "2026-01-02")
+        assert gone == [old, run, wished]
+        processors.drop(c, gone)
+        assert processors.known(c, [kept, old, run, wished, young]) == {kept, young}
