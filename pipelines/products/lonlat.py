@@ -181,7 +181,8 @@ def _whole_rings(points: Floats, rings: Ints) -> list[BaseGeometry]:
     """What each ring holds, in -180..180: of what goes round the Earth no two need to be counted in the same turn."""
     ends = itertools.pairwise(rings.tolist())
     closed = [_closed(points[a:b], hole=number > 0) for number, (a, b) in enumerate(ends)]
-    return [shapely.union_all(_by_turns(shapely.Polygon(ring))) for ring in closed]
+    # Pieces that lay in different turns meet to the last digits of their longitudes only.
+    return [shapely.union_all(_by_turns(shapely.Polygon(ring)), grid_size=_NOTHING) for ring in closed]
 
 
 def _closed(ring: Floats, *, hole: bool) -> Floats:

@@ -105,7 +105,7 @@ def test_the_file_bears_the_id(folder):
         ("'#0000ff'", "'blue'", "output.classes.1.colour", "colour"),
         ("value: 1", "value: 0", "output", "used twice"),
         ("overlap: 8", "overlap: 40", "input", "more than half"),
-        ("chip: 64", "chip: 1000000", "input.chip", "16384"),
+        ("chip: 64", "chip: 1000000", "input.chip", "65536"),
         ("chip: 64", "chip: 64, scale: 0", "input.scale", "greater than 0"),
         ("chip: 64", "chip: 64, scale: .inf", "input.scale", "finite"),
         ("chip: 64", "chip: 64, mean: [0, .nan]", "input.mean.1", "finite"),

@@ -93,7 +93,7 @@ def test_what_is_no_processor_is_refused(front, file, content, more, code):
 
 def test_storage_counts(front):
     with pytest.raises(LimitError, match="MB"):
-        front.desk.processors.add(front.person(storage_mb=1), "a.py", SCRIPT + b"#" * 2_000_000)
+        front.desk.processors.add(front.person(storage_mb=1), "a.py", SCRIPT + b"# " + b"a" * 2_000_000)
 
 
 def lying(front):
