@@ -32,8 +32,6 @@ _TITLES = {
 }
 _SOON, _SOON_S = "idempotency.running", 2
 """The same request is at work: it will have answered soon."""
-_UNREAD = "busy.turn"
-"""The body of the request is not read: the connection ends, so that its client does not send all of it."""
 _SHOWN = 20
 """Mistakes of one request that are listed."""
 
@@ -82,13 +80,11 @@ def problem_of(error: SwatheError) -> Problem:
 
 
 def headers_of(problem: Problem) -> dict[str, str]:
-    """That go with it: how to come in, when to come again, whether the connection stays."""
+    """That go with it: how to come in, or when to come again."""
     if problem.status == _UNAUTHORISED:
         return {"WWW-Authenticate": 'Bearer realm="swathe"'}
     if problem.code == _SOON:
         return {"Retry-After": str(_SOON_S)}
-    if problem.code == _UNREAD:
-        return {"Connection": "close"}
     return {"Retry-After": str(_LATER_S)} if problem.status == _UNAVAILABLE else {}
 
 

@@ -37,7 +37,7 @@ class Lane:
         if waits:
             self._expect_room(user)
         else:
-            self._expect_turn(user)
+            self.expect_turn(user)
         self._here[user] += 1
         try:
             async with self._turns.setdefault(user, asyncio.Semaphore(self._share)):
@@ -61,7 +61,8 @@ class Lane:
             raise BusyError(f"{self._here.total()} requests wait here, {own} of them are yours", code="busy.requests",
                             hint="come again in a moment")  # fmt: skip
 
-    def _expect_turn(self, user: str) -> None:
+    def expect_turn(self, user: str) -> None:
+        """Raises BusyError (``busy.turn``) where work of this user would have to wait."""
         turn = self._turns.get(user)
         if self._taken >= self._at_once or (turn is not None and turn.locked()):
             raise BusyError(f"{self._taken} such requests are at work, {self._here[user]} are yours: no turn is free",

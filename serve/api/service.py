@@ -69,6 +69,10 @@ class Service:
         """
         return await self._intake.run(who.user.id, lambda: work(who, *given), waits=is_small(request))
 
+    def expect_turn(self, who: Caller) -> None:
+        """Raises BusyError (``busy.turn``) where a large body would be refused now."""
+        self._intake.expect_turn(who.user.id)
+
     async def drawn(self, work: Callable[..., T], who: Caller, *given: Any) -> T:
         """The same for tiles and maps: many, short, and in nobody else's way."""
         return await self._drawing.run(who.user.id, lambda: work(who, *given))

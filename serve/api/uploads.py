@@ -89,6 +89,17 @@ async def write(request: Request, service: Here, who: Who, id: UploadId) -> Resp
     return sent(request, UploadAnswer.of(found, address(request)))
 
 
+@router.get("/{id}/turn", operation_id="get_upload_turn", status_code=204, response_class=Response)
+async def turn(service: Here, who: Who, id: UploadId) -> Response:  # noqa: A002
+    """Whether a large file (more than 8 MB) would be taken now: 204, or 429 and when to come again.
+
+    To be asked before such a file is sent: without a turn it is refused unread.
+    """
+    await to_thread.run_sync(service.desk.uploads.get, who, id)
+    service.expect_turn(who)
+    return Response(status_code=204)
+
+
 @router.post("/{id}/arrived", operation_id="settle_upload", response_model=UploadAnswer)
 async def arrived(request: Request, service: Here, who: Who, id: UploadId) -> Response:  # noqa: A002
     """Take bytes that were written to signed.direct_url. The answer says ready, or refused and why."""

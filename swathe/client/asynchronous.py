@@ -15,7 +15,7 @@ from swathe.client.link import Call, Link, Patience
 from swathe.client.problems import rebuilt
 from swathe.client.remote import AsyncJob
 from swathe.client.wish import Wish, asking, dated, named
-from swathe.errors import ConflictError, ImageryError
+from swathe.errors import ConflictError, ImageryError, NotFoundError
 from swathe.project import Upload, UploadState
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 PAGE = 100
 """Jobs of one answer."""
 _PIECE = 1 << 20
+_LARGE = 8 << 20
+"""Bytes of a file above which a service does not let it wait for its turn, but refuses it."""
 _FORMS = {"tiff": "image/tiff", "png": "image/png", "json": "application/json"}
 
 
@@ -129,9 +131,17 @@ class AsyncClient:
         _expect_file(path)
         body = {"name": name or path.name, **({"project": project} if project else {})}
         begun = values.upload_of(await self._link.told(Call("POST", "/api/uploads", json=body)))
-        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(_size(path))}
+        size = _size(path)
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
         call = Call("PUT", f"/api/uploads/{begun.id}/content", content=lambda: _pieces(path), headers=headers)
+        if size > _LARGE:
+            await self._turn(begun.id)
         return _usable(await self._sent(call, begun.id))
+
+    async def _turn(self, upload: str) -> None:
+        """Wait until the service would read a large file: whoever sends it in vain sends all of it."""
+        with suppress(NotFoundError):  # an older service does not say
+            await self._link.ask(Call("GET", f"/api/uploads/{upload}/turn"))
 
     async def _sent(self, call: Call, upload: str) -> Upload:
         try:

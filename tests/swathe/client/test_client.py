@@ -115,10 +115,13 @@ def test_the_same_request_at_work_is_waited_for_however_often_it_says_so(service
     assert client.submit("m", inputs=["https://x.example/a.tif"]).id == "j1"
 
 
-def test_an_upload_without_a_turn_comes_again_however_often_it_is_told_so(service, client, tmp_path):
-    (tmp_path / "a.tif").write_bytes(b"pixels")
+@pytest.mark.parametrize("size", [6, 9 << 20])
+def test_an_upload_without_a_turn_comes_again_however_often_it_is_told_so(service, client, tmp_path, size):
+    """A large one asks for its turn first. This service is older and does not know that question."""
+    (tmp_path / "a.tif").write_bytes(bytes(size))
     service.faults = [None, *[problem(429, "busy.turn", {"Retry-After": "0"}, detail="d")] * (QUICK.tries + 2)]
-    assert client.upload(tmp_path / "a.tif").size == len(b"pixels")
+    assert client.upload(tmp_path / "a.tif").size == size
+    assert service.paths("GET") == (["/api/uploads/f1/turn"] * (QUICK.tries + 3) if size > 8 << 20 else [])
 
 
 def test_two_submits_are_two_jobs(service, client):
