@@ -10,7 +10,7 @@ from pipelines.mosaic.frame import Frame
 from pipelines.mosaic.grid import OutputGrid
 from pipelines.mosaic.measure import Measured
 from pipelines.mosaic.slots import Chosen, each_day
-from pipelines.products.collection import Entry, Listing, Stand
+from pipelines.products.collection import DayState, Entry, Listing
 from pipelines.searched import Archive, Sight, said, sighted, unmeasured
 from swathe.card import ModelCard
 from swathe.errors import InputError, Problem
@@ -110,9 +110,9 @@ def listing_of(series: Series, recipe: Recipe, card: ModelCard) -> Listing:
 
 def _entry(day: Day) -> Entry:
     times = sorted(time for scene in day.scenes for time in scene.lasted or (scene.when,))
-    stand, why = (Stand.LEFT_OUT, day.problem.detail) if day.problem else (Stand.WAITING, "")
+    state, why = (DayState.LEFT_OUT, day.problem.detail) if day.problem else (DayState.WAITING, "")
     return Entry(day.when.isoformat(), times[0], times[-1], tuple(scene.id for scene in day.scenes),
-                 _rounded(day.clear, 4), _rounded(day.cloud, 2), stand, why=why)  # fmt: skip
+                 _rounded(day.clear, 4), _rounded(day.cloud, 2), state, why=why)  # fmt: skip
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

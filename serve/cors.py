@@ -10,7 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 
-class Shared(FastAPI):
+class CorsFastAPI(FastAPI):
     """An application that pages of other sites may use.
 
     Faults are answered outside of all middleware that an application is given; a browser would keep that answer from

@@ -18,7 +18,7 @@ NAME = "collection.json"
 ITEM = "item.json"
 
 
-class Stand(StrEnum):
+class DayState(StrEnum):
     """What became of a day."""
 
     WAITING = "waiting"
@@ -35,7 +35,7 @@ class Stand(StrEnum):
     @property
     def mapped(self) -> bool:
         """Whether there is a map."""
-        return self in (Stand.DONE, Stand.INCOMPLETE)
+        return self in (DayState.DONE, DayState.INCOMPLETE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Entry:
     """Share of the area that is clear, as its scenes' masks show it from afar, 0..1; None: none could be read."""
     cloud: float | None
     """Percent of what the scenes show of the area that is under cloud; None: no mask tells."""
-    stand: Stand = Stand.WAITING
+    state: DayState = DayState.WAITING
     """What became of it."""
     valid_fraction: float | None = None
     """Share of the result's pixels that have a value, 0..1; None: there is no result."""
@@ -64,7 +64,7 @@ class Entry:
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Entry:
         """As ``Listing.document`` wrote it. Raises TypeError, ValueError, KeyError."""
-        return cls(**{**facts, "scenes": tuple(facts["scenes"]), "stand": Stand(facts["stand"])})
+        return cls(**{**facts, "scenes": tuple(facts["scenes"]), "state": DayState(facts["state"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class Listing:
         times = [min(day.start for day in days), max(day.end for day in days)] if days else [None, None]
         items = [
             {"rel": "item", "href": f"./{day.day}/{ITEM}", "type": "application/geo+json", "title": day.day}
-            for day in days if day.stand.mapped
+            for day in days if day.state.mapped
         ]  # fmt: skip
         found = {
             "type": "Collection",

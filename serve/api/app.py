@@ -35,7 +35,7 @@ from serve.api.front import BODY_BYTES, Front
 from serve.api.health import Health
 from serve.api.meters import Metered, Meters
 from serve.api.service import Service
-from serve.cors import Shared
+from serve.cors import CorsFastAPI
 from serve.pages import explained
 from serve.problems import install
 
@@ -58,7 +58,7 @@ def api(desk: Desk, replicas: Replicas | None = None, front: Front | None = None
     front = front or Front.of(desk.settings)
     name = secrets.token_hex(4) if front.processes > 1 else ""
     meters = Meters(desk.store, replicas.states if replicas else dict, desk.models.shared, name)
-    app = Shared(
+    app = CorsFastAPI(
         {"allow_origins": front.cors_origins, "allow_methods": ["*"], "allow_headers": _TAKEN, "expose_headers": _SENT},
         title="swathe", version=version("swathe"), description=openapi.ABOUT, openapi_url=None, docs_url=None,
         redoc_url=None, dependencies=[Depends(_named)], redirect_slashes=False,

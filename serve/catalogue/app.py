@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 
 from pipelines.catalogue.store import Catalogue
-from serve.cors import Shared
+from serve.cors import CorsFastAPI
 from serve.pages import explained
 from serve.problems import Manners, install
 
@@ -66,7 +66,7 @@ def catalogue_app(catalogue: Catalogue, publish: Publish | None = None, front: F
         stac_fastapi_version=version("swathe"),
     )
     extensions = _extensions(Queryables(catalogue=catalogue))
-    app = Shared(
+    app = CorsFastAPI(
         {"allow_origins": front.origins, "allow_methods": ["GET", "POST"], "allow_headers": ["*"]},
         title=front.title, description=front.description, version=version("swathe"), openapi_url="/api",
         docs_url=None, redoc_url=None, max_body_size=front.body_bytes,

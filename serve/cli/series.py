@@ -67,7 +67,7 @@ def run(recipe: Recipe, settings: Settings, way: Way) -> int:
             book.enter(day, partial(execute, wish, settings, replace(way, out=there), day.mosaic))
     book.refuse_nothing()
     entries = [book.listing.entries[day.when.isoformat()] for day in found.days]
-    whole = all(entry.stand in ("done", "left_out") for entry in entries)
+    whole = all(entry.state in ("done", "left_out") for entry in entries)
     show.series(entries, str(way.out), whole=whole, as_json=way.as_json)
     return OK if whole else INCOMPLETE
 
@@ -120,9 +120,9 @@ def _joined(fresh: Listing, kept: Listing | None) -> Listing:
     """With days of earlier calls: those of other dates, and those that have their map."""
     if kept is None:
         return fresh
-    waiting = {day for day, entry in fresh.entries.items() if entry.stand == "waiting"}
+    waiting = {day for day, entry in fresh.entries.items() if entry.state == "waiting"}
     still = {day: entry for day, entry in kept.entries.items()
-             if day not in fresh.entries or (day in waiting and entry.stand.mapped)}  # fmt: skip
+             if day not in fresh.entries or (day in waiting and entry.state.mapped)}  # fmt: skip
     return replace(fresh, entries={**fresh.entries, **still})
 
 
@@ -164,7 +164,7 @@ class _Book:
 
 
 def _ended(entry: Entry, outcome: Outcome) -> Entry:
-    from pipelines.products.collection import Stand
+    from pipelines.products.collection import DayState
     from pipelines.report import BARREN
 
     facts = outcome.report
@@ -173,11 +173,11 @@ def _ended(entry: Entry, outcome: Outcome) -> Entry:
         failed = facts["chunks"]["failed"]
         why = f"{failed} of {facts['chunks']['total']} chunks failed" if failed else "a step after the model failed"
     valid = facts["pixels"]["valid_fraction"]
-    return replace(entry, stand=Stand(outcome.state.value), valid_fraction=valid, why=why)
+    return replace(entry, state=DayState(outcome.state.value), valid_fraction=valid, why=why)
 
 
 def _failed(entry: Entry, error: Exception) -> Entry:
-    from pipelines.products.collection import Stand
+    from pipelines.products.collection import DayState
 
     why = error.problem.line() if isinstance(error, SwatheError) else f"internal: {error!r}"
-    return replace(entry, stand=Stand.FAILED, valid_fraction=None, why=why)
+    return replace(entry, state=DayState.FAILED, valid_fraction=None, why=why)

@@ -129,7 +129,7 @@ def event(facts: dict[str, Any]) -> None:
 def begun(entry: Entry, *, as_json: bool) -> None:
     """A day is being run: what follows is of it."""
     if as_json:
-        event({"event": "day", **asdict(entry), "stand": "running"})
+        event({"event": "day", **asdict(entry), "state": "running"})
     else:
         sys.stderr.write(f"  {entry.day}: {len(entry.scenes)} scene(s), clear: {_percent(entry.clear)}\n")
 
@@ -139,13 +139,13 @@ def ended(entry: Entry, *, as_json: bool) -> None:
     if as_json:
         event({"event": "day", **asdict(entry)})
     else:
-        sys.stderr.write(f"  {entry.day}: {_stand(entry)}{f': {entry.why}' if entry.why else ''}\n")
+        sys.stderr.write(f"  {entry.day}: {_state(entry)}{f': {entry.why}' if entry.why else ''}\n")
 
 
 def series(entries: Sequence[Entry], out: str, *, whole: bool, as_json: bool) -> None:
     """How all days ended, and where they are listed."""
     if as_json:
-        counts = Counter(entry.stand.value for entry in entries)
+        counts = Counter(entry.state.value for entry in entries)
         event({"event": "end", "state": "done" if whole else "incomplete", "out": out, "days": dict(counts)})
         return
     from rich.console import Console
@@ -176,7 +176,7 @@ def _table(entries: Iterable[Entry], last: str, told: Callable[[Entry], str]) ->
     table = Table("day", "scenes", "clear", "cloud", "", last, "", box=None)
     for entry in entries:
         cloud = None if entry.cloud is None else entry.cloud / 100
-        table.add_row(entry.day, str(len(entry.scenes)), _percent(entry.clear), _percent(cloud), _stand(entry),
+        table.add_row(entry.day, str(len(entry.scenes)), _percent(entry.clear), _percent(cloud), _state(entry),
                       told(entry), Text(entry.why))  # fmt: skip
     return table
 
@@ -185,5 +185,5 @@ def _percent(share: float | None) -> str:
     return "unknown" if share is None else f"{share:.0%}"
 
 
-def _stand(entry: Entry) -> str:
-    return "" if entry.stand == "waiting" else entry.stand.replace("_", " ")
+def _state(entry: Entry) -> str:
+    return "" if entry.state == "waiting" else entry.state.replace("_", " ")

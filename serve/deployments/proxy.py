@@ -23,18 +23,18 @@ _NOT_FOUND, _UNAVAILABLE = 404, 503
 
 def middlewares() -> list[Middleware]:
     """For ``ray.serve``'s HTTP proxy."""
-    return [Middleware(Told)]
+    return [Middleware(ProxyProblems)]
 
 
-class Told:
-    """ASGI middleware."""
+class ProxyProblems:
+    """ASGI middleware around Serve's proxy: its plain 404 and 503, and requests left unanswered, become problems."""
 
     def __init__(self, app: ASGIApp) -> None:
         """``app``: Serve's proxy."""
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raises nothing of its own."""
+        """One request; other scopes (lifespan, websockets) are passed on."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

@@ -16,7 +16,7 @@ from pipelines.mosaic.clear import refuse_cloudier
 from pipelines.mosaic.frame import Frame
 from pipelines.mosaic.measure import Measured, Seen
 from pipelines.mosaic.slots import each_day
-from pipelines.products.collection import Listing, Stand
+from pipelines.products.collection import DayState, Listing
 from pipelines.remote.network import Network
 from pipelines.search.sources import load_sources
 from pipelines.searched import Archive
@@ -197,17 +197,17 @@ def test_the_collection_is_stac_and_is_read_back(look, cards):
     recipe, found = look(max_cloud=30)
     listing = series.listing_of(found, recipe, cards["water-mndwi"])
     first, *_ = listing.entries.values()
-    done = replace(first, stand=Stand.DONE, valid_fraction=0.9)
+    done = replace(first, state=DayState.DONE, valid_fraction=0.9)
     listing = replace(listing, entries={**listing.entries, first.day: done})
     text = listing.document()
     assert Listing.read(text) == listing
     document = json.loads(text)
     JsonSchemaSTACValidator().validate_core(document, pystac.STACObjectType.COLLECTION, "1.1.0")
     assert [link["href"] for link in document["links"] if link["rel"] == "item"] == ["./2024-07-04/item.json"]
-    stands = {day["day"]: day["stand"] for day in document["swathe:days"]}
-    assert set(stands) == {day.isoformat() for day in DAYS}
-    assert "left_out" in stands.values()
-    assert all(day["why"] for day in document["swathe:days"] if day["stand"] == "left_out")
+    states = {day["day"]: day["state"] for day in document["swathe:days"]}
+    assert set(states) == {day.isoformat() for day in DAYS}
+    assert "left_out" in states.values()
+    assert all(day["why"] for day in document["swathe:days"] if day["state"] == "left_out")
     assert document["extent"]["temporal"]["interval"] == [["2024-07-04T09:45:31Z", "2024-09-02T09:45:37Z"]]
 
 

@@ -41,8 +41,8 @@ def each(swathe, tmp_path):  # noqa: F811
     return go
 
 
-def stands(collection):
-    return {day["day"]: day["stand"] for day in collection["swathe:days"]}
+def states(collection):
+    return {day["day"]: day["state"] for day in collection["swathe:days"]}
 
 
 def pixels(folder):
@@ -54,8 +54,8 @@ def test_a_map_of_each_day_on_one_grid_as_tools_of_the_field_read_it(each, searc
     status, lines, err, collection = each(*search())
     assert status == 0, err
     assert lines[-1] == {"event": "end", "state": "done", "out": str(tmp_path / "out"), "days": {"done": 4}}
-    assert [(line["day"], line["stand"]) for line in lines if line["event"] == "day"] == [
-        (day, stand) for day in DAYS for stand in ("running", "done")
+    assert [(line["day"], line["state"]) for line in lines if line["event"] == "day"] == [
+        (day, state) for day in DAYS for state in ("running", "done")
     ]
     maps = {day: pixels(tmp_path / "out" / day) for day in DAYS}
     assert {(shape.shape, at, crs) for shape, at, crs in maps.values()} == {
@@ -98,7 +98,7 @@ def test_the_same_command_keeps_what_is_done_and_adds_what_is_new(each, search, 
     kept = (tmp_path / "out" / "2024-07-04" / "result.tif").stat()
     status, _, err, after = each(*search("2024-08-20_2024-08-30"), "--crs", "EPSG:32634")
     assert status == 0, err
-    assert stands(after) == {"2024-07-04": "done", "2024-08-28": "done"}
+    assert states(after) == {"2024-07-04": "done", "2024-08-28": "done"}
     assert after["swathe:grid"] == before["swathe:grid"]
     status, _, err, _ = each(*search("2024-07-01_2024-08-30"), "--crs", "EPSG:32634", "--max-cloud", "20")
     assert status == 0, err
@@ -116,8 +116,8 @@ def test_a_day_that_fails_does_not_stop_the_others_and_is_tried_again(each, sear
     status, lines, err, collection = each(*search())
     assert status == 3, err
     assert lines[-1]["days"] == {"done": 3, "failed": 1}
-    assert stands(collection) == {day: "failed" if day == "2024-07-14" else "done" for day in DAYS}
-    (failed,) = [day for day in collection["swathe:days"] if day["stand"] == "failed"]
+    assert states(collection) == {day: "failed" if day == "2024-07-14" else "done" for day in DAYS}
+    (failed,) = [day for day in collection["swathe:days"] if day["state"] == "failed"]
     assert failed["why"].startswith("output.taken")
     assert [link["title"] for link in collection["links"] if link["rel"] == "item"] == [
         day for day in DAYS if day != "2024-07-14"
@@ -126,7 +126,7 @@ def test_a_day_that_fails_does_not_stop_the_others_and_is_tried_again(each, sear
     foreign.unlink()
     status, _, err, collection = each(*search())
     assert status == 0, err
-    assert set(stands(collection).values()) == {"done"}
+    assert set(states(collection).values()) == {"done"}
 
 
 def test_lost_pixels_of_a_day_are_of_that_day_alone(each, search, coast, tmp_path):
@@ -134,7 +134,7 @@ def test_lost_pixels_of_a_day_are_of_that_day_alone(each, search, coast, tmp_pat
     next(catalog.parent.rglob("*2024-09-02_33/green.tif")).unlink()
     status, _, err, collection = each(*search("2024-08-20_2024-09-10", catalog))
     assert status == 3, err
-    assert stands(collection) == {"2024-08-28": "done", "2024-09-02": "incomplete"}
+    assert states(collection) == {"2024-08-28": "done", "2024-09-02": "incomplete"}
     assert collection["swathe:days"][1]["why"] == "1 of 1 chunks failed"
 
 
@@ -142,7 +142,7 @@ def test_days_without_anything_clear_say_so_and_are_not_run(each, search, coast,
     catalog = repainted(coast, tmp_path / "other", lambda path: 9 if "2024-07-14" in path else 4)
     status, _, err, collection = each(*search("2024-07", catalog))
     assert status == 0, err
-    assert stands(collection) == {"2024-07-04": "done", "2024-07-14": "left_out"}
+    assert states(collection) == {"2024-07-04": "done", "2024-07-14": "left_out"}
     assert "nothing of the area is clear" in collection["swathe:days"][1]["why"]
     assert collection["swathe:days"][1]["cloud"] == 100
     assert not (tmp_path / "out" / "2024-07-14").exists()

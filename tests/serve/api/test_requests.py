@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import httpx2
@@ -175,17 +176,24 @@ def test_no_site_may_where_none_is_named(ada):
 # --- bodies that come slowly ------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def line_of(url, path, person):
+    """A connection on which a body of a thousand bytes was announced, and nothing of it sent."""
+    at = urlsplit(url)
+    with socket.create_connection((at.hostname, at.port), timeout=10) as line:
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {person.key}\r\n"
+        line.sendall(f"{head}Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n".encode())
+        yield line
+
+
 @pytest.mark.parametrize("path", ["/api/projects", "/api/predict?model=water-ndwi"])
 def test_a_silent_body_is_given_up(house_of, served, path):
     house = house_of(front={"silence_s": 0.5})
     ada = house.person()
-    with served(house.app) as url:
-        at = urlsplit(url)
-        with socket.create_connection((at.hostname, at.port), timeout=10) as line:
-            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ada.key}\r\n"
-            line.sendall(f"{head}Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{{".encode())
-            began = time.monotonic()
-            answer = line.recv(4096).decode()
+    with served(house.app) as url, line_of(url, path, ada) as line:
+        line.sendall(b"{")
+        began = time.monotonic()
+        answer = line.recv(4096).decode()
         assert time.monotonic() - began < 5
     assert answer.startswith("HTTP/1.1 408")
     assert "application/problem+json" in answer
@@ -195,12 +203,8 @@ def test_a_body_that_drips_is_given_up(house_of, served, monkeypatch):
     monkeypatch.setattr("serve.api.doorway._GRACE_S", 0.5)
     house = house_of(front={"slowest_bytes_s": 1000})
     ada = house.person()
-    with served(house.app) as url:
-        at = urlsplit(url)
-        with socket.create_connection((at.hostname, at.port), timeout=10) as line:
-            head = f"POST /api/projects HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ada.key}\r\n"
-            line.sendall(f"{head}Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n".encode())
-            answer = dripped(line, 5)
+    with served(house.app) as url, line_of(url, "/api/projects", ada) as line:
+        answer = dripped(line, 5)
     assert answer.startswith("HTTP/1.1 408")
 
 
