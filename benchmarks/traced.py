@@ -61,7 +61,7 @@ def told(out: Path) -> dict[str, float]:
     traces = [json.loads(path.read_text()) for path in sorted(out.glob(f"*{_END}"))]
     beside, after = [], []
     for trace in traces:
-        last = max((end for _, end in trace["blocks"]), default=0.0)  # none: all lay on the shelf
+        last = max((end for _, end in trace["blocks"]), default=0.0)  # none: all had been made before
         for start, end in trace["batches"]:
             (beside if start < last else after).append(end - start)
     return {

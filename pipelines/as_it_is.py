@@ -29,7 +29,7 @@ from swathe.mosaic import Mosaic
 from swathe.recipe import Radiometry
 
 if TYPE_CHECKING:
-    from pipelines.door import Door
+    from pipelines.remote import RemoteFiles
 
 NUMBERS = "index"
 """What the one band is called that is no picture."""
@@ -60,11 +60,11 @@ def bands_of(headers: Sequence[Header]) -> tuple[Header, dict[str, Found]]:
 
 
 def sources_of(
-    header: Header, found: dict[str, Found], said: Radiometry, access: Access, door: Door | None
+    header: Header, found: dict[str, Found], said: Radiometry, access: Access, remote: RemoteFiles | None
 ) -> tuple[BandSource, ...]:
     """How each band is read, so that its numbers are those of the result. Raises ImageryError where it cannot be."""
     picture = len(found) > 1
-    units = _of_picture(header, found, said, access, door) if picture else (_of_numbers(said),)
+    units = _of_picture(header, found, said, access, remote) if picture else (_of_numbers(said),)
     return tuple(
         BandSource(name, header.href, f.index, header.dtypes[f.index - 1], nodata_of(f, None, said)[0], u.scale,
                    u.offset, f.mask_index, together=picture)
@@ -102,36 +102,36 @@ def _of_numbers(said: Radiometry) -> Units:
 
 
 def _of_picture(
-    header: Header, found: dict[str, Found], said: Radiometry, access: Access, door: Door | None
+    header: Header, found: dict[str, Found], said: Radiometry, access: Access, remote: RemoteFiles | None
 ) -> Iterator[Units]:
     """Of each band, so that stored * scale + offset is 0 to 254, or beyond."""
     places = [f.index for f in found.values()]
     if {header.dtypes[place - 1] for place in places} == {_BYTE}:
         yield from (Units(1.0, 0.0, COLOURS) for _ in places)
         return
-    for band in _sampled(header, places, said, access, door):
+    for band in _sampled(header, places, said, access, remote):
         low, high = _ends(band)
         scale = COLOUR_STEPS / (high - low)
         yield Units(scale, -low * scale, COLOURS)
 
 
 def _sampled(
-    header: Header, places: list[int], said: Radiometry, access: Access, door: Door | None
+    header: Header, places: list[int], said: Radiometry, access: Access, remote: RemoteFiles | None
 ) -> list[NDArray[np.float64]]:
     """Of each band the valid numbers of all squares. Raises ImageryError (``imagery.*``)."""
     try:
         if is_remote(header.href):  # the door is stubborn by itself
-            return _read(header, places, said, access, door)
-        return retried(lambda: _read(header, places, said, access, door), header.href, access.retry, time.sleep)
+            return _read(header, places, said, access, remote)
+        return retried(lambda: _read(header, places, said, access, remote), header.href, access.retry, time.sleep)
     except (*FAILURES, ReadError) as error:
         raise refusal(header.href, error) from None
 
 
 def _read(
-    header: Header, places: list[int], said: Radiometry, access: Access, door: Door | None
+    header: Header, places: list[int], said: Radiometry, access: Access, remote: RemoteFiles | None
 ) -> list[NDArray[np.float64]]:
-    seen = peek(header.href, access.retry, door)
-    with access.env(header.href), opened(header.href, seen, access, door) as file:
+    seen = peek(header.href, access.retry, remote)
+    with access.env(header.href), opened(header.href, seen, access, remote) as file:
         squares = [file.read(places, window=square, masked=True) for square in _squares(header.shape)]
     return [np.concatenate([_valid(square[n], said.nodata) for square in squares]) for n in range(len(places))]
 

@@ -28,7 +28,7 @@ from swathe.window import Window
 if TYPE_CHECKING:
     from rasterio import DatasetReader
 
-    from pipelines.door import Door
+    from pipelines.remote import RemoteFiles
 
 SIDE = 1024
 """Pixels of the longer side."""
@@ -52,18 +52,18 @@ def backdrop(work: Work, access: Access | None = None, network: Network | None =
         return _of_scenes(work, work.imagery, network)
     if not any(is_remote(source.href) for source in _sources(work.imagery)):
         return _of_files(work, work.imagery, access or Access(), None)
-    from pipelines.door import Door
+    from pipelines.remote import RemoteFiles
 
-    with Door(network, (access or Access()).retry) as door:
-        return _of_files(work, work.imagery, access or Access(), door)
+    with RemoteFiles(network, (access or Access()).retry) as remote:
+        return _of_files(work, work.imagery, access or Access(), remote)
 
 
-def _of_files(work: Work, imagery: Imagery, access: Access, door: Door | None) -> Backdrop | None:
+def _of_files(work: Work, imagery: Imagery, access: Access, remote: RemoteFiles | None) -> Backdrop | None:
     window = work.pixels_of(Window(0, 0, *work.shape))
     shrink = max(1.0, max(window.height, window.width) / SIDE)
     shape = max(1, round(window.height / shrink)), max(1, round(window.width / shrink))
     try:
-        channels = [_channel(source, window, shape, access, door) for source in _sources(imagery)]
+        channels = [_channel(source, window, shape, access, remote) for source in _sources(imagery)]
     except (*FAILURES, SwatheError):
         return None
     drawn = [c for c in channels if c is not None]
@@ -128,10 +128,10 @@ def _sources(imagery: Imagery) -> tuple[BandSource, ...]:
 
 
 def _channel(
-    source: BandSource, window: Window, shape: tuple[int, int], access: Access, door: Door | None
+    source: BandSource, window: Window, shape: tuple[int, int], access: Access, remote: RemoteFiles | None
 ) -> NDArray[np.uint8] | None:
-    seen = glance(source.href, door)
-    with access.env(source.href), opened(source.href, seen, access, door) as file:
+    seen = glance(source.href, remote)
+    with access.env(source.href), opened(source.href, seen, access, remote) as file:
         shrink = window.height / shape[0]
         if window.area > CHEAP_PX and not any(f <= shrink * 2 for f in file.overviews(source.index)):
             return None

@@ -27,7 +27,7 @@ from swathe.imagery import is_remote, shown
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
-    from pipelines.door import Door
+    from pipelines.remote import RemoteFiles
 
 _PROBE_BYTES = 64 * MIB
 _FIELD = "--input"
@@ -81,42 +81,42 @@ class Header:
         return self.colours.index("alpha") + 1 if "alpha" in self.colours else None
 
 
-def read_headers(hrefs: Sequence[str], access: Access, door: Door | None = None) -> list[Header]:
+def read_headers(hrefs: Sequence[str], access: Access, remote: RemoteFiles | None = None) -> list[Header]:
     """Open files and check them. Raises ImageryError or GridError whose code names what is wrong with one of them.
 
-    Files at addresses are opened through ``door``, side by side, because a look is mostly waiting.
+    Files at addresses are opened through ``remote``, side by side, because a look is mostly waiting.
     """
     pool = ThreadPoolExecutor(_AT_ONCE if any(map(is_remote, hrefs)) else 1)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # refused by name below
-            return list(pool.map(lambda href: _look(href, access, door), hrefs))
+            return list(pool.map(lambda href: _look(href, access, remote), hrefs))
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _look(href: str, access: Access, door: Door | None) -> Header:
-    seen = peek(href, access.retry, door)
+def _look(href: str, access: Access, remote: RemoteFiles | None) -> Header:
+    seen = peek(href, access.retry, remote)
     try:
         if is_remote(href):  # the door is stubborn by itself
-            return _open(href, seen, access, door)
-        return retried(lambda: _open(href, seen, access, door), href, access.retry, time.sleep)
+            return _open(href, seen, access, remote)
+        return retried(lambda: _open(href, seen, access, remote), href, access.retry, time.sleep)
     except (*FAILURES, ReadError) as error:
         raise refusal(href, error) from None
 
 
-def _open(href: str, seen: Peek, access: Access, door: Door | None) -> Header:
-    with access.env(href), opened(href, seen, access, door) as dataset:
-        if door is not None and is_remote(href):  # a file of one's own may be as large as it likes
-            check_shape(href, dataset.shape, dataset.count, door.limits)
+def _open(href: str, seen: Peek, access: Access, remote: RemoteFiles | None) -> Header:
+    with access.env(href), opened(href, seen, access, remote) as dataset:
+        if remote is not None and is_remote(href):  # a file of one's own may be as large as it likes
+            check_shape(href, dataset.shape, dataset.count, remote.limits)
         _refuse(dataset, shown(href))
         return _header(dataset, href, seen.stamp, _probe(dataset))
 
 
-def opened(href: str, seen: Peek, access: Access, door: Door | None) -> AbstractContextManager[DatasetReader]:
-    """The dataset, for a ``with`` block inside ``access.env``. Raises one of ``FAILURES``, or what ``door`` raises."""
-    if door is not None and is_remote(href):
-        return door.opened(href, seen.driver, seen.size)
+def opened(href: str, seen: Peek, access: Access, remote: RemoteFiles | None) -> AbstractContextManager[DatasetReader]:
+    """The dataset, for a ``with`` block inside ``access.env``. Raises one of ``FAILURES``, or as ``remote`` does."""
+    if remote is not None and is_remote(href):
+        return remote.opened(href, seen.driver, seen.size)
     return access.open(href, seen.driver)
 
 

@@ -14,7 +14,7 @@ from swathe.errors import ImageryError, InputError
 from swathe.imagery import REMOTE, is_remote, shown
 
 if TYPE_CHECKING:
-    from pipelines.elsewhere import Elsewhere
+    from pipelines.containers import RemoteContainers
 
 IMAGES = frozenset(ENDINGS)
 """What counts as imagery inside a folder; pictures (.png, .jpg) are taken only when named."""
@@ -74,11 +74,11 @@ def moment(when: str) -> datetime:
 
 
 def by_date(
-    inputs: Sequence[InputSpec], times: int, unpacking: Unpacking = AS_USUAL, elsewhere: Elsewhere | None = None
+    inputs: Sequence[InputSpec], times: int, unpacking: Unpacking = AS_USUAL, containers: RemoteContainers | None = None
 ) -> tuple[Files, ...]:
     """Sort inputs into ``times`` dates, oldest first; without dates, keep the order given.
 
-    ``elsewhere`` takes apart what is at an address and no single file; None: nothing is at one. Raises InputError
+    ``containers`` takes apart what is at an address and no single file; None: nothing is at one. Raises InputError
     (``input.none``, ``input.dates``) where they are not as many as the model wants, ImageryError where a path cannot be
     imagery at all, or an archive is refused.
     """
@@ -93,7 +93,7 @@ def by_date(
         groups.setdefault(key, []).append(spec)
     if len(groups) != times:
         raise _wrong_count(len(groups), times, dated=bool(dated))
-    return tuple(_files(groups[key], unpacking, elsewhere) for key in (sorted(groups) if dated else groups))
+    return tuple(_files(groups[key], unpacking, containers) for key in (sorted(groups) if dated else groups))
 
 
 def _wrong_count(found: int, times: int, *, dated: bool) -> InputError:
@@ -107,12 +107,12 @@ def _dates(detail: str, hint: str) -> InputError:
     return InputError(detail, code="input.dates", hint=hint, field=_FIELD)
 
 
-def _files(specs: list[InputSpec], unpacking: Unpacking, elsewhere: Elsewhere | None) -> Files:
+def _files(specs: list[InputSpec], unpacking: Unpacking, containers: RemoteContainers | None) -> Files:
     hrefs: list[str] = []
     listed = True
     for spec in specs:
         if _is_url(spec.href):
-            several = elsewhere.images(spec.href) if elsewhere else None
+            several = containers.images(spec.href) if containers else None
             hrefs += several or [spec.href]
             listed = listed and several is None
         elif (path := _local(spec.href)).is_dir():

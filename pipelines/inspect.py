@@ -28,7 +28,7 @@ from swathe.sensor import SensorProfile
 from swathe.unit import settle
 
 if TYPE_CHECKING:
-    from pipelines.door import Door
+    from pipelines.remote import RemoteFiles
     from pipelines.remote.network import Network
 
 __all__ = ["Declared", "InputSpec", "inspect", "parse_input"]
@@ -64,20 +64,20 @@ def inspect(
     usable = frozenset(wanted.bands).union(*wanted.alternatives.values())
     names: list[Names] = []
     with ExitStack() as stack:
-        door, elsewhere = None, None
+        remote, containers = None, None
         if any(is_remote(spec.href) for spec in inputs):
-            from pipelines.door import Door
-            from pipelines.elsewhere import Elsewhere
+            from pipelines.containers import RemoteContainers
+            from pipelines.remote import RemoteFiles
 
-            door = stack.enter_context(Door(network, access.retry))
-            elsewhere = Elsewhere(door, unpacking)
-        dates = by_date(inputs, wanted.times, unpacking, elsewhere)
+            remote = stack.enter_context(RemoteFiles(network, access.retry))
+            containers = RemoteContainers(remote, unpacking)
+        dates = by_date(inputs, wanted.times, unpacking, containers)
         if wanted.as_it_is and not (declared.radiometry.bands or declared.sensors):
-            return _as_it_is(dates[0], declared.radiometry, access, door)
+            return _as_it_is(dates[0], declared.radiometry, access, remote)
         profiles = _profile_per_date(declared.sensors, len(dates))
         for files, profile in zip(dates, profiles, strict=True):
             naming = Naming(declared.radiometry.bands, profile, declared.known, usable)
-            headers = read_headers(_relevant(files, naming), access, door)
+            headers = read_headers(_relevant(files, naming), access, remote)
             names.append(match(headers, files.listed, naming))
     chosen = _choose(wanted, names, dates)
     grid = _one_grid([n[band].header for n in names for band in chosen])
@@ -87,10 +87,10 @@ def inspect(
     return _in_units_of(wanted, replace(imagery, picture=_picture(grid, names[-1], profiles[-1], declared)))
 
 
-def _as_it_is(files: Files, said: Radiometry, access: Access, door: Door | None) -> Imagery:
+def _as_it_is(files: Files, said: Radiometry, access: Access, remote: RemoteFiles | None) -> Imagery:
     """Of one image that is handed on: its numbers or its colours."""
-    header, found = as_it_is.bands_of(read_headers(files.hrefs, access, door))
-    sources = as_it_is.sources_of(header, found, said, access, door)
+    header, found = as_it_is.bands_of(read_headers(files.hrefs, access, remote))
+    sources = as_it_is.sources_of(header, found, said, access, remote)
     units = tuple(Units(s.scale, s.offset, as_it_is.unit_of(found)) for s in sources)
     dated = _Dated(Acquisition(files.when, sources), tuple(found.values()), units, ())
     imagery = _imagery(header, [dated], "tags", ())

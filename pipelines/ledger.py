@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipelines import kept_search
+from pipelines import saved_search
 from pipelines.products.parts import refusals
 from pipelines.receipt import Receipt, parsed
 from pipelines.store.blobs import Blobs
+from pipelines.store.chunk_store import MAX_ATTEMPTS
 from pipelines.store.folder import write_whole
 from pipelines.store.place import place_of
-from pipelines.store.shelf import MAX_ATTEMPTS
 from swathe.lattice import Chunk
 from swathe.mosaic import Mosaic
 from swathe.plan import Plan
@@ -54,7 +54,7 @@ class Ledger:
     def __init__(self, out: Path, store: Blobs | None = None) -> None:
         """Nothing is touched before :meth:`open`."""
         self.place = place_of(out, store)
-        self.shelf = self.place.shelf
+        self.chunk_store = self.place.chunk_store
         self.folder = out / ".swathe"
         self.parts = self.folder / "parts"
         self._events: list[Event] = []
@@ -127,8 +127,8 @@ class Ledger:
             write_whole(self.folder / "plan.json", json.dumps(plan.as_dict(), indent=2, default=str).encode())
             write_whole(self.folder / "cut.json", json.dumps(cut).encode())
             if isinstance(plan.work.imagery, Mosaic):
-                write_whole(self.folder / kept_search.NAME, kept_search.written(plan.asked, plan.work.imagery))
-        self._keep("plan.json", "cut.json", kept_search.NAME)
+                write_whole(self.folder / saved_search.NAME, saved_search.written(plan.asked, plan.work.imagery))
+        self._keep("plan.json", "cut.json", saved_search.NAME)
 
     def kept(self) -> Kept | None:
         """The run in this folder; None: there is none."""
@@ -147,11 +147,11 @@ class Ledger:
 
     def receipts(self) -> dict[str, Receipt]:
         """Of all chunks that are settled and whose files are whole."""
-        return self.shelf.settled()
+        return self.chunk_store.settled()
 
     def clear(self) -> None:
         """Forget everything of an earlier run."""
-        self.shelf.clear()
+        self.chunk_store.clear()
         for name in _MEMORY:
             (self.folder / name).unlink(missing_ok=True)
         self._keep(*_MEMORY)
@@ -159,10 +159,10 @@ class Ledger:
 
     def drop_parts(self) -> None:
         """Remove part files once the products stand; receipts and events stay."""
-        self.shelf.drop()
+        self.chunk_store.drop()
 
 
-_MEMORY = ("cut.json", "plan.json", "events.jsonl", "steps.json", kept_search.NAME)
+_MEMORY = ("cut.json", "plan.json", "events.jsonl", "steps.json", saved_search.NAME)
 
 
 def read_receipt(path: Path) -> Receipt | None:

@@ -12,7 +12,7 @@ from swathe.errors import ImageryError, ReadError, SwatheError
 from swathe.imagery import is_remote, shown
 
 if TYPE_CHECKING:
-    from pipelines.door import Door
+    from pipelines.remote import RemoteFiles
 
 _FIELD = "--input"
 _MAGIC = {
@@ -45,27 +45,27 @@ class Peek:
     """Bytes."""
 
 
-def peek(href: str, retry: Retry, door: Door | None = None) -> Peek:
+def peek(href: str, retry: Retry, remote: RemoteFiles | None = None) -> Peek:
     """Look at a file's first bytes. Raises ImageryError (``imagery.unreadable``, ``.missing``, ``url.*``, …)."""
     try:
-        return retried(lambda: glance(href, door), href, retry, time.sleep)
+        return retried(lambda: glance(href, remote), href, retry, time.sleep)
     except (*FAILURES, SwatheError) as error:
         raise refusal(href, error) from None
 
 
-def glance(href: str, door: Door | None = None) -> Peek:
+def glance(href: str, remote: RemoteFiles | None = None) -> Peek:
     """The same, once. Raises one of ``FAILURES``, over a network ReadError and its kin; ImageryError for no image.
 
-    ``door`` is what a file at an address is looked at through.
+    ``remote`` is what a file at an address is looked at through.
     """
     if not is_remote(href):
         path = Path(href)
         facts = path.stat()
         with path.open("rb") as file:
             return Peek(_driver(href, file.read(_LENGTH)), f"{facts.st_size} {facts.st_mtime_ns}", facts.st_size)
-    if door is None:
+    if remote is None:
         raise ValueError(f"no door leads to {shown(href)}")
-    found = door.facts(href)
+    found = remote.facts(href)
     return Peek(_driver(href, found.head[:_LENGTH]), f"{found.size} {found.stamp}".strip(), found.size)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from affine import Affine
 
 from pipelines.backdrop import backdrop
+from pipelines.input_checksums import files_of
 from pipelines.inputs import moment
 from pipelines.ledger import Receipt, write_whole
 from pipelines.products import cog
@@ -27,8 +28,7 @@ from pipelines.products.preview import Wording, write_preview
 from pipelines.products.quicklook import write_quicklook
 from pipelines.products.shapes import ShapeRules
 from pipelines.remote.network import Network
-from pipelines.store.shelf import Shelf
-from pipelines.sums import files_of
+from pipelines.store.chunk_store import ChunkStore
 from swathe.imagery import Imagery, shown
 from swathe.lattice import Chunk
 from swathe.mosaic import Mosaic
@@ -176,7 +176,7 @@ def item_facts(plan: Plan, layer: LayerSpec, facts: dict[str, Any]) -> ItemFacts
     )  # fmt: skip
 
 
-def publish(plan: Plan, done: Done, parts: Shelf, out: Path) -> Published:
+def publish(plan: Plan, done: Done, parts: ChunkStore, out: Path) -> Published:
     """Make rasters and vectors, side by side: one waits for the disk and GDAL, the other for numpy.
 
     Parts are brought for one product at a time, where they are not in a folder of this machine.
@@ -204,7 +204,7 @@ def _timed(seconds: dict[str, float], name: str, make: Callable[[], Any]) -> Any
     return made
 
 
-def _rasters(plan: Plan, layer: LayerSpec, done: Done, parts: Shelf, out: Path) -> None:
+def _rasters(plan: Plan, layer: LayerSpec, done: Done, parts: ChunkStore, out: Path) -> None:
     for raster in layer.rasters:
         placed = [
             (name, chunk.window)
@@ -217,7 +217,7 @@ def _rasters(plan: Plan, layer: LayerSpec, done: Done, parts: Shelf, out: Path) 
             cog.assemble(here, plan.work.grid, layer, raster, out / f"{raster.name}.tif")
 
 
-def _vectors(plan: Plan, layer: LayerSpec, done: Done, parts: Shelf, out: Path) -> dict[str, Any] | None:
+def _vectors(plan: Plan, layer: LayerSpec, done: Done, parts: ChunkStore, out: Path) -> dict[str, Any] | None:
     if layer.kind is not Kind.CLASSES:
         return None
     products, grid = plan.work.products, plan.work.grid

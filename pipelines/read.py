@@ -28,7 +28,7 @@ from swathe.window import Window
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
-    from pipelines.door import Sources
+    from pipelines.remote import Sources
     from pipelines.remote.fetch import Counts
     from pipelines.remote.network import Network
 
@@ -137,10 +137,10 @@ class Reader:
         if self._pid != os.getpid():  # a fork has its parent's file offsets and none of its threads
             self._files, self._lanes, self._far, self._pid = {}, {}, None, os.getpid()
         if self._remote and self._far is None:
-            from pipelines.door import Door, Sources  # not for files of this machine: half a second
+            from pipelines.remote import RemoteFiles, Sources  # not for files of this machine: half a second
 
-            door = Door(self._network, self._access.retry, self._pause)
-            self._far = Sources(door, self._versions, self._access.cache_mb)
+            remote = RemoteFiles(self._network, self._access.retry, self._pause)
+            self._far = Sources(remote, self._versions, self._access.cache_mb)
         dates, bands = len(self._imagery.dates), len(self._imagery.dates[0].bands)
         inner = window.intersection(Window(0, 0, *self._imagery.shape))
         make = np.empty if inner == window else np.zeros

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.backscatter import convert
 from pipelines.gdal import Access
 from pipelines.pieces import Grain
-from pipelines.power import convert
 from pipelines.read import Reader, strip_cache_mb
 from swathe.imagery import Imagery
 from swathe.mosaic import BLOCK, Mosaic

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, Self
 
 from models.weights import ModelHome
-from pipelines import kept_search
+from pipelines import saved_search
 from pipelines.fit import fit_over_area
 from pipelines.gdal import Access
 from pipelines.ledger import Ledger, Receipt
@@ -32,8 +32,8 @@ from pipelines.steps.memory import Memory, base_of, wish_of
 from pipelines.steps.sequence import FIRST, Treated, announce, treat
 from pipelines.steps.treatment import Bench, Treatment
 from pipelines.store.blobs import Blobs
+from pipelines.store.chunk_store import ChunkStore
 from pipelines.store.place import Place, place_of
-from pipelines.store.shelf import Shelf
 from pipelines.worker import ChunkWorker, Order
 from swathe.errors import ClusterError, Interrupted, OutputError, SwatheError
 from swathe.lattice import Chunk
@@ -125,10 +125,10 @@ def kept_scenes(out: Path, store: Blobs | None, recipe: Recipe, sources: Mapping
 
     ``sources``: cards by id, which have the keys that addresses are kept without.
     """
-    place, name = place_of(out, store), f".swathe/{kept_search.NAME}"
+    place, name = place_of(out, store), f".swathe/{saved_search.NAME}"
     source = recipe.search.source.strip() if recipe.search else ""
     address = sources[source].url if source in sources else source
-    return kept_search.read(place.read(name), recipe.asked, address) if place.has(name) else None
+    return saved_search.read(place.read(name), recipe.asked, address) if place.has(name) else None
 
 
 def refuse_foreign(request: Request) -> None:
@@ -257,7 +257,7 @@ class _Run:
         self.noted.enter(State.PREPARING)
         order = self._order()
         receipts = self.ledger.receipts()
-        self.ledger.shelf.forget_attempts()
+        self.ledger.chunk_store.forget_attempts()
         todo = [c for c in self.plan.chunks if c.key not in receipts]
         self.noted.enter(State.RUNNING, chunks=len(self.plan.chunks), resumed=len(receipts))
         resumed = len(receipts)
@@ -267,7 +267,7 @@ class _Run:
             receipts |= self._renewed(order, kept, receipts)
         self.noted.enter(State.FINISHING)
         with self._timed("products"):
-            published = publish(self.plan, self._in_order(receipts), self.ledger.shelf, self.request.out)
+            published = publish(self.plan, self._in_order(receipts), self.ledger.chunk_store, self.request.out)
         with self._timed("steps"):
             treated = self._treat(receipts, published)
         return self._finish(receipts, published, treated, order, resumed)
@@ -294,7 +294,7 @@ class _Run:
     def _do(self, order: Order, todo: list[Chunk], done_px: int) -> dict[str, Receipt]:
         found: dict[str, Receipt] = {}
         total = self.plan.cost.pixels
-        with _Gauge(self.ledger.shelf, self.noted.observer, total) as gauge:
+        with _Gauge(self.ledger.chunk_store, self.noted.observer, total) as gauge:
             gauge.settled = done_px
             for answer in self.runner.map(ChunkWorker, order, todo):
                 receipt = Receipt(**{**answer, "failed_tiles": tuple(answer["failed_tiles"])})
@@ -378,14 +378,14 @@ def _stop_where_hopeless(receipt: Receipt) -> None:
 class _Gauge:
     """Tells the observer twice a second how many pixels are done, those of unfinished chunks included."""
 
-    def __init__(self, shelf: Shelf, observer: Observer, total: int) -> None:
-        self.shelf, self.observer, self.total = shelf, observer, total
+    def __init__(self, chunk_store: ChunkStore, observer: Observer, total: int) -> None:
+        self.chunk_store, self.observer, self.total = chunk_store, observer, total
         self.settled = 0
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
 
     def __enter__(self) -> Self:
-        self.shelf.forget_progress()
+        self.chunk_store.forget_progress()
         self._thread.start()
         return self
 
@@ -396,7 +396,7 @@ class _Gauge:
 
     def _watch(self) -> None:
         while not self._end.wait(0.5):
-            self.observer.progress(min(self.settled + self.shelf.under_way(), self.total), self.total)
+            self.observer.progress(min(self.settled + self.chunk_store.under_way(), self.total), self.total)
 
 
 def free_bytes(folder: Path) -> int:

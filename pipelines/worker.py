@@ -31,7 +31,7 @@ from pipelines.products.shapes import ShapeRules
 from pipelines.readers import WindowReader, reader_of
 from pipelines.remote.network import Network
 from pipelines.store.blobs import Blobs
-from pipelines.store.shelf import Shelf, shelf_of
+from pipelines.store.chunk_store import ChunkStore, chunk_store_of
 from swathe.errors import SwatheError
 from swathe.lattice import Chunk
 from swathe.mosaic import Mosaic
@@ -67,9 +67,9 @@ class Order:
     """How imagery at addresses is fetched; None: from public ones alone."""
 
     @property
-    def shelf(self) -> Shelf:
+    def chunk_store(self) -> ChunkStore:
         """Where part files and receipts go."""
-        return shelf_of(self.parts, self.store)
+        return chunk_store_of(self.parts, self.store)
 
     def reader(self) -> WindowReader:
         """Imagery, ready to be read here."""
@@ -107,20 +107,20 @@ class ChunkWorker:
             import scipy.sparse.csgraph  # noqa: F401  for tracing: half a second, and here nobody waits for a chunk
         self.load_s = time.perf_counter() - started
         self.reader = order.reader()
-        self.shelf = order.shelf
-        self.room = self.shelf.room()
+        self.chunk_store = order.chunk_store
+        self.room = self.chunk_store.room()
 
     def __call__(self, chunk: Chunk) -> dict[str, Any]:
         """Do a chunk; what went wrong stands in the receipt. Raises OutputError where not even that can be kept."""
         began = time.perf_counter(), time.process_time()
-        attempt = self.shelf.begin(chunk.key)
+        attempt = self.chunk_store.begin(chunk.key)
         try:
             receipt = self._give_up(chunk) if attempt > MAX_ATTEMPTS else self._do(chunk, attempt, began)
         except SwatheError as error:
             receipt = self._failed(chunk, error.problem.line())
         except Exception as error:  # noqa: BLE001  the chunk is lost, the run goes on and lists it
             receipt = self._failed(chunk, f"internal: {type(error).__name__}: {error}")
-        self.shelf.keep(receipt, self.room)
+        self.chunk_store.keep(receipt, self.room)
         give_back()
         return asdict(receipt)
 
@@ -175,7 +175,7 @@ class ChunkWorker:
 
     def _progress(self, chunk: Chunk, block: Raster) -> None:
         done = (block.row + block.data.shape[1] - chunk.window.row) * chunk.window.width
-        self.shelf.tell(chunk.key, done)
+        self.chunk_store.tell(chunk.key, done)
 
     def _receipt(
         self, chunk: Chunk, status: str, tally: Tally | None = None, write_s: float = 0.0,

@@ -17,12 +17,12 @@ from pipelines.catalogue.places import bbox_of, boxes_of, geometry_of
 from pipelines.gdal import Access
 from pipelines.header import Header, read_headers
 from pipelines.products.item import footprint
-from pipelines.remote.kept import unsigned
+from pipelines.remote.byte_cache import unsigned
 from swathe.errors import InputError
 from swathe.imagery import is_remote, shown
 
 if TYPE_CHECKING:
-    from pipelines.door import Door
+    from pipelines.remote import RemoteFiles
 
 _MEDIA = {".jp2": "image/jp2", ".j2k": "image/jp2", ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 _GEOTIFF = "image/tiff; application=geotiff"
@@ -31,14 +31,14 @@ _PROJECTION, _FILE, _RASTER = f"{_BASE}/projection/v2.0.0", f"{_BASE}/file/v2.1.
 
 
 def image_items(
-    hrefs: Sequence[str], when: str | None = None, access: Access | None = None, door: Door | None = None
+    hrefs: Sequence[str], when: str | None = None, access: Access | None = None, remote: RemoteFiles | None = None
 ) -> list[dict[str, Any]]:
     """An Item per file, without a collection; ``when``: RFC 3339 or a date, else the time in its name, or its tags.
 
-    ``hrefs``: absolute paths, and addresses that are looked at through ``door``. Raises ImageryError and GridError for
-    what is no usable image, ReadError, InputError (``catalogue.datetime``).
+    ``hrefs``: absolute paths, and addresses that are looked at through ``remote``. Raises ImageryError and GridError
+    for what is no usable image, ReadError, InputError (``catalogue.datetime``).
     """
-    headers = read_headers(hrefs, access or Access(), door)
+    headers = read_headers(hrefs, access or Access(), remote)
     return [_item(href, header, when) for href, header in zip(hrefs, headers, strict=True)]
 
 

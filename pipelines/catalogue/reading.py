@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 
 from pipelines.catalogue.entry import INFERRED
 from pipelines.inputs import IMAGES
-from pipelines.remote.kept import unsigned
+from pipelines.remote.byte_cache import unsigned
 from swathe.errors import InputError
 from swathe.imagery import is_remote, shown
 

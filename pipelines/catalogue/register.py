@@ -18,7 +18,7 @@ from swathe.errors import InputError
 from swathe.imagery import is_remote, shown
 
 if TYPE_CHECKING:
-    from pipelines.door import Door
+    from pipelines.remote import RemoteFiles
 
 RESULTS, IMAGERY = "results-", "imagery"
 """How collections of results begin; the collection of files that belong to none."""
@@ -34,7 +34,7 @@ class Wish:
     """Time of image files that have no Item."""
     cards: Mapping[str, ModelCard] = field(default_factory=dict)
     """Models that results may have been made with, by id."""
-    door: Door | None = None
+    remote: RemoteFiles | None = None
     """What documents and images at addresses are fetched through; None: addresses are refused."""
 
 
@@ -56,7 +56,7 @@ def register(catalogue: Catalogue, what: str, wish: Wish | None = None) -> Regis
     """
     wish = wish or Wish()
     found = _read(what, wish)
-    images = image_items(found.images, wish.when, door=wish.door) if found.images else []
+    images = image_items(found.images, wish.when, remote=wish.remote) if found.images else []
     items = [_settled(item, wish) for item in found.items]
     items += [{**item, "collection": wish.collection or IMAGERY} for item in images]
     with catalogue.together() as one:
@@ -77,13 +77,13 @@ def result_entry(item: Json, where: str, cards: Mapping[str, ModelCard]) -> tupl
 def _read(what: str, wish: Wish) -> Documents:
     if not is_remote(what):
         return read(Path(what).expanduser())
-    if wish.door is None:
+    if wish.remote is None:
         hint = "download it, and register the file"
         raise InputError("addresses are not fetched here", code="catalogue.path", field="PATH", hint=hint)
     if PurePosixPath(shown(what)).suffix.lower() in IMAGES:
         return Documents(images=[what])
     found = Documents()
-    document = wish.door.fetcher.json(what, wish.door.auth)
+    document = wish.remote.fetcher.json(what, wish.remote.auth)
     found.add(document if isinstance(document, dict) else {}, what)
     return found
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.backscatter import converted
 from pipelines.mosaic.block import Block, Loss, Manner, Seat
 from pipelines.mosaic.cells import first_cell
 from pipelines.mosaic.frame import Frame
 from pipelines.mosaic.join import counted, join
 from pipelines.mosaic.observe import Observer
-from pipelines.mosaic.shelf import Key, Shelf
+from pipelines.mosaic.prefetcher import Key, Prefetcher
 from pipelines.pieces import Grain
-from pipelines.power import converted
 from swathe.errors import ImageryError, ReadError, SwatheError
 from swathe.mosaic import BLOCK, Composite, Mosaic
 from swathe.raster import Stack
@@ -51,7 +51,7 @@ class MosaicReader:
         self._extent = Window(*mosaic.corner, *mosaic.shape)
         self._first = first_cell(mosaic, self._frame)
         self._observer = Observer(opener, self._frame, mosaic.mask)
-        self._shelf = Shelf(self._make, threads, cache_mb)
+        self._prefetcher = Prefetcher(self._make, threads, cache_mb)
         self._noted: dict[Loss, None] = {}
         self._counts: dict[Key, NDArray[np.uint16]] = {}
         self._lock = threading.Lock()
@@ -68,7 +68,7 @@ class MosaicReader:
 
     def close(self) -> None:
         """Stop the threads and let go of all blocks; the next read starts them again."""
-        self._shelf.close()
+        self._prefetcher.close()
 
     @property
     def dtype(self) -> np.dtype[np.generic]:
@@ -130,7 +130,7 @@ class MosaicReader:
     def ahead(self, windows: Iterable[Window]) -> None:
         """What will be read next, in this order: made while there is room. Forgets what was told before."""
         keys = dict.fromkeys(key for window in windows for key in self._keys(window))
-        self._shelf.ahead(keys)
+        self._prefetcher.ahead(keys)
 
     # --- blocks -----------------------------------------------------------------------------------------------------
 
@@ -144,7 +144,7 @@ class MosaicReader:
                     yield slot, block.row // BLOCK, block.col // BLOCK
 
     def _blocks(self, window: Window) -> Iterator[tuple[Key, Block]]:
-        for key, block in self._shelf.take(list(self._keys(window))):
+        for key, block in self._prefetcher.take(list(self._keys(window))):
             if block.lost:
                 with self._lock:
                     self._noted.update(dict.fromkeys(block.lost))

@@ -29,8 +29,8 @@ from pipelines.remote.answer import (
     too_large,
     version_of,
 )
+from pipelines.remote.byte_cache import ByteCache
 from pipelines.remote.courier import IDENTITY, Courier, Request, Sleep
-from pipelines.remote.kept import Kept
 from pipelines.remote.network import Network
 from pipelines.remote.ranges import Span, merge, pieces
 from swathe.background import Background
@@ -94,7 +94,7 @@ class Fetcher:
         self.loop: asyncio.AbstractEventLoop = self._background.loop
         self._courier = self._background.run(_courier(network, sleep, resolver))
         self._background.at_end(self._courier.close)
-        self._kept = Kept(network.cache_dir, network.cache_mb) if network.cache_dir and network.cache_mb else None
+        self._cache = ByteCache(network.cache_dir, network.cache_mb) if network.cache_dir and network.cache_mb else None
         self._versions: OrderedDict[tuple[str, Auth], Version] = OrderedDict()
         self._lock = threading.Lock()
         self._from_cache = 0
@@ -110,8 +110,8 @@ class Fetcher:
     def close(self) -> None:
         """End all requests and the thread; keep what was fetched. May be called again."""
         self._background.close()
-        if self._kept is not None:
-            self._kept.close()
+        if self._cache is not None:
+            self._cache.close()
 
     @property
     def counts(self) -> Counts:
@@ -192,17 +192,17 @@ class Fetcher:
         asked = [self._span(Request(href, place, auth), (group.start, group.stop)) for group in groups]
         bodies = await _together(asked)
         fresh = {missing[n]: body for n, body in pieces(groups, bodies, wanted).items()}
-        if self._kept is not None and fresh:
-            self._kept.put(href, self._version(href, auth), [(spans[n], body) for n, body in fresh.items()])
+        if self._cache is not None and fresh:
+            self._cache.put(href, self._version(href, auth), [(spans[n], body) for n, body in fresh.items()])
         found |= fresh
         return [found.get(n, b"") for n in range(len(spans))]
 
     async def _at_hand(self, href: str, spans: Sequence[Span], auth: Auth) -> dict[int, bytes]:
         """What the node has. Only once this fetcher was let in to the file itself, so that nobody else's bytes leak."""
         version = self._version(href, auth)
-        if self._kept is None or version is None:
+        if self._cache is None or version is None:
             return {}
-        kept = await asyncio.to_thread(self._kept.get, href, version, list(spans))
+        kept = await asyncio.to_thread(self._cache.get, href, version, list(spans))
         found = {n: body for n, body in enumerate(kept) if body is not None}
         self._from_cache += sum(len(body) for body in found.values())
         return found

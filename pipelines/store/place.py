@@ -11,9 +11,9 @@ from typing import Protocol
 
 from pipelines.products.parts import refusals
 from pipelines.store.blobs import Blobs, StoreSettings, is_stored, open_blobs
+from pipelines.store.chunk_store import ChunkStore, chunk_store_of
 from pipelines.store.lease import Lease
 from pipelines.store.scratch import scratch
-from pipelines.store.shelf import Shelf, shelf_of
 from swathe.errors import OutputError
 
 STATE = tuple(f".swathe/{name}" for name in ("events.jsonl", "plan.json", "cut.json", "scenes.json", "steps.json"))
@@ -29,7 +29,7 @@ class Place(Protocol):
 
     name: str
     """As people may see it."""
-    shelf: Shelf
+    chunk_store: ChunkStore
     """Of its chunks."""
 
     def hold(self) -> AbstractContextManager[None]:
@@ -68,7 +68,7 @@ class FolderPlace(Place):
         """Nothing is touched yet."""
         self.out, self.name = out, str(out)
         self.folder = out / ".swathe"
-        self.shelf = shelf_of(self.folder / "parts", None)
+        self.chunk_store = chunk_store_of(self.folder / "parts", None)
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -128,7 +128,7 @@ class StoredPlace(Place):
     def __init__(self, out: Path, store: Blobs) -> None:
         """Nothing is touched yet."""
         self.out, self.store, self.name = out, store, store.place
-        self.shelf = shelf_of(out / ".swathe" / "parts", store)
+        self.chunk_store = chunk_store_of(out / ".swathe" / "parts", store)
         self._lease: Lease | None = None
 
     @contextmanager

@@ -15,7 +15,7 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.api.callers import presented, recognised
-from serve.api.sending import address
+from serve.api.responses import address
 from serve.catalogue.app import Front, catalogue_app
 from serve.store.catalogue import seen
 

@@ -13,7 +13,7 @@ from serve.api.answers import ImageryAnswer
 from serve.api.callers import Who
 from serve.api.catalogue import published
 from serve.api.replay import IdempotencyKey, Keeper, once
-from serve.api.sending import address, sent
+from serve.api.responses import address, sent
 from serve.api.service import Here
 from serve.api.strict import StrictRoute
 from serve.desk.catalogue import IMAGERY

@@ -29,11 +29,11 @@ from serve.api.answers import (
 )
 from serve.api.callers import Who
 from serve.api.files import BYTES, FileName
-from serve.api.mapped import PublicationAnswer, PublicationsAnswer
+from serve.api.layer_answers import PublicationAnswer, PublicationsAnswer
 from serve.api.prefer import Prefer, Preference
 from serve.api.ranges import content_answer
 from serve.api.replay import IdempotencyKey, Keeper, once
-from serve.api.sending import Cursor, Limit, address, link, page_links, sent
+from serve.api.responses import Cursor, Limit, address, link, page_links, sent
 from serve.api.service import Here, Service
 from serve.api.strict import StrictRoute
 from serve.catalogue.links import GEOJSON

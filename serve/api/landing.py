@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from serve.api.answers import LandingAnswer, Link
 from serve.api.openapi import described
-from serve.api.sending import address, sent
+from serve.api.responses import address, sent
 
 router = APIRouter(tags=["service"])
 _PLACES = (

@@ -11,8 +11,8 @@ from starlette.responses import Response
 from serve.api import examples
 from serve.api.answers import Link
 from serve.api.callers import Who
-from serve.api.mapped import LayerAnswer, LayersAnswer, PointAnswer, TileJson
-from serve.api.sending import Cursor, address, page_links, sent, unchanged
+from serve.api.layer_answers import LayerAnswer, LayersAnswer, PointAnswer, TileJson
+from serve.api.responses import Cursor, address, page_links, sent, unchanged
 from serve.api.service import Here
 from serve.api.strict import StrictRoute, TileRoute
 from serve.tiles.addresses import Addresses

@@ -19,7 +19,7 @@ from serve.api.bodies import ANY, OCTETS, pulled
 from serve.api.callers import Who
 from serve.api.files import BYTES
 from serve.api.ranges import content_answer
-from serve.api.sending import address, sent
+from serve.api.responses import address, sent
 from serve.api.service import Here, Service
 from serve.api.strict import StrictRoute
 from serve.desk.links import LONGEST, PATH, VALID, Link

@@ -13,7 +13,7 @@ from serve.api import examples
 from serve.api.answers import ModelAnswer, ModelsAnswer
 from serve.api.callers import Who
 from serve.api.replay import IdempotencyKey, once_in_thread
-from serve.api.sending import address, sent
+from serve.api.responses import address, sent
 from serve.api.service import Here, Service
 from serve.api.strict import StrictRoute
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from serve.api.answers import Link
 from serve.api.callers import Who
-from serve.api.identities import (
+from serve.api.people_answers import (
     AuditAnswer,
     EntryAnswer,
     KeyAnswer,
@@ -22,7 +22,7 @@ from serve.api.identities import (
     UsersAnswer,
 )
 from serve.api.replay import IdempotencyKey, once_in_thread
-from serve.api.sending import Cursor, Limit, address, page_links, sent
+from serve.api.responses import Cursor, Limit, address, page_links, sent
 from serve.api.service import Here
 from serve.api.strict import StrictRoute
 from swathe.user import Quota, Role, Scope

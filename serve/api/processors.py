@@ -13,7 +13,7 @@ from starlette.responses import Response
 from serve.api.answers import Link, ProcessorAnswer, ProcessorsAnswer
 from serve.api.callers import Who
 from serve.api.replay import IdempotencyKey, Keeper, once
-from serve.api.sending import Cursor, Limit, address, page_links, sent
+from serve.api.responses import Cursor, Limit, address, page_links, sent
 from serve.api.service import Here
 from serve.api.strict import StrictRoute
 from serve.desk.processors import KIND

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from serve.api.answers import Link, ProjectAnswer, ProjectsAnswer
 from serve.api.callers import Who
 from serve.api.replay import IdempotencyKey, once_in_thread
-from serve.api.sending import Cursor, Limit, address, page_links, sent
+from serve.api.responses import Cursor, Limit, address, page_links, sent
 from serve.api.service import Here
 from serve.api.strict import StrictRoute
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
-from serve.api.sending import unchanged
+from serve.api.responses import unchanged
 from serve.desk.content import Content, Pieces
 from serve.problems import respond
 from swathe.errors import Problem

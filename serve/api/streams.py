@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serve.api.answers import JobAnswer
-from serve.api.sending import unchanged
+from serve.api.responses import unchanged
 from serve.store.pulse import Pulse
 from serve.tiles.addresses import WEB_MAP_LINKS
 from swathe.state import Event

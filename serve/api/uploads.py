@@ -18,7 +18,7 @@ from serve.api.files import BYTES, FileName
 from serve.api.links import DEFAULT_S, Seconds
 from serve.api.ranges import content_answer
 from serve.api.replay import IdempotencyKey, Keeper, once
-from serve.api.sending import Cursor, Limit, address, page_links, sent
+from serve.api.responses import Cursor, Limit, address, page_links, sent
 from serve.api.service import Here, Service
 from serve.api.strict import StrictRoute
 from serve.desk.links import UPLOAD

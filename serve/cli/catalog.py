@@ -56,13 +56,13 @@ def add(
 ) -> None:
     """Register results, STAC Items and images; nothing is copied. Adding something again renews it."""
     from pipelines.catalogue.register import Wish, register
-    from pipelines.door import Door
+    from pipelines.remote import RemoteFiles
 
     settings: Settings = context.obj
     items: list[tuple[str, str]] = []
     collections: list[str] = []
-    with _opened(context) as catalogue, Door(settings.network, settings.network.retry) as door:
-        wish = Wish(collection, when, _cards(settings), door)
+    with _opened(context) as catalogue, RemoteFiles(settings.network, settings.network.retry) as remote:
+        wish = Wish(collection, when, _cards(settings), remote)
         for path in paths:
             done = register(catalogue, path, wish)
             items += done.items

@@ -248,12 +248,15 @@ def _catalogue(result: str, settings: Settings, way: Way) -> None:
     from models.registry import load_cards
     from pipelines.catalogue.register import Wish, register
     from pipelines.catalogue.store import Catalogue
-    from pipelines.door import Door
+    from pipelines.remote import RemoteFiles
 
     try:
         network = settings.network
-        with Catalogue(settings.data_dir / "catalogue.sqlite") as catalogue, Door(network, network.retry) as door:
-            register(catalogue, result, Wish(cards=load_cards(settings.card_folders), door=door))
+        with (
+            Catalogue(settings.data_dir / "catalogue.sqlite") as catalogue,
+            RemoteFiles(network, network.retry) as remote,
+        ):
+            register(catalogue, result, Wish(cards=load_cards(settings.card_folders), remote=remote))
     except (SwatheError, sqlite3.Error, OSError) as error:
         if not way.as_json:
             sys.stderr.write(f"  note: the result is not in the catalogue: {error}\n")

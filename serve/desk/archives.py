@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pipelines.bundle import BlobSource, Bundle, Member, TextSource, crc32_of
-from pipelines.store.sums import crcs
+from pipelines.store.checksums import crcs
 from serve.desk import rights
 from serve.desk.content import Content
 from serve.desk.logs import job_log

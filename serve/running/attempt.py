@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serve.running.clerk import Clerk
 from serve.running.ending import Ending
 from serve.running.held import Held
 from serve.running.journal import Journal
-from serve.running.pen import Pen
+from serve.running.recorder import Recorder
+from serve.running.writes import WriteQueue
 from swathe.errors import Interrupted, SwatheError
 from swathe.job import ENDED
 
@@ -67,22 +67,24 @@ def attempt(
     ``on_stop`` is called by another thread when the attempt is to end (cancelled, or somebody else's).
     """
     with Held(store, hold, settings.limits.lease_s, on_stop) as held:
-        pen = Pen(store, hold, held.lose)
+        writes = WriteQueue(store, hold, held.lose)
         with store.read() as c:
             from serve.store import jobs
 
             job = jobs.get(c, hold.job)
         if held.lost or job.state in ENDED:
             return
-        ending = Ending(settings, store, held, job, pen)
-        _Attempt(settings, store, held, job, pen, hiring).carry_out(ending)
+        ending = Ending(settings, store, held, job, writes)
+        _Attempt(settings, store, held, job, writes, hiring).carry_out(ending)
 
 
 class _Attempt:
-    def __init__(self, settings: ServiceSettings, store: Store, held: Held, job: Job, pen: Pen, hiring: Hiring) -> None:
+    def __init__(
+        self, settings: ServiceSettings, store: Store, held: Held, job: Job, writes: WriteQueue, hiring: Hiring
+    ) -> None:
         self.settings, self.store, self.held, self.job, self.hiring = settings, store, held, job, hiring
-        self.journal = Journal(held.hold, pen)
-        self.clerk = Clerk(held.hold, job.round, pen, self.journal)
+        self.journal = Journal(held.hold, writes)
+        self.recorder = Recorder(held.hold, job.round, writes, self.journal)
         self.words: Callable[[str], str] = str
 
     def carry_out(self, ending: Ending) -> None:
@@ -107,7 +109,7 @@ class _Attempt:
 
         asking = asked(self.job.request)
         found = settled(asking.to_recipe(), self.settings, self.store)
-        self.clerk.words = self.words = lambda text: in_words(text, found.names)
+        self.recorder.words = self.words = lambda text: in_words(text, found.names)
         self._enter_preparing()
         with working_folder(self.settings.folder_of(self.job.id), self.settings.store) as (out, blobs):
             return self._in(out, blobs, found.recipe, asking)
@@ -115,7 +117,7 @@ class _Attempt:
     def _enter_preparing(self) -> None:
         from swathe.state import Event, State
 
-        self.clerk.event(Event(0, "", "state", {"state": State.PREPARING.value}))
+        self.recorder.event(Event(0, "", "state", {"state": State.PREPARING.value}))
 
     def _in(self, out: Path, blobs: Blobs | None, recipe: Recipe, asking: Asking) -> Outcome:
         from pipelines.run import Request, run
@@ -130,14 +132,14 @@ class _Attempt:
         self._take_up(request.out, blobs)
         with self.hiring(card, self.held) as hired:
             plan = self._plan(recipe, card, imagery, hired)
-            outcome = run(plan, request, _Stoppable(hired.runner, self.held), self.clerk)
+            outcome = run(plan, request, _Stoppable(hired.runner, self.held), self.recorder)
         self._sum_up(out)
         return outcome
 
     def _sum_up(self, out: Path) -> None:
         """For archives of the result, while its files are near; what is not noted is read again when it is wanted."""
         from pipelines.store.blobs import open_blobs
-        from pipelines.store.sums import crcs
+        from pipelines.store.checksums import crcs
         from serve.running.ending import FILES
 
         sizes = {name: (out / name).stat().st_size for name in FILES if (out / name).is_file()}
@@ -157,7 +159,7 @@ class _Attempt:
         imagery = kept or look(recipe, card, self.settings)
         self.held.check()
         with real_tiles(lambda: begin(recipe, card, imagery, 1).work, self.settings.network_for(recipe)) as tiles:
-            ready = ensure(card, self.settings.home, say=self.clerk.say, tiles=tiles, check=self.held.check)
+            ready = ensure(card, self.settings.home, say=self.recorder.say, tiles=tiles, check=self.held.check)
             return ready, imagery
 
     def _take_up(self, out: Path, blobs: Blobs | None) -> None:
@@ -166,7 +168,7 @@ class _Attempt:
             return
         from pipelines.store.place import place_of
 
-        self.clerk.catch_up(place_of(out, blobs).shelf.settled().values())
+        self.recorder.catch_up(place_of(out, blobs).chunk_store.settled().values())
 
     def _plan(self, recipe: Recipe, card: ModelCard, imagery: Imagery | Mosaic, hired: Hired) -> Plan:
         from pipelines.begin import begin

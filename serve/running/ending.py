@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.products.assets import ASSETS
 from pipelines.steps.sequence import FIRST
 from serve.passing import BUSY, FULL, passing, waits
-from serve.running.pen import LOST
+from serve.running.writes import LOST
 from swathe.errors import ClusterError, ConflictError, NotFoundError, OutputError, StoreError, SwatheError
 from swathe.job import JobState
 from swathe.state import State
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pipelines.run import Outcome
     from serve.running.held import Held
     from serve.running.journal import Journal
-    from serve.running.pen import Pen
+    from serve.running.writes import WriteQueue
     from serve.settings import ServiceSettings
     from serve.store.store import Store
     from swathe.job import Job
@@ -60,9 +60,9 @@ class Entry:
 class Ending:
     """Of one attempt. Each way waits for the database, as long as the job is still this attempt's."""
 
-    def __init__(self, settings: ServiceSettings, store: Store, held: Held, job: Job, pen: Pen) -> None:
+    def __init__(self, settings: ServiceSettings, store: Store, held: Held, job: Job, writes: WriteQueue) -> None:
         """Nothing is written yet."""
-        self._settings, self._store, self._held, self._job, self._pen = settings, store, held, job, pen
+        self._settings, self._store, self._held, self._job, self._writes = settings, store, held, job, writes
 
     def done(self, outcome: Outcome, journal: Journal, seconds: float) -> None:
         """Products stand: files, catalogue and end state are written together, or not at all."""
@@ -190,7 +190,7 @@ class Ending:
         from serve.store import jobs
 
         for _ in self._tries():
-            if self._pen.flush():
+            if self._writes.flush():
                 with suppress(StoreError), self._store.read() as c:
                     return jobs.fruitless(c, self._job.id)
         return 0
@@ -211,7 +211,7 @@ class Ending:
     def _write(self, step: Callable[[Connection], None]) -> None:
         """What waits first, then this; again and again, until it stands or the job is somebody else's."""
         for _ in self._tries():
-            if not self._pen.flush():
+            if not self._writes.flush():
                 continue
             try:
                 with self._store.begin() as c:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from serve.structured import about
 
 if TYPE_CHECKING:
-    from serve.running.pen import Pen
+    from serve.running.writes import WriteQueue
     from serve.store.jobs import Hold
 
 _log = logging.getLogger("swathe.jobs")
@@ -18,9 +18,9 @@ _log = logging.getLogger("swathe.jobs")
 class Journal:
     """Every line names the job and the task, one attempt at it; lines about a chunk name that as well."""
 
-    def __init__(self, hold: Hold, pen: Pen) -> None:
+    def __init__(self, hold: Hold, writes: WriteQueue) -> None:
         """Nothing is written yet."""
-        self._hold, self._pen = hold, pen
+        self._hold, self._writes = hold, writes
 
     def info(self, message: str, **facts: Any) -> None:
         """How it goes."""
@@ -45,7 +45,7 @@ class Journal:
         _log.log(level, "%s", message, extra=self._about(facts))
         kept = {"task": self._hold.task, **_plain(facts)}
         line = logs.Line(now(), logging.getLevelName(level).lower(), message, kept)
-        self._pen.keep(lambda c: logs.add(c, self._hold.job, [line]))
+        self._writes.keep(lambda c: logs.add(c, self._hold.job, [line]))
 
     def _about(self, facts: dict[str, Any]) -> dict[str, Any]:
         return about(**{**facts, "job": self._hold.job, "task": self._hold.task})

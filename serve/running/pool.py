@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from serve import structured
 from serve.running.hand import WARM, Hand, warm
-from serve.running.line import Line
+from serve.running.priority_thread import PriorityThread
 from swathe.errors import ClusterError, SwatheError
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class PoolHand:
     def __init__(self) -> None:
         """Warm before it says that it is ready."""
         warm(WARM)
-        self._hand, self._line = Hand(), Line("hand")
+        self._hand, self._thread = Hand(), PriorityThread("hand")
 
     def ready(self) -> int:
         """Answers when it is; with the number of its process."""
@@ -186,11 +186,11 @@ class PoolHand:
         """See ``Hand.do``. ``small``: of a small job."""
         import ray
 
-        return self._line.do(lambda: self._hand.do(ticket, hire, lambda: ray.get(order[0]), chunk), small=small)
+        return self._thread.do(lambda: self._hand.do(ticket, hire, lambda: ray.get(order[0]), chunk), small=small)
 
     def forget(self, ticket: str, *, small: bool) -> None:
         """See ``Hand.forget``; after what was asked for before it."""
-        self._line.do(lambda: self._hand.forget(ticket), small=small)
+        self._thread.do(lambda: self._hand.forget(ticket), small=small)
 
 
 class PoolLead:

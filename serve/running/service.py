@@ -7,13 +7,13 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from serve.running.calls import Calls
 from serve.running.crews import AsRayJobs, OnPool
 from serve.running.dispatcher import Dispatcher
 from serve.running.planner import planner
 from serve.running.pool import LEADS, PoolShape, open_pool
 from serve.running.publishing import publishing
 from serve.running.sweep import sweep
+from serve.running.webhooks import Webhooks
 from swathe.errors import SwatheError
 from swathe.job import Where
 
@@ -83,7 +83,7 @@ def dispatching(settings: ServiceSettings, store: Store) -> Dispatching:
     crews = {Where.ONLINE: pool, Where.POOL: pool, Where.CLUSTER: AsRayJobs(settings, store, lambda: found(settings))}
     dispatcher = Dispatcher(settings, store, crews)
     plans = planner(settings, store)
-    calls = Calls(store, allow_private=settings.allow_private_urls)
+    webhooks = Webhooks(store, allow_private=settings.allow_private_urls)
     shown = publishing(settings, store)
 
     def if_leading(step: Callable[[], object]) -> Callable[[], object]:
@@ -93,7 +93,7 @@ def dispatching(settings: ServiceSettings, store: Store) -> Dispatching:
     return Dispatching(dispatcher, (
         *elsewhere,
         Beside("pool", _POOL_S, pool.open),
-        Beside("hooks", _CALLS_S, if_leading(calls.turn)),
+        Beside("hooks", _CALLS_S, if_leading(webhooks.turn)),
         Beside("planner", _PLAN_S, if_leading(plans.turn)),
         Beside("sweep", _SWEEP_S, if_leading(lambda: sweep(settings, store))),
     ))  # fmt: skip

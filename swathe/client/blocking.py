@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 from swathe.background import Background
 from swathe.client.asynchronous import AsyncClient
 from swathe.client.environment import address_and_key
-from swathe.client.telling import Progressed
+from swathe.client.progress import Progressed
 
 if TYPE_CHECKING:
     import httpx2
 
+    from swathe.client.download import Tell
     from swathe.client.following import News
     from swathe.client.link import Patience
     from swathe.client.remote import AsyncJob
-    from swathe.client.saving import Tell
     from swathe.client.values import Estimate, LogLine, ModelInfo, Prediction, ResultFile, SignedLink
     from swathe.client.wish import Wish
     from swathe.job import Job, JobState, Progress

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from swathe.client import opening, values
+from swathe.client.download import Tell, save
 from swathe.client.following import Following, News
 from swathe.client.link import Call
 from swathe.client.problems import rebuilt
-from swathe.client.saving import Tell, save
-from swathe.client.telling import Progressed, teller
+from swathe.client.progress import Progressed, teller
 from swathe.errors import ConflictError, NotFoundError, ServiceError
 from swathe.job import ENDED, Job, JobState, Progress
 

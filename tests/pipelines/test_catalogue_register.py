@@ -10,8 +10,8 @@ import pytest
 from pipelines.catalogue.register import Wish, register
 from pipelines.catalogue.search import Search
 from pipelines.catalogue.store import Catalogue
-from pipelines.door import Door
 from pipelines.gdal import Retry
+from pipelines.remote import RemoteFiles
 from pipelines.remote.network import Network
 from swathe.errors import GridError, ImageryError, InputError, SwatheError
 from tests.pipelines.fault_server import FaultServer
@@ -124,23 +124,23 @@ def far(tmp_path):
     """A server of this machine, and the door to it."""
     folder = tmp_path / "far"
     folder.mkdir()
-    with FaultServer(folder) as server, Door(Network(allow_private=True), Retry()) as door:
-        yield server, door
+    with FaultServer(folder) as server, RemoteFiles(Network(allow_private=True), Retry()) as remote:
+        yield server, remote
 
 
 def test_documents_at_addresses(catalogue, far):
     """Relative hrefs are meant from the address."""
-    server, door = far
+    server, remote = far
     (server.folder / "one" / "two").mkdir(parents=True)
     item = stac_item(assets={"a": {"href": "../b.tif"}, "s": {"href": "s3://bucket/c.tif"}}, collection="far")
     (server.folder / "one" / "two" / "item.json").write_text(json.dumps(item))
-    register(catalogue, server.url("one/two/item.json"), Wish(door=door))
+    register(catalogue, server.url("one/two/item.json"), Wish(remote=remote))
     assets = catalogue.item("far", "x")["assets"]
     assert (assets["a"]["href"], assets["s"]["href"]) == (server.url("one/b.tif"), "s3://bucket/c.tif")
 
 
 def test_no_signature_of_a_document_is_kept(catalogue, far, tmp_path):
-    server, door = far
+    server, remote = far
     signature = "X-Amz-Signature=secret&X-Amz-Expires=60"
     assets = {
         "near": {"href": f"b.tif?{signature}", "alternate": {"s3": {"href": f"https://h/b.tif?v=2&{signature}"}}},
@@ -150,7 +150,7 @@ def test_no_signature_of_a_document_is_kept(catalogue, far, tmp_path):
     links = [{"rel": "license", "href": "https://h/terms?a=1#b"}, {"rel": "thumbnail", "href": f"t.png?{signature}"}]
     item = stac_item(collection="far", assets=assets, links=links)
     (server.folder / "item.json").write_text(json.dumps(item))
-    register(catalogue, f"{server.url('item.json')}?{signature}", Wish(door=door))
+    register(catalogue, f"{server.url('item.json')}?{signature}", Wish(remote=remote))
     kept = catalogue.item("far", "x")
     assert "secret" not in json.dumps(kept)
     assert {key: asset["href"] for key, asset in kept["assets"].items()} == {
@@ -168,13 +168,13 @@ def test_no_signature_of_a_document_is_kept(catalogue, far, tmp_path):
 
 
 def test_images_at_addresses(catalogue, far, real_data):
-    server, door = far
+    server, remote = far
     source = real_data / "stac_with_local_assets" / "openEO_2023-06-01Z.tif"
     for name in ("S2_20240725.tif", "undated.tif"):
         shutil.copy(source, server.folder / name)
     href = server.url("S2_20240725.tif")
-    (first,) = register(catalogue, f"{href}?a=1&X-Amz-Signature=secret", Wish(door=door)).items
-    (second,) = register(catalogue, f"{href}?a=1&X-Amz-Signature=another", Wish(door=door)).items
+    (first,) = register(catalogue, f"{href}?a=1&X-Amz-Signature=secret", Wish(remote=remote)).items
+    (second,) = register(catalogue, f"{href}?a=1&X-Amz-Signature=another", Wish(remote=remote)).items
     assert first == second
     item = catalogue.item(*first)
     assert item["assets"]["image"]["href"] == f"{href}?a=1"
@@ -182,11 +182,11 @@ def test_images_at_addresses(catalogue, far, real_data):
     assert item["properties"]["datetime"] == "2024-07-25T00:00:00Z"
     assert "secret" not in json.dumps(item)
     with pytest.raises(InputError, match=r"when undated\.tif was taken") as caught:
-        register(catalogue, server.url("undated.tif"), Wish(door=door))
+        register(catalogue, server.url("undated.tif"), Wish(remote=remote))
     assert caught.value.problem.code == "catalogue.datetime"
-    register(catalogue, server.url("undated.tif"), Wish(when="2023-06-01", door=door))
+    register(catalogue, server.url("undated.tif"), Wish(when="2023-06-01", remote=remote))
     with pytest.raises(SwatheError) as caught:
-        register(catalogue, server.url("nowhere.tif"), Wish(when="2023-06-01", door=door))
+        register(catalogue, server.url("nowhere.tif"), Wish(when="2023-06-01", remote=remote))
     assert caught.value.problem.code == "imagery.missing"
 
 

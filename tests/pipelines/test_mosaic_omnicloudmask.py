@@ -11,11 +11,11 @@ import yaml
 from numpy.testing import assert_array_equal
 
 from pipelines import searched
-from pipelines.kept_search import read as read_kept
-from pipelines.kept_search import written
 from pipelines.mosaic.omnicloudmask import CORE, HALO, PATCH, Classifier, normalised, patch_of, settled
 from pipelines.mosaic.reader import MosaicReader
 from pipelines.remote.network import Network
+from pipelines.saved_search import read as read_kept
+from pipelines.saved_search import written
 from pipelines.search.sources import read_source
 from swathe.card import ModelCard, Weights
 from swathe.errors import ImageryError, InputError

@@ -514,7 +514,7 @@ def test_blocks_are_made_ahead_in_order_within_the_bound(world):
         windows = [Window(row, 0, 10, 20) for row in range(0, 400, 10)]
         reader.ahead(windows)
         for _ in range(500):
-            if len(reader._shelf._kept) == 2:
+            if len(reader._prefetcher._kept) == 2:
                 break
             threading.Event().wait(0.02)
         rows = [row for _, band, (row, _), _ in reads_of(opener) if band == "red"]

@@ -92,9 +92,9 @@ def packed(local, window):
 
 def make_ahead(reader, windows):
     """Tell it what comes next, and come back once nothing more is made for that."""
-    shelf, begun = reader._shelf, []
-    begin = shelf._begin
-    shelf._begin = lambda key: begun.append(begin(key)) or begun[-1]  # called with its lock held
+    prefetcher, begun = reader._prefetcher, []
+    begin = prefetcher._begin
+    prefetcher._begin = lambda key: begun.append(begin(key)) or begun[-1]  # called with its lock held
     reader.ahead(windows)
     for block in begun:  # whoever has made one begins the next before it is done: the list grows until there is none
         block.result(LATE_S)

@@ -8,11 +8,11 @@ import time
 import pytest
 
 from pipelines.gdal import Retry
-from pipelines.kept_search import read, written
 from pipelines.remote.fetch import Fetcher
 from pipelines.remote.links import link_in
 from pipelines.remote.network import Network
 from pipelines.remote.secrets import Secrets
+from pipelines.saved_search import read, written
 from pipelines.search.items import scene_of
 from swathe.errors import ReadError
 from swathe.imagery import shown

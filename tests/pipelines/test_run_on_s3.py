@@ -200,14 +200,14 @@ def test_two_runs_of_one_process_do_not_mix(go, run_there, ndwi, write_scene, s3
         def map(self, hire, order, chunks):
             def hired(order):
                 worker = hire(order)
-                keep = worker.shelf.keep
+                keep = worker.chunk_store.keep
 
                 def kept(self, receipt, room):
                     together.wait(30)
                     keep(receipt, room)
 
-                worker.shelf = type(
-                    "Shelf", (), {"begin": worker.shelf.begin, "tell": worker.shelf.tell, "keep": kept}
+                worker.chunk_store = type(
+                    "ChunkStore", (), {"begin": worker.chunk_store.begin, "tell": worker.chunk_store.tell, "keep": kept}
                 )()
                 return worker
 
@@ -251,7 +251,7 @@ def test_a_poisonous_chunk_is_given_up_there_too(run_there, stored):
     class Deadly(Loop):
         def map(self, hire, order, chunks):
             for _ in range(3):
-                order.shelf.begin(chunks[1].key)
+                order.chunk_store.begin(chunks[1].key)
             yield from super().map(hire, order, chunks)
 
     outcome, _ = run_there(stored, Deadly())

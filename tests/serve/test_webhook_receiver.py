@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from serve.running.calls import signature
+from serve.running.webhooks import signature
 
 ROOT = Path(__file__).resolve().parents[2]
 BODY = b'{"job": "j1", "seq": 3, "at": "t", "kind": "state", "facts": {"state": "done"}}'

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serve.api.callers import known, presented, recognised
-from serve.api.sending import address
+from serve.api.responses import address
 from serve.api.service import Here, here
 from serve.api.strict import StrictRequest
 from serve.dialects.geostudio.models import Models

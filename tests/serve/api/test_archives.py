@@ -11,7 +11,7 @@ import pytest
 import rasterio
 from remotezip import RemoteZip
 
-from pipelines.store.sums import NAME
+from pipelines.store.checksums import NAME
 from serve.desk.archives import LOG
 from serve.desk.links import Kind
 from serve.store import logs

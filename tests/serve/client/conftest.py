@@ -18,9 +18,9 @@ from serve.api.app import api
 from serve.api.front import Front
 from serve.deployments.local import LocalReplicas
 from serve.desk.desk import Desk
-from serve.running.calls import Calls
 from serve.running.crews import Threads
 from serve.running.dispatcher import Dispatcher
+from serve.running.webhooks import Webhooks
 from serve.settings import ServiceSettings
 from serve.store import keys, users
 from serve.store.keys import Pepper
@@ -69,8 +69,8 @@ def up(settings, **front):
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     crew = Threads(settings, store)
-    calls = Calls(store, allow_private=settings.allow_private_urls)
-    dispatcher = Dispatcher(settings, store, dict.fromkeys(Where, crew), every=((0.2, calls.turn),))
+    webhooks = Webhooks(store, allow_private=settings.allow_private_urls)
+    dispatcher = Dispatcher(settings, store, dict.fromkeys(Where, crew), every=((0.2, webhooks.turn),))
     dispatcher.start()
     while not server.started:
         time.sleep(0.01)

@@ -220,7 +220,7 @@ def test_a_hook_is_told_and_can_check_who_tells(house, image):
         while time.monotonic() < deadline and not any(b'"done"' in body for _, body in heard):
             time.sleep(0.1)
     server.shutdown()
-    from serve.running.calls import signature
+    from serve.running.webhooks import signature
 
     assert [json.loads(body)["facts"]["state"] for _, body in heard][-1] == "done"
     for signed, body in heard:

@@ -3,8 +3,8 @@
 import math
 
 import pytest
+from serve.running.writes import WriteQueue
 
-from serve.running.pen import Pen
 from serve.store import events, hooks, jobs, logs
 from serve.store.logs import Line
 from serve.store.store import clock, now
@@ -39,12 +39,12 @@ def test_a_step_that_is_refused_for_its_value_does_not_stop_the_others(store, su
     id_ = submit()
     with store.begin() as c:
         hold = jobs.take(c, id_, "worker", 60)
-    pen = Pen(store, hold, lambda: pytest.fail("it is held"))
+    writes = WriteQueue(store, hold, lambda: pytest.fail("it is held"))
     for number, model in enumerate(("a", "b" * 9 + "\ud800", "c")):
-        pen.keep(lambda c, number=number: jobs.note(c, hold, "chunk", key=f"{number}"))
+        writes.keep(lambda c, number=number: jobs.note(c, hold, "chunk", key=f"{number}"))
         if not model.isascii():
-            pen.keep(lambda c, model=model: jobs.bind(c, hold, model))
-    assert pen.flush()
+            writes.keep(lambda c, model=model: jobs.bind(c, hold, model))
+    assert writes.flush()
     with store.read() as c:
         assert [e.kind for e in events.of(c, id_)].count("chunk") == 3
         assert jobs.get(c, id_).ray_job is None

@@ -19,7 +19,7 @@ from swathe import AsyncClient, Client, errors
 from swathe.client import problems
 from swathe.client.following import Following
 from swathe.client.link import Patience
-from swathe.client.telling import Line
+from swathe.client.progress import ProgressLine
 from swathe.client.wish import asking
 from swathe.job import JobState, Where
 
@@ -388,7 +388,7 @@ def test_a_bar_is_one_line_on_a_terminal_and_states_alone_in_a_log():
             (("queued", 0), ("running", 3), ("running", 6), ("done", 10))]  # fmt: skip
     terminal, log = Terminal(), io.StringIO()
     for out in (terminal, log):
-        line = Line(out)
+        line = ProgressLine(out)
         for one in told:
             line(one)
     assert terminal.getvalue().count("\n") == 1

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class Line:
+class PriorityThread:
     """One thread that does one thing after the other; what it keeps open is opened and used by the same thread."""
 
     def __init__(self, name: str) -> None:

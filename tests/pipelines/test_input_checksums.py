@@ -2,7 +2,7 @@
 
 import hashlib
 
-from pipelines.sums import files_of
+from pipelines.input_checksums import files_of
 from swathe.imagery import Acquisition, BandSource, Imagery
 
 

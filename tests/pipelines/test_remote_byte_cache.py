@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from pipelines.gdal import Retry
 from pipelines.remote.answer import Version
+from pipelines.remote.byte_cache import ByteCache, unsigned
 from pipelines.remote.fetch import HEAD, Fetcher
-from pipelines.remote.kept import Kept, unsigned
 from pipelines.remote.network import Network
 from pipelines.remote.ranges import GAP, MOST, TINY, WASTE, merge, pieces
 from swathe.errors import ReadError
@@ -165,7 +165,7 @@ def held(folder):
 
 
 def test_it_stays_within_its_bound_and_forgets_what_was_unused_longest(tmp_path):
-    kept = Kept(tmp_path, 8)
+    kept = ByteCache(tmp_path, 8)
     body = os.urandom(200_000)
     for n in range(100):
         kept.put(f"http://h/{n}", V1, [((0, len(body)), body)])
@@ -179,7 +179,7 @@ def test_it_stays_within_its_bound_and_forgets_what_was_unused_longest(tmp_path)
 
 
 def _fill(folder, seed):
-    kept = Kept(folder, 8)
+    kept = ByteCache(folder, 8)
     for n in range(150):
         body = bytes([seed, n % 250]) * 60_000
         kept.put(f"http://h/{seed}/{n % 40}", V1, [((0, len(body)), body)])
@@ -203,11 +203,11 @@ def test_processes_share_it(tmp_path):
 
 def test_a_folder_that_others_may_write_into_is_not_used(tmp_path):
     tmp_path.chmod(0o777)
-    kept = Kept(tmp_path, 8)
+    kept = ByteCache(tmp_path, 8)
     kept.put("http://h/a", V1, [((0, 5), b"abcde")])
     kept.close()
     assert list(tmp_path.iterdir()) == []
-    fresh = Kept(tmp_path / "own", 8)
+    fresh = ByteCache(tmp_path / "own", 8)
     fresh.put("http://h/a", V1, [((0, 5), b"abcde")])
     fresh.close()
     assert fresh.get("http://h/a", V1, [(0, 5), (0, 4)]) == [b"abcde", None]

@@ -15,7 +15,7 @@ Progressed = Callable[[Job], None]
 """Is told whenever something is heard of a job."""
 
 
-class Line:
+class ProgressLine:
     """Call it with the job whenever something is heard."""
 
     def __init__(self, out: IO[str] | None = None) -> None:
@@ -46,7 +46,7 @@ def teller(progress: bool | Progressed) -> Progressed:
     """What was asked for as a function."""
     if callable(progress):
         return progress
-    return Line() if progress else _silent
+    return ProgressLine() if progress else _silent
 
 
 def _silent(_: Job) -> None:

@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 
     from pipelines.receipt import Receipt
     from serve.running.journal import Journal
-    from serve.running.pen import Pen
+    from serve.running.writes import WriteQueue
     from serve.store.jobs import Hold
 
 _ENTERED = {State.PREPARING: JobState.PREPARING, State.RUNNING: JobState.RUNNING, State.FINISHING: JobState.FINISHING}
 """States of the engine that are the job's as well. Its ends are not: a job ends when its products are catalogued."""
 
 
-class Clerk:
+class Recorder:
     """The observer of a run (:class:`pipelines.run.Observer`).
 
     An event's key is what it tells, not its number in the run's own list: that list may lose its end with a disk or
     a process, receipts do not. What is settled once is told once, in whichever attempt or round.
     """
 
-    def __init__(self, hold: Hold, round_: int, pen: Pen, journal: Journal) -> None:
+    def __init__(self, hold: Hold, round_: int, writes: WriteQueue, journal: Journal) -> None:
         """``round_``: of the job; what may happen again in the next round is told again."""
-        self._hold, self._round, self._pen, self._journal = hold, round_, pen, journal
+        self._hold, self._round, self._writes, self._journal = hold, round_, writes, journal
         self._progress = Progress()
         self._failed: set[str] = set()
         self.words: Callable[[str], str] = str
@@ -48,12 +48,12 @@ class Clerk:
         else:
             self._note(event.kind, event.kind, facts)
             self._journal.info(event.kind, **facts)
-        self._pen.flush()
+        self._writes.flush()
 
     def progress(self, done: int, total: int) -> None:
         """See the protocol; called twice a second."""
         self._advance(replace(self._progress, pixels=done, of_pixels=total))
-        self._pen.flush()
+        self._writes.flush()
 
     def catch_up(self, receipts: Iterable[Receipt]) -> None:
         """What earlier attempts have settled, and may not have lived to tell."""
@@ -64,12 +64,12 @@ class Clerk:
                        seconds=receipt.seconds.get("total"))  # fmt: skip
         if count:
             self._journal.info("taken up", chunks=count)
-        self._pen.flush()
+        self._writes.flush()
 
     def say(self, text: str) -> None:
         """A line about what takes long, e.g. the model's registration."""
         self._journal.info(self.words(text))
-        self._pen.flush()
+        self._writes.flush()
 
     # --- pieces ---
 
@@ -91,7 +91,7 @@ class Clerk:
     def _enter(self, state: JobState, facts: dict[str, Any]) -> None:
         from serve.store import jobs
 
-        self._pen.keep(lambda c: jobs.enter(c, self._hold, state, **facts))
+        self._writes.keep(lambda c: jobs.enter(c, self._hold, state, **facts))
 
     def _chunk(self, facts: dict[str, Any]) -> None:
         chunk, status, error = facts.pop("chunk"), facts.pop("status"), self.words(facts.pop("error", ""))
@@ -128,12 +128,12 @@ class Clerk:
             if jobs.note(c, self._hold, "chunk", key=key, **facts) is not None:
                 jobs.progressed(c, self._hold)
 
-        self._pen.keep(write)
+        self._writes.keep(write)
 
     def _note(self, kind: str, key: str, facts: dict[str, Any]) -> None:
         from serve.store import jobs
 
-        self._pen.keep(lambda c: jobs.note(c, self._hold, kind, key=key, **facts))
+        self._writes.keep(lambda c: jobs.note(c, self._hold, kind, key=key, **facts))
 
     def _advance(self, to: Progress) -> None:
         from serve.store import jobs
@@ -142,4 +142,4 @@ class Clerk:
         if onwards == self._progress:
             return
         self._progress = onwards
-        self._pen.keep(lambda c: jobs.advance(c, self._hold, onwards))
+        self._writes.keep(lambda c: jobs.advance(c, self._hold, onwards))

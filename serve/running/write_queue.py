@@ -22,10 +22,10 @@ LOST = "job.lost"
 """Code of the error that a former holder's write meets."""
 _AT_ONCE = 200
 """Steps of one transaction."""
-_log = logging.getLogger("swathe.pen")
+_log = logging.getLogger("swathe.writes")
 
 
-class Pen:
+class WriteQueue:
     """Threads of one attempt may share it. A step must be fit to be tried again: what it writes carries a key."""
 
     def __init__(self, store: Store, hold: Hold, lost: Callable[[], None]) -> None:

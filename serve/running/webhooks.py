@@ -37,7 +37,7 @@ _log = logging.getLogger("swathe.hooks")
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Delivery:
     """What became of one delivery."""
 
     ok: bool
@@ -50,7 +50,7 @@ def signature(secret: str, body: bytes, at: int) -> str:
     return f"t={at},v1={digest}"
 
 
-class Calls:
+class Webhooks:
     """Tells hooks what they have not been told; one turn at a time."""
 
     def __init__(self, store: Store, *, allow_private: bool) -> None:
@@ -89,7 +89,7 @@ class Calls:
             await asyncio.to_thread(self._sent, hook, fresh[-1].seq)
         return ok
 
-    async def _send(self, session: aiohttp.ClientSession, hook: Hook, event: Event) -> Said:
+    async def _send(self, session: aiohttp.ClientSession, hook: Hook, event: Event) -> Delivery:
         import aiohttp
 
         body = json.dumps({"job": hook.job, **asdict(event)}).encode()
@@ -99,11 +99,11 @@ class Calls:
             self._check(hook.url)
             async with session.post(hook.url, data=body, headers=headers, allow_redirects=False) as answer:
                 ok = _OK <= answer.status < _END_OF_OK
-                return Said(ok, "" if ok else f"it answered {answer.status}")
+                return Delivery(ok, "" if ok else f"it answered {answer.status}")
         except SwatheError as error:
-            return Said(ok=False, problem=error.problem.line())
+            return Delivery(ok=False, problem=error.problem.line())
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            return Said(ok=False, problem=f"{type(error).__name__}: {error}"[:200])
+            return Delivery(ok=False, problem=f"{type(error).__name__}: {error}"[:200])
 
     def _check(self, url: str) -> None:
         """As text; the number that its name stands for is looked at when the connection is made."""

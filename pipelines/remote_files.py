@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pipelines.remote.fetch import Counts, Facts
 
 
-class Door:
+class RemoteFiles:
     """A fetcher, and how one proves who one is. Thread-safe."""
 
     def __init__(self, network: Network | None, retry: Retry, sleep: Sleep = asyncio.sleep) -> None:
@@ -86,22 +86,22 @@ class Sources:
     A file is asked for anew as long as it was not opened; from then on every answer has to be of the same version.
     """
 
-    def __init__(self, door: Door, versions: Mapping[str, str], cache_mb: int) -> None:
+    def __init__(self, remote: RemoteFiles, versions: Mapping[str, str], cache_mb: int) -> None:
         """``versions`` by address, as ``version_of`` tells them; decoded blocks of up to ``cache_mb`` MB are kept."""
-        self._door, self._versions = door, versions
-        self._opener = Opener(door.fetcher, door.auth, cache_mb=cache_mb)
+        self._remote, self._versions = remote, versions
+        self._opener = Opener(remote.fetcher, remote.auth, cache_mb=cache_mb)
         self._open: dict[str, PixelSource] = {}
 
     @property
     def counts(self) -> Counts:
         """What was asked for so far."""
-        return self._door.fetcher.counts
+        return self._remote.fetcher.counts
 
     def of(self, href: str) -> PixelSource:
         """The source. Raises ReadError (``read.changed``, …), ImageryError (``url.*``, ``imagery.*``)."""
         if href not in self._open:
             try:
-                seen = glance(href, self._door)
+                seen = glance(href, self._remote)
             except ImageryError as error:
                 raise changed(href, error.detail) if error.problem.code == "imagery.unreadable" else error from None
             same(href, self._versions.get(href, ""), version_of(href, seen.stamp))
@@ -111,4 +111,4 @@ class Sources:
     def close(self) -> None:
         """Let go of files, threads and connections."""
         self._opener.close()
-        self._door.close()
+        self._remote.close()

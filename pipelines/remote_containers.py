@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from pipelines.archive import ENDINGS, PARTIAL, Unpacking, check_size, disk, images_in, is_zip, place_of, unpack
-from pipelines.door import Door
 from pipelines.peek import refusal
+from pipelines.remote import RemoteFiles
+from pipelines.remote.byte_cache import unsigned
 from pipelines.remote.fetch import Facts
-from pipelines.remote.kept import unsigned
 from swathe.errors import ImageryError, SwatheError
 from swathe.imagery import shown
 
@@ -27,12 +27,12 @@ _AT_ONCE = 4
 """Pieces asked for side by side."""
 
 
-class Elsewhere:
+class RemoteContainers:
     """What lies at addresses, taken apart into images."""
 
-    def __init__(self, door: Door, unpacking: Unpacking) -> None:
+    def __init__(self, remote: RemoteFiles, unpacking: Unpacking) -> None:
         """Asks nobody yet."""
-        self._door, self._unpacking = door, unpacking
+        self._remote, self._unpacking = remote, unpacking
 
     def images(self, href: str) -> list[str] | None:
         """Those of an archive or a folder of S3; None: this is an image itself, as far as one can tell.
@@ -42,7 +42,7 @@ class Elsewhere:
         if is_folder_at(href):
             return self._folder(href)
         if is_archive_at(href):
-            return images_in(self._archive(href, self._door.facts(href)))
+            return images_in(self._archive(href, self._remote.facts(href)))
         if is_image_at(href):
             return None
         facts = self._facts(href)
@@ -51,12 +51,12 @@ class Elsewhere:
     def _facts(self, href: str) -> Facts:
         """Of an address that names no format, as links for downloading do. What fails is told as of an image."""
         try:
-            return self._door.facts(href)
+            return self._remote.facts(href)
         except SwatheError as error:
             raise refusal(href, error) from None
 
     def _folder(self, href: str) -> list[str]:
-        names = self._door.fetcher.names(href, self._door.auth)
+        names = self._remote.fetcher.names(href, self._remote.auth)
         found = [name for name in names if PurePosixPath(name).suffix.lower() in ENDINGS]
         if found:
             return sorted(found)
@@ -66,7 +66,7 @@ class Elsewhere:
 
     def _archive(self, href: str, facts: Facts) -> Path:
         """The folder of its images. Known again by address and version, so that it is fetched once."""
-        door, limits, name = self._door, self._unpacking.limits, _name(href)
+        remote, limits, name = self._remote, self._unpacking.limits, _name(href)
         check_size(name, facts.size, limits)
         version = f"{facts.size} {facts.stamp}" if facts.stamp else uuid4().hex  # nothing tells that it is the same one
         digest = hashlib.sha256(f"{unsigned(href)}\n{version}".encode()).hexdigest()
@@ -76,7 +76,7 @@ class Elsewhere:
         with disk(name):
             place = Path(tempfile.mkdtemp(prefix=f"{folder.name}{PARTIAL}", dir=folder.parent))
         try:
-            _fetch(door, href, facts.size, place / name)
+            _fetch(remote, href, facts.size, place / name)
             return unpack(place / name, folder, limits)
         finally:
             shutil.rmtree(place, ignore_errors=True)
@@ -97,13 +97,13 @@ def is_folder_at(href: str) -> bool:
     return href.lower().startswith("s3://") and href.endswith("/") and len(href) > len("s3:///")
 
 
-def _fetch(door: Door, href: str, size: int, target: Path) -> None:
+def _fetch(remote: RemoteFiles, href: str, size: int, target: Path) -> None:
     """All bytes, some pieces at a time. What was replaced in the meantime is ReadError ``read.changed``."""
     with disk(target.name), target.open("xb") as file:
         for start in range(0, size, _PIECE * _AT_ONCE):
             stop = min(size, start + _PIECE * _AT_ONCE)
             spans = [(at, min(stop, at + _PIECE)) for at in range(start, stop, _PIECE)]
-            for body in door.fetcher.ranges(href, spans, door.auth):
+            for body in remote.fetcher.ranges(href, spans, remote.auth):
                 file.write(body)
 
 

@@ -30,7 +30,7 @@ _SIGNATURE = re.compile(
 )
 
 
-class Kept:
+class ByteCache:
     """Spans as files in a folder that all processes of a node share; those longest unused go first.
 
     A file is whole or not there, and checked when it is read. Losing any of it costs a request, so trouble with the

@@ -4,14 +4,13 @@ import zipfile
 
 import numpy as np
 import pytest
+from pipelines.containers import RemoteContainers
 
 from pipelines.archive import Limits, Unpacking
-from pipelines.door import Door
-from pipelines.elsewhere import Elsewhere
 from pipelines.gdal import Access, Retry
 from pipelines.inspect import Declared, inspect, parse_input
 from pipelines.read import Reader
-from pipelines.remote import listing
+from pipelines.remote import RemoteFiles, listing
 from pipelines.remote.address import Stored
 from pipelines.remote.network import Network
 from swathe.card import Input
@@ -101,11 +100,11 @@ def test_an_archive_is_known_by_its_first_bytes_where_its_address_tells_nothing(
 def test_images_are_left_to_others_and_not_asked_for_where_their_names_say_it(served, files, room):
     for name in ("scene", "scene.tif"):
         (served.folder / name).write_bytes(files[0].read_bytes())
-    with Door(HOME, ACCESS.retry) as door:
-        elsewhere = Elsewhere(door, Unpacking(room))
-        assert elsewhere.images(f"{served.url('scene.tif')}?a=1") is None
+    with RemoteFiles(HOME, ACCESS.retry) as remote:
+        containers = RemoteContainers(remote, Unpacking(room))
+        assert containers.images(f"{served.url('scene.tif')}?a=1") is None
         assert served.requests == []
-        assert elsewhere.images(served.url("scene")) is None
+        assert containers.images(served.url("scene")) is None
         assert len(served.requests) == 1
     assert left(room) == []
 

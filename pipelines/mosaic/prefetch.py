@@ -16,7 +16,7 @@ AHEAD = 3 / 8
 _MIB = 1 << 20
 
 
-class Shelf:
+class Prefetcher:
     """Makes each block once while it is kept. Thread-safe; threads start with the first block.
 
     Blocks made ahead are kept until they are taken, and take ``AHEAD`` of the bound at most, so that what is being read

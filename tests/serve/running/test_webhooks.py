@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from serve.running.calls import Calls
+from serve.running.webhooks import Webhooks
 from serve.store import hooks, jobs
 from swathe.job import JobState
 
@@ -63,47 +63,47 @@ def hooked(world, receiver):
 
 def test_events_are_told_in_order_and_signed(world, receiver, hooked):
     id_, _ = hooked
-    calls = Calls(world.store, allow_private=True)
-    assert calls.turn() == 1
+    webhooks = Webhooks(world.store, allow_private=True)
+    assert webhooks.turn() == 1
     assert receiver.delivered == [1, 3, 4, 5, 6]  # the second is no kind that was asked for
     _, headers, body = receiver.heard[0]
     assert headers["Swathe-Event"] == f"{id_}:1"
     at, _, digest = headers["Swathe-Signature"].partition(",v1=")
     expected = hmac.new(b"a secret", at.removeprefix("t=").encode() + b"." + body, hashlib.sha256).hexdigest()
     assert digest == expected
-    assert calls.turn() == 0
+    assert webhooks.turn() == 0
 
 
 def test_a_slow_receiver_gets_its_share_of_a_turn_and_the_rest_in_the_next(world, receiver, hooked, monkeypatch):
-    monkeypatch.setattr("serve.running.calls._TURN_S", 0.0)
-    calls = Calls(world.store, allow_private=True)
-    calls.turn()
+    monkeypatch.setattr("serve.running.webhooks._TURN_S", 0.0)
+    webhooks = Webhooks(world.store, allow_private=True)
+    webhooks.turn()
     assert receiver.delivered == [1]
     for _ in range(5):
-        calls.turn()
+        webhooks.turn()
     assert receiver.delivered == [1, 3, 4, 5, 6]
 
 
 def test_a_refused_event_is_told_again_before_those_after_it(world, receiver, hooked, monkeypatch):
-    monkeypatch.setattr("serve.running.calls._WAIT_S", 0.0)
+    monkeypatch.setattr("serve.running.webhooks._WAIT_S", 0.0)
     receiver.answers = [200, 500, 302]
-    calls = Calls(world.store, allow_private=True)
+    webhooks = Webhooks(world.store, allow_private=True)
     for _ in range(4):
-        calls.turn()
+        webhooks.turn()
     assert receiver.delivered == [1, 3, 4, 5, 6]
     assert [json.loads(body)["seq"] for status, _, body in receiver.heard if status != 200] == [3, 3]
 
 
 def test_a_deaf_receiver_is_given_up(world, receiver, hooked, monkeypatch):
-    monkeypatch.setattr("serve.running.calls._WAIT_S", 0.0)
-    monkeypatch.setattr("serve.running.calls.TRIES", 3)
+    monkeypatch.setattr("serve.running.webhooks._WAIT_S", 0.0)
+    monkeypatch.setattr("serve.running.webhooks.TRIES", 3)
     receiver.answers = [500] * 10
-    calls = Calls(world.store, allow_private=True)
+    webhooks = Webhooks(world.store, allow_private=True)
     for _ in range(5):
-        calls.turn()
+        webhooks.turn()
     assert len(receiver.heard) == 3
 
 
 def test_addresses_of_ones_own_network_are_not_called(world, receiver, hooked):
-    Calls(world.store, allow_private=False).turn()
+    Webhooks(world.store, allow_private=False).turn()
     assert receiver.heard == []

@@ -1,6 +1,6 @@
 """Where the part files, receipts and attempts of a run's chunks are kept: a folder that all see, or object storage.
 
-A shelf is a value and travels to every worker. A receipt comes last, so that its presence says that the files it names
+A store is a value and travels to every worker. A receipt comes last, so that its presence says that the files it names
 are whole.
 """
 
@@ -30,7 +30,7 @@ _FETCHED_AT_ONCE = 4
 """Part files under way."""
 
 
-class Shelf(Protocol):
+class ChunkStore(Protocol):
     """What workers and the driver do with it. Raises OutputError where it cannot be written to."""
 
     def begin(self, chunk: str) -> int:
@@ -79,7 +79,7 @@ class Shelf(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class FolderShelf(Shelf):
+class FolderChunkStore(ChunkStore):
     """A folder: things are kept where they are made, and nothing is copied."""
 
     folder: Path
@@ -152,7 +152,7 @@ class FolderShelf(Shelf):
 
 
 @dataclass(frozen=True, slots=True)
-class StoredShelf(Shelf):
+class ObjectChunkStore(ChunkStore):
     """Object storage: parts are made on the worker's own disk, and sent off when they are whole."""
 
     blobs: Blobs
@@ -276,6 +276,6 @@ def _whole(receipts: Iterable[Receipt | None], sizes: Mapping[str, int]) -> dict
     return {r.chunk: r for r in found if all(sizes.get(name) == size for name, size in r.files.items())}
 
 
-def shelf_of(parts: Path, store: Blobs | None) -> Shelf:
+def chunk_store_of(parts: Path, store: Blobs | None) -> ChunkStore:
     """Of a run: the folder ``parts``, or in ``store`` where results are kept there."""
-    return FolderShelf(parts) if store is None else StoredShelf(store.below(".swathe/parts"))
+    return FolderChunkStore(parts) if store is None else ObjectChunkStore(store.below(".swathe/parts"))

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from serve.running.line import Line
+from serve.running.priority_thread import PriorityThread
 
 
 @pytest.fixture
@@ -12,7 +12,7 @@ def served():
     """``served(kinds)``: the order in which these were done that came, in this order, while the line was busy."""
 
     def serve(kinds):
-        line, begun, gate, done = Line("test"), threading.Event(), threading.Event(), []
+        line, begun, gate, done = PriorityThread("test"), threading.Event(), threading.Event(), []
         threads = [threading.Thread(target=line.do, args=(lambda: begun.set() or gate.wait(5),))]
         threads[0].start()
         begun.wait(5)
@@ -43,7 +43,7 @@ def test_small_ones_go_ahead_and_others_come_every_second_time(served, kinds, or
 
 
 def test_one_thread_does_it_all_and_what_breaks_is_raised_where_it_was_asked_for():
-    line = Line("test")
+    line = PriorityThread("test")
     seen = {line.do(threading.get_ident) for _ in range(3)}
     with pytest.raises(ZeroDivisionError):
         line.do(lambda: 1 / 0)

@@ -8,11 +8,11 @@ import rasterio
 from numpy.testing import assert_array_equal
 
 from pipelines import searched
-from pipelines.kept_search import read as read_kept
-from pipelines.kept_search import written
+from pipelines.backscatter import convert, converted
 from pipelines.mosaic.reader import MosaicReader
-from pipelines.power import convert, converted
 from pipelines.remote.network import Network
+from pipelines.saved_search import read as read_kept
+from pipelines.saved_search import written
 from swathe.card import Input, ModelCard
 from swathe.errors import BandError
 from swathe.mosaic import Composite
