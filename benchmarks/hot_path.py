@@ -89,7 +89,8 @@ class Stages:
 
 def places() -> dict[str, tuple[Any, str]]:
     """Where the stages of the hot path begin."""
-    from pipelines import batches, process, read
+    from pipelines import batches, process
+    from pipelines.imagery import read
     from pipelines.products import parts, shapes
 
     return {

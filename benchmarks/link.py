@@ -45,7 +45,7 @@ from benchmarks.shaped import Link
 from benchmarks.traced import TracedLoop, TracedRay, told
 from pipelines import searched
 from pipelines.begin import begin
-from pipelines.gdal import Retry
+from pipelines.imagery.gdal import Retry
 from pipelines.ledger import Receipt, read_receipt
 from pipelines.remote.fetch import Fetcher
 from pipelines.remote.network import Network

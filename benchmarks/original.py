@@ -100,8 +100,8 @@ class Timed:
         """(T, C, h, w) model units of a window."""
         from models.prepare import to_model_units
         from pipelines.begin import look
-        from pipelines.read import Reader
-        from pipelines.sensors import load_sensors
+        from pipelines.imagery.read import Reader
+        from pipelines.imagery.sensors import load_sensors
         from swathe.recipe import Recipe
 
         imagery = look(Recipe(self.card.id, (str(self.path),)), self.card, load_sensors(ROOT / "configs" / "sensors"))

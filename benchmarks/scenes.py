@@ -17,7 +17,7 @@ from pipelines.begin import begin, look
 from pipelines.demo.files import DemoScene
 from pipelines.demo.mirror import write_large
 from pipelines.demo.scene import write
-from pipelines.sensors import load_sensors
+from pipelines.imagery.sensors import load_sensors
 from swathe.card import ModelCard
 from swathe.plan import Plan
 from swathe.recipe import Recipe

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from benchmarks.scenes import CARD, ROOT, Place, planned
 from models.predictor import Predictor
 from models.prepare import to_model_units
+from pipelines.imagery.read import Reader
 from pipelines.process import process
-from pipelines.read import Reader
 from swathe.card import ModelCard
 from swathe.imagery import Imagery
 from swathe.lattice import Axis, Chunk, Tile

@@ -11,11 +11,11 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 
-from pipelines.gdal import FAILURES, Access
-from pipelines.header import opened
+from pipelines.imagery.gdal import FAILURES, Access
+from pipelines.imagery.header import opened
+from pipelines.imagery.peek import glance
+from pipelines.imagery.readers import SceneReader
 from pipelines.mosaic.frame import Frame
-from pipelines.peek import glance
-from pipelines.readers import SceneReader
 from pipelines.remote.network import Network
 from swathe.bands import TRUE_COLOUR
 from swathe.errors import SwatheError
@@ -28,7 +28,7 @@ from swathe.window import Window
 if TYPE_CHECKING:
     from rasterio import DatasetReader
 
-    from pipelines.remote import RemoteFiles
+    from pipelines.imagery.remote_files import RemoteFiles
 
 SIDE = 1024
 """Pixels of the longer side."""
@@ -52,7 +52,7 @@ def backdrop(work: Work, access: Access | None = None, network: Network | None =
         return _of_scenes(work, work.imagery, network)
     if not any(is_remote(source.href) for source in _sources(work.imagery)):
         return _of_files(work, work.imagery, access or Access(), None)
-    from pipelines.remote import RemoteFiles
+    from pipelines.imagery.remote_files import RemoteFiles
 
     with RemoteFiles(network, (access or Access()).retry) as remote:
         return _of_files(work, work.imagery, access or Access(), remote)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from pipelines import as_it_is
-from pipelines.archive import AS_USUAL, Unpacking
-from pipelines.area import crop
-from pipelines.gdal import Access
-from pipelines.inputs import parse_input
-from pipelines.inspect import Declared, inspect
+from pipelines.imagery import as_it_is
+from pipelines.imagery.archive import AS_USUAL, Unpacking
+from pipelines.imagery.area import crop
+from pipelines.imagery.gdal import Access
+from pipelines.imagery.inputs import parse_input
+from pipelines.imagery.inspect import Declared, inspect
+from pipelines.imagery.sensors import choose
 from pipelines.planning import Place, plan
 from pipelines.remote.network import Network
 from pipelines.search.places import read_place
 from pipelines.searched import place_in
-from pipelines.sensors import choose
 from swathe.card import ModelCard
 from swathe.errors import InputError
 from swathe.imagery import Imagery

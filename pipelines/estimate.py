@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pipelines.imagery.readers import kept_mb
 from pipelines.mosaic.frame import Frame
 from pipelines.mosaic.omnicloudmask import CORE
 from pipelines.mosaic.under import under
 from pipelines.mosaic.warp import level_for
 from pipelines.pace import PRODUCTS_S_PER_MPX, START_S, Pace
-from pipelines.readers import kept_mb
 from swathe.errors import SwatheError
 from swathe.imagery import Imagery, is_remote
 from swathe.mosaic import Mosaic

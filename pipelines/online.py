@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from models.predictor import Predictor
 from models.weights import ModelHome
-from pipelines.area import inside
 from pipelines.begin import begin, look
 from pipelines.estimate import Means, estimated
 from pipelines.fit import fit_over_area
-from pipelines.gdal import Access, Retry
+from pipelines.imagery.area import inside
+from pipelines.imagery.gdal import Access, Retry
 from pipelines.pace import Pace, on_replica
 from pipelines.process import Tally, process
 from pipelines.products import single

@@ -14,8 +14,8 @@ from typing import Any
 from affine import Affine
 
 from pipelines.backdrop import backdrop
+from pipelines.imagery.inputs import moment
 from pipelines.input_checksums import files_of
-from pipelines.inputs import moment
 from pipelines.ledger import Receipt, write_whole
 from pipelines.products import cog
 from pipelines.products.features import Drawing, write_features

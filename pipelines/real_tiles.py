@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from models.prepare import to_model_units
-from pipelines.gdal import Access
-from pipelines.readers import WindowReader, reader_of
+from pipelines.imagery.gdal import Access
+from pipelines.imagery.readers import WindowReader, reader_of
 from pipelines.remote.network import Network
 from swathe.errors import SwatheError
 from swathe.plan import Work

@@ -19,7 +19,7 @@ from typing import Any, Protocol, Self
 from models.weights import ModelHome
 from pipelines import saved_search
 from pipelines.fit import fit_over_area
-from pipelines.gdal import Access
+from pipelines.imagery.gdal import Access
 from pipelines.ledger import Ledger, Receipt
 from pipelines.pace import learn
 from pipelines.products.assets import ASSETS

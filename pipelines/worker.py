@@ -20,15 +20,15 @@ from models.predictor import Predictor
 from models.threshold import Histogram
 from models.weights import ModelHome
 from pipelines.ahead import Behind
-from pipelines.area import inside
-from pipelines.gdal import Access
+from pipelines.imagery.area import inside
+from pipelines.imagery.gdal import Access
+from pipelines.imagery.readers import WindowReader, reader_of
 from pipelines.ledger import MAX_ATTEMPTS, Receipt
 from pipelines.pieces import windows
 from pipelines.process import Tally, process
 from pipelines.products.layer import Kind, layer_of
 from pipelines.products.parts import PartWriter
 from pipelines.products.shapes import ShapeRules
-from pipelines.readers import WindowReader, reader_of
 from pipelines.remote.network import Network
 from pipelines.store.blobs import Blobs
 from pipelines.store.chunk_store import ChunkStore, chunk_store_of

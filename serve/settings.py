@@ -17,8 +17,8 @@ from swathe.errors import InputError, OutputError
 from swathe.imagery import is_remote
 
 if TYPE_CHECKING:
-    from pipelines.archive import Unpacking
-    from pipelines.limits import Limits as ImageLimits
+    from pipelines.imagery.archive import Unpacking
+    from pipelines.imagery.limits import Limits as ImageLimits
     from pipelines.remote.network import Network
     from pipelines.sandbox.bounds import Bounds
     from pipelines.steps.treatment import Treatment
@@ -122,7 +122,7 @@ class Settings(BaseSettings):
     @cached_property
     def sensors(self) -> dict[str, SensorProfile]:
         """All sensor profiles."""
-        from pipelines.sensors import load_sensors
+        from pipelines.imagery.sensors import load_sensors
 
         return load_sensors(self.sensors_dir)
 
@@ -142,7 +142,7 @@ class Settings(BaseSettings):
     @property
     def image_limits(self) -> ImageLimits:
         """What files at addresses may claim about themselves."""
-        from pipelines.limits import Limits as ImageLimits
+        from pipelines.imagery.limits import Limits as ImageLimits
 
         return ImageLimits(side=self.max_image_side, block_mb=self.max_block_mb, pixels=self.max_whole_pixels)
 
@@ -154,14 +154,14 @@ class Settings(BaseSettings):
     @property
     def unpacking(self) -> Unpacking:
         """Where archives that are inputs are unpacked, and what is taken of them."""
-        from pipelines.archive import Limits as ArchiveLimits
-        from pipelines.archive import Unpacking
+        from pipelines.imagery.archive import Limits as ArchiveLimits
+        from pipelines.imagery.archive import Unpacking
 
         return Unpacking(limits=ArchiveLimits.of(self.max_archive_mb, self.max_image_side))
 
     def network_for(self, recipe: Recipe) -> Network | None:
         """None where all imagery lies on this machine: then no secret is read, and none travels."""
-        from pipelines.inputs import parse_input
+        from pipelines.imagery.inputs import parse_input
 
         if recipe.search is not None:
             return self.network_of_strangers
@@ -332,7 +332,7 @@ class ServiceSettings(Settings):
     @property
     def unpacking(self) -> Unpacking:
         """In its own folder, which all its machines see; within what an upload may have."""
-        from pipelines.archive import Unpacking
+        from pipelines.imagery.archive import Unpacking
 
         limits = self.limits
         taken = replace(limits.archives, side=self.max_image_side)

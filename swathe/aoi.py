@@ -41,7 +41,7 @@ class AOI:
         """From ``minlon,minlat,maxlon,maxlat``, GeoJSON or WKT; minlon > maxlon crosses ±180°, up to 180° wide.
 
         Raises AreaError (``area.unreadable``, ``.reversed``, ``.latitude``, ``.longitude``, ``.not_polygon``,
-        ``.empty``, ``.crs``, ``.antimeridian``). Files are read by ``pipelines.area``.
+        ``.empty``, ``.crs``, ``.antimeridian``). Files are read by ``pipelines.imagery.area``.
         """
         text = text.strip()
         if len(text) < _LONGEST_BOX and _BOX.fullmatch(text):

@@ -106,7 +106,7 @@ class Input(BandStatistics):
     """Band -> bands that may stand in for it where the imagery lacks it, best first, e.g. ``nir: [nir08]``."""
     as_it_is: bool = False
     """Nobody has to say what the numbers mean: one band is taken as it is, three colours as a picture
-    (``pipelines/as_it_is.py``)."""
+    (``pipelines/imagery/as_it_is.py``)."""
 
     @model_validator(mode="after")
     def _alternatives_are_others(self) -> Self:

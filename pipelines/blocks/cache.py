@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.limits import MIB
+from pipelines.imagery.limits import MIB
 
 Block = NDArray[np.generic]
 Key = tuple[Any, ...]

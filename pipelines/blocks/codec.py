@@ -21,7 +21,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from pipelines.blocks import tiff
 from pipelines.blocks.georeference import UNPLACED, Georeference, georeference
-from pipelines.gdal import FAILURES
+from pipelines.imagery.gdal import FAILURES
 
 _COPIED = (tiff.COMPRESSION, 266, 317, 347, 530, 532, 50674)
 """Compression, fill order, predictor, JPEG tables, YCbCr, LERC: what decoding depends on, beside the samples."""
@@ -71,8 +71,8 @@ class Coding:
 def decode(coding: Coding, blocks: Sequence[bytes], rows: int) -> list[NDArray[np.generic]]:
     """One array (samples, rows of the block, cols) per block, in order.
 
-    ``rows`` is the height of the last one: a strip at the lower edge is shorter. Raises one of ``pipelines.gdal``'s
-    FAILURES; how many arrays there would have been before it is not known.
+    ``rows`` is the height of the last one: a strip at the lower edge is shorter. Raises one of the FAILURES of
+    ``pipelines.imagery.gdal``; how many arrays there would have been before it is not known.
     """
     height, width = coding.block
     data = wrap(coding, blocks, (len(blocks) - 1) * height + rows)

@@ -17,8 +17,8 @@ from pipelines.blocks.georeference import coarser, settle
 from pipelines.blocks.shared import Shared
 from pipelines.blocks.source import inside
 from pipelines.blocks.tiff import Directory, corrupt
-from pipelines.gdal import FAILURES, explain
-from pipelines.limits import MIB, check_window
+from pipelines.imagery.gdal import FAILURES, explain
+from pipelines.imagery.limits import MIB, check_window
 from swathe.scene import Asset, AssetGrid
 from swathe.window import Window
 

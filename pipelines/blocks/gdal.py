@@ -25,9 +25,9 @@ from pipelines.blocks.paged import OneFile, PagedFile
 from pipelines.blocks.shared import Shared
 from pipelines.blocks.source import inside
 from pipelines.blocks.tiff import corrupt
-from pipelines.gdal import FAILURES, explain
-from pipelines.header import has_own_mask
-from pipelines.limits import MIB, WHOLE, check_shape, check_window, refuse
+from pipelines.imagery.gdal import FAILURES, explain
+from pipelines.imagery.header import has_own_mask
+from pipelines.imagery.limits import MIB, WHOLE, check_shape, check_window, refuse
 from swathe.errors import ImageryError
 from swathe.imagery import shown
 from swathe.scene import Asset, AssetGrid

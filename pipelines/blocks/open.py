@@ -20,7 +20,7 @@ from swathe.scene import Asset
 from swathe.source import Auth, TileService
 
 if TYPE_CHECKING:
-    from pipelines.limits import Limits
+    from pipelines.imagery.limits import Limits
     from pipelines.remote.fetch import Fetcher
 
 _FOR_GOOD = ("read.gone", "read.corrupt")

@@ -8,7 +8,7 @@ from typing import Any, Protocol, Self
 
 from rasterio.abc import FileContainer
 
-from pipelines.limits import MIB
+from pipelines.imagery.limits import MIB
 from swathe.source import Auth
 
 PAGE = 1 << 18

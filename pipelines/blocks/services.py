@@ -14,7 +14,7 @@ from pipelines.blocks.matrix import matrix_of
 from pipelines.blocks.shared import Shared
 from pipelines.blocks.source import inside
 from pipelines.blocks.tiff import corrupt
-from pipelines.limits import check_window
+from pipelines.imagery.limits import check_window
 from swathe.errors import ReadError
 from swathe.imagery import shown
 from swathe.scene import Asset, AssetGrid

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import rasterio
 
 from pipelines.blocks.cache import BlockCache
-from pipelines.limits import Limits
+from pipelines.imagery.limits import Limits
 from swathe.source import Auth
 
 if TYPE_CHECKING:

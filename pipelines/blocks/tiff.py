@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.limits import MIB, Limits, check_block, check_shape, refuse
+from pipelines.imagery.limits import MIB, Limits, check_block, check_shape, refuse
 from swathe.errors import ReadError
 from swathe.imagery import shown
 

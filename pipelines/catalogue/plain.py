@@ -14,15 +14,15 @@ from odc.geo.geobox import GeoBox
 
 from pipelines.catalogue.moments import instant_text, micros
 from pipelines.catalogue.places import bbox_of, boxes_of, geometry_of
-from pipelines.gdal import Access
-from pipelines.header import Header, read_headers
+from pipelines.imagery.gdal import Access
+from pipelines.imagery.header import Header, read_headers
 from pipelines.products.item import footprint
 from pipelines.remote.byte_cache import unsigned
 from swathe.errors import InputError
 from swathe.imagery import is_remote, shown
 
 if TYPE_CHECKING:
-    from pipelines.remote import RemoteFiles
+    from pipelines.imagery.remote_files import RemoteFiles
 
 _MEDIA = {".jp2": "image/jp2", ".j2k": "image/jp2", ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 _GEOTIFF = "image/tiff; application=geotiff"

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from pipelines.catalogue.entry import INFERRED
-from pipelines.inputs import IMAGES
+from pipelines.imagery.inputs import IMAGES
 from pipelines.remote.byte_cache import unsigned
 from swathe.errors import InputError
 from swathe.imagery import is_remote, shown

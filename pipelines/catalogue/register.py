@@ -12,13 +12,13 @@ from pipelines.catalogue.model_items import MODELS, model_item, models_collectio
 from pipelines.catalogue.plain import image_items
 from pipelines.catalogue.reading import Documents, Json, placed, read
 from pipelines.catalogue.store import Catalogue
-from pipelines.inputs import IMAGES
+from pipelines.imagery.inputs import IMAGES
 from swathe.card import ModelCard
 from swathe.errors import InputError
 from swathe.imagery import is_remote, shown
 
 if TYPE_CHECKING:
-    from pipelines.remote import RemoteFiles
+    from pipelines.imagery.remote_files import RemoteFiles
 
 RESULTS, IMAGERY = "results-", "imagery"
 """How collections of results begin; the collection of files that belong to none."""

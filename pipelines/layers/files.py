@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import rasterio
 
 from pipelines.blocks.paged import OneFile, PagedFile
-from pipelines.gdal import FAILURES, OFFLINE, explain
-from pipelines.limits import MIB
+from pipelines.imagery.gdal import FAILURES, OFFLINE, explain
+from pipelines.imagery.limits import MIB
 from pipelines.store.folder import FolderBlobs
 from swathe.errors import NotFoundError, ReadError
 from swathe.source import Auth

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from pipelines.sensors import StrictLoader
+from pipelines.imagery.sensors import StrictLoader
 from swathe.errors import InputError
 from swathe.imagery import is_remote
 from swathe.masking import Mask, MaskLayer

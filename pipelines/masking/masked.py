@@ -17,8 +17,8 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window as FileWindow
 
-from pipelines.area import inside
 from pipelines.blocks.open import Opener
+from pipelines.imagery.area import inside
 from pipelines.masking.choose import Answers, Openers, Site, answers, sources
 from pipelines.masking.source import Bools, MaskSource
 from pipelines.products.cog import assemble

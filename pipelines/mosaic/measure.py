@@ -13,7 +13,7 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 
-from pipelines.area import inside
+from pipelines.imagery.area import inside
 from pipelines.mosaic import masks
 from pipelines.mosaic.frame import LONLAT, Frame, transformer, unit_m
 from pipelines.mosaic.grid import OutputGrid

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.backscatter import converted
+from pipelines.imagery.backscatter import converted
 from pipelines.mosaic.block import Block, Loss, Manner, Seat
 from pipelines.mosaic.cells import first_cell
 from pipelines.mosaic.frame import Frame
 from pipelines.mosaic.join import counted, join
 from pipelines.mosaic.observe import Observer
-from pipelines.mosaic.prefetcher import Key, Prefetcher
+from pipelines.mosaic.prefetch import Key, Prefetcher
 from pipelines.pieces import Grain
 from swathe.errors import ImageryError, ReadError, SwatheError
 from swathe.mosaic import BLOCK, Composite, Mosaic

@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 
 from aiohttp.abc import AbstractResolver
 
-from pipelines.gdal import MIB
+from pipelines.imagery.gdal import MIB
 from pipelines.remote import listing, local
 from pipelines.remote.address import Local, Stored, Web, look_at
 from pipelines.remote.answer import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.gdal import Retry
-from pipelines.limits import Limits
+from pipelines.imagery.gdal import Retry
+from pipelines.imagery.limits import Limits
 from pipelines.remote.secrets import Secrets
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipelines.gdal import Access
-from pipelines.header import read_headers
+from pipelines.imagery.gdal import Access
+from pipelines.imagery.header import read_headers
 from pipelines.search import static
 from pipelines.search.folder import WHOLE, files_of
 from pipelines.search.items import resolved

@@ -14,9 +14,9 @@ import numpy as np
 import shapely
 from pyproj import CRS, Transformer
 
-from pipelines.gdal import FAILURES, Access
-from pipelines.header import Header, read_headers
-from pipelines.inputs import IMAGES
+from pipelines.imagery.gdal import FAILURES, Access
+from pipelines.imagery.header import Header, read_headers
+from pipelines.imagery.inputs import IMAGES
 from pipelines.search import names
 from pipelines.search.query import LeftOut
 from swathe.errors import ImageryError

@@ -11,7 +11,7 @@ import shapely
 from pyproj import Transformer
 from shapely.geometry.base import BaseGeometry
 
-from pipelines.area import read_area
+from pipelines.imagery.area import read_area
 from swathe.aoi import AOI
 from swathe.errors import AreaError
 

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import ValidationError
 
+from pipelines.imagery.sensors import StrictLoader
 from pipelines.search.radiometry import PROVIDERS
-from pipelines.sensors import StrictLoader
 from swathe.errors import InputError
 from swathe.imagery import is_remote
 from swathe.source import AMAZON, Auth, AuthKind, MaskRule, RadiometryRule, SourceCard, SourceKind, SourceMask

@@ -14,10 +14,10 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window as RasterioWindow
 
-from pipelines.archive import check_image
-from pipelines.gdal import FAILURES, Access, explain
-from pipelines.header import read_headers
-from pipelines.limits import Limits, check_block, check_shape
+from pipelines.imagery.archive import check_image
+from pipelines.imagery.gdal import FAILURES, Access, explain
+from pipelines.imagery.header import read_headers
+from pipelines.imagery.limits import Limits, check_block, check_shape
 from pipelines.products.cog import assemble
 from pipelines.products.layer import CLASS_NODATA, Kind, LayerSpec, RasterSpec, Resampling
 from pipelines.products.statistics import Statistics

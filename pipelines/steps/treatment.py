@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipelines.gdal import Access
+from pipelines.imagery.gdal import Access
 from pipelines.products.layer import LayerSpec
 from pipelines.remote.network import Network
 from swathe.errors import SwatheError

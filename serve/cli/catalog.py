@@ -56,7 +56,7 @@ def add(
 ) -> None:
     """Register results, STAC Items and images; nothing is copied. Adding something again renews it."""
     from pipelines.catalogue.register import Wish, register
-    from pipelines.remote import RemoteFiles
+    from pipelines.imagery.remote_files import RemoteFiles
 
     settings: Settings = context.obj
     items: list[tuple[str, str]] = []

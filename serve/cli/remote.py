@@ -219,7 +219,7 @@ def _place(aoi: str | None) -> Any:
         return aoi
     from shapely.geometry import mapping
 
-    from pipelines.area import read_area
+    from pipelines.imagery.area import read_area
 
     return mapping(read_area(aoi).geometry)
 
@@ -246,7 +246,7 @@ def _lifted(client: Client, text: str) -> str:
 
 def _packed(folder: Path, into: Path) -> Path:
     """The images of a folder as one file, as they are: imagery is compressed already."""
-    from pipelines.inputs import IMAGES
+    from pipelines.imagery.inputs import IMAGES
 
     packed = into / f"{folder.resolve().name}.zip"
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:

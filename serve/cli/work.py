@@ -248,7 +248,7 @@ def _catalogue(result: str, settings: Settings, way: Way) -> None:
     from models.registry import load_cards
     from pipelines.catalogue.register import Wish, register
     from pipelines.catalogue.store import Catalogue
-    from pipelines.remote import RemoteFiles
+    from pipelines.imagery.remote_files import RemoteFiles
 
     try:
         network = settings.network

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
+from pipelines.imagery.sensors import load_sensors
 from pipelines.online import Answer, Grounds, Online, Question
-from pipelines.sensors import load_sensors
 from pipelines.worker import give_back
 from serve.deployments.sizing import app_of, threads_of
 from serve.settings import ServiceSettings

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from models.safety import LARGEST_CONFIG
 from models.trained import About, common_name, trained_card
 from models.weights import looks_like_weights
-from pipelines.peek import printable
+from pipelines.imagery.peek import printable
 from pipelines.store.scratch import scratch
 from serve.desk import rights
 from serve.desk.inputs import UPLOAD

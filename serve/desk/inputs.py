@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.inputs import parse_input
+from pipelines.imagery.inputs import parse_input
 from serve.desk import rights
 from serve.desk.links import UPLOAD as LINKED
 from serve.desk.links import Seal

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pipelines.inputs import parse_input
+from pipelines.imagery.inputs import parse_input
 from serve.desk import files, rights, usage
 from serve.desk.asking import asked
 from serve.desk.inputs import at_home, settled

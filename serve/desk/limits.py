@@ -14,7 +14,7 @@ from swathe.job import Where
 from swathe.user import Role
 
 if TYPE_CHECKING:
-    from pipelines.archive import Limits as ArchiveLimits
+    from pipelines.imagery.archive import Limits as ArchiveLimits
     from pipelines.sandbox.bounds import Bounds
 
 Count = Annotated[int, Field(ge=1)]
@@ -118,7 +118,7 @@ class Limits(BaseModel):
     @property
     def archives(self) -> ArchiveLimits:
         """What is taken of archives that users bring or name."""
-        from pipelines.archive import Limits as ArchiveLimits
+        from pipelines.imagery.archive import Limits as ArchiveLimits
 
         most = self.max_upload_mb
         return ArchiveLimits(archive_mb=most, file_mb=most * 2, total_mb=most * 5)

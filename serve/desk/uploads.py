@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from pipelines.archive import ENDINGS, Limits, check_image, is_archive, unpack
-from pipelines.peek import driver_of
+from pipelines.imagery.archive import ENDINGS, Limits, check_image, is_archive, unpack
+from pipelines.imagery.peek import driver_of
 from pipelines.products.parts import refusals
 from pipelines.store.blobs import is_stored
 from pipelines.store.scratch import scratch
@@ -404,8 +404,8 @@ class _Fact:
 
 def _facts(images: list[Path]) -> dict[str, Any]:
     """What their headers say. Raises ImageryError, GridError: what a job would refuse is refused here."""
-    from pipelines.gdal import Access
-    from pipelines.header import read_headers
+    from pipelines.imagery.gdal import Access
+    from pipelines.imagery.header import read_headers
 
     headers = read_headers([str(image) for image in images], Access())
     return {

@@ -18,7 +18,7 @@ from serve.running.ending import Ending
 from serve.running.held import Held
 from serve.running.journal import Journal
 from serve.running.recorder import Recorder
-from serve.running.writes import WriteQueue
+from serve.running.write_queue import WriteQueue
 from swathe.errors import Interrupted, SwatheError
 from swathe.job import ENDED
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.products.assets import ASSETS
 from pipelines.steps.sequence import FIRST
 from serve.passing import BUSY, FULL, passing, waits
-from serve.running.writes import LOST
+from serve.running.write_queue import LOST
 from swathe.errors import ClusterError, ConflictError, NotFoundError, OutputError, StoreError, SwatheError
 from swathe.job import JobState
 from swathe.state import State
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pipelines.run import Outcome
     from serve.running.held import Held
     from serve.running.journal import Journal
-    from serve.running.writes import WriteQueue
+    from serve.running.write_queue import WriteQueue
     from serve.settings import ServiceSettings
     from serve.store.store import Store
     from swathe.job import Job

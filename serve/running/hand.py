@@ -22,7 +22,7 @@ KEPT_GB = 4.0
 """Of models, as their cards say it; the one used last is kept whatever it takes."""
 WARM = (
     "rasterio", "pyproj", "shapely", "scipy.sparse.csgraph", "models.load", "models.formula", "pipelines.worker",
-    "pipelines.readers", "pipelines.products.shapes",
+    "pipelines.imagery.readers", "pipelines.products.shapes",
 )  # fmt: skip
 """What a hand imports before its first chunk."""
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
-from serve.running.writes import LOST
+from serve.running.write_queue import LOST
 from swathe.errors import ConflictError, Interrupted, StoreError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from serve.structured import about
 
 if TYPE_CHECKING:
-    from serve.running.writes import WriteQueue
+    from serve.running.write_queue import WriteQueue
     from serve.store.jobs import Hold
 
 _log = logging.getLogger("swathe.jobs")

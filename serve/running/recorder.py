@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pipelines.receipt import Receipt
     from serve.running.journal import Journal
-    from serve.running.writes import WriteQueue
+    from serve.running.write_queue import WriteQueue
     from serve.store.jobs import Hold
 
 _ENTERED = {State.PREPARING: JobState.PREPARING, State.RUNNING: JobState.RUNNING, State.FINISHING: JobState.FINISHING}

@@ -41,8 +41,8 @@ _PART = 1000
 def put_collection(c: Connection, document: Json) -> None:
     """Add a STAC Collection, or replace the document of one; its items stay. Raises InputError."""
     if _embedded(c):
-        with _shelf(c) as shelf:
-            shelf.put_collection(document)
+        with _catalogue(c) as catalogue:
+            catalogue.put_collection(document)
         return
     with _scratch() as scratch:
         scratch.put_collection(document)
@@ -57,8 +57,8 @@ def put_item(c: Connection, document: Json, owner: str | None, project: str | No
     """
     named = {**document, "properties": _owned(document.get("properties"), owner, project)}
     if _embedded(c):
-        with _shelf(c) as shelf:
-            shelf.put_items([named])
+        with _catalogue(c) as catalogue:
+            catalogue.put_items([named])
         return
     entry = entry_of(named)
     if _collection(c, entry.collection) is None:
@@ -70,8 +70,8 @@ def put_item(c: Connection, document: Json, owner: str | None, project: str | No
 def drop_item(c: Connection, collection: str, id_: str) -> None:
     """Forget an item, where there is such a one. The files that it names stay."""
     if _embedded(c):
-        with _shelf(c) as shelf, suppress(InputError):
-            shelf.delete_item(collection, id_)
+        with _catalogue(c) as catalogue, suppress(InputError):
+            catalogue.delete_item(collection, id_)
         return
     _write(c, _GONE, collection, id_, None)
 
@@ -100,7 +100,7 @@ def _embedded(c: Connection) -> bool:
 
 
 @contextmanager
-def _shelf(c: Connection) -> Iterator[Catalogue]:
+def _catalogue(c: Connection) -> Iterator[Catalogue]:
     """In this transaction; troubles of the file are the store's to tell."""
     try:
         yield Catalogue(raw(c))

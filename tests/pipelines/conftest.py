@@ -11,10 +11,10 @@ from rasterio.transform import from_origin
 
 from models.weights import ModelHome
 from pipelines.begin import begin, look
-from pipelines.gdal import Access, Retry
+from pipelines.imagery.gdal import Access, Retry
+from pipelines.imagery.sensors import load_sensors
 from pipelines.run import Request, run
 from pipelines.runner import Loop
-from pipelines.sensors import load_sensors
 from swathe.card import ClassLabel, Input, ModelCard, Output, Resources
 from swathe.recipe import Recipe
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from pipelines.gdal import Retry
+from pipelines.imagery.gdal import Retry
 from pipelines.remote.fetch import Fetcher
 from pipelines.remote.network import Network
 from pipelines.remote.secrets import Secrets

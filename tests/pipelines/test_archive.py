@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.transform import from_origin
 
-from pipelines.archive import LIMITS, Limits, Unpacking, check_image, is_archive, unpack, unpacked
+from pipelines.imagery.archive import LIMITS, Limits, Unpacking, check_image, is_archive, unpack, unpacked
 from swathe.errors import ImageryError, OutputError
 
 MB = 1_000_000

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import Transformer
 
-from pipelines.area import crop, inside, read_area
+from pipelines.imagery.area import crop, inside, read_area
 from swathe.aoi import AOI
 from swathe.errors import AreaError
 from swathe.imagery import Imagery
@@ -303,7 +303,7 @@ def test_threads_may_ask_of_one_area_at_once():
 import math, threading
 from affine import Affine
 from shapely import Polygon
-from pipelines.area import inside
+from pipelines.imagery.area import inside
 from swathe.window import Window
 start = threading.Barrier(4)
 def ask(area):

@@ -12,8 +12,8 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 
 from models.registry import load_cards
-from pipelines.as_it_is import COLOURS
 from pipelines.begin import begin, look
+from pipelines.imagery.as_it_is import COLOURS
 from pipelines.run import Request, run
 from pipelines.runner import Loop
 from swathe.card import ModelCard

@@ -8,7 +8,7 @@ import rasterio
 from numpy.testing import assert_array_equal
 
 from pipelines import searched
-from pipelines.backscatter import convert, converted
+from pipelines.imagery.backscatter import convert, converted
 from pipelines.mosaic.reader import MosaicReader
 from pipelines.remote.network import Network
 from pipelines.saved_search import read as read_kept
@@ -218,8 +218,8 @@ def test_a_model_of_reflectance_is_refused_before_anything_is_searched(tmp_path)
 def test_files_in_linear_power_reach_a_model_that_wants_decibels(tmp_path, sensors):
     """Through the same look and reader as a run; and what does not fit is refused by name."""
     from pipelines.begin import look
-    from pipelines.gdal import Access
-    from pipelines.readers import FileReader
+    from pipelines.imagery.gdal import Access
+    from pipelines.imagery.readers import FileReader
     from swathe.card import Input
     from swathe.errors import BandError
     from swathe.recipe import Recipe

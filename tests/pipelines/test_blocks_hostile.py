@@ -13,7 +13,7 @@ import pytest
 import rasterio
 
 from pipelines.blocks.open import Opener
-from pipelines.limits import Limits
+from pipelines.imagery.limits import Limits
 from pipelines.remote.fetch import Fetcher
 from pipelines.remote.network import Network
 from swathe.errors import ImageryError, ReadError, SwatheError

@@ -9,7 +9,7 @@ import shapely
 
 from pipelines.blocks.matrix import matrix_of
 from pipelines.blocks.open import Opener
-from pipelines.gdal import Retry
+from pipelines.imagery.gdal import Retry
 from pipelines.mosaic.frame import Frame
 from pipelines.mosaic.grid import OutputGrid
 from pipelines.mosaic.under import refuse_missing

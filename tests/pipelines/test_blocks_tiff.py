@@ -12,8 +12,8 @@ from rasterio.windows import Window as RasterioWindow
 from pipelines.blocks.cog import CogSource
 from pipelines.blocks.gdal import GdalSource
 from pipelines.blocks.open import Opener
-from pipelines.gdal import Retry
-from pipelines.limits import Limits
+from pipelines.imagery.gdal import Retry
+from pipelines.imagery.limits import Limits
 from pipelines.remote.fetch import Fetcher
 from pipelines.remote.network import Network
 from swathe.errors import BandError, GridError, InputError, ReadError, SwatheError

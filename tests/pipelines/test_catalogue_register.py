@@ -10,8 +10,8 @@ import pytest
 from pipelines.catalogue.register import Wish, register
 from pipelines.catalogue.search import Search
 from pipelines.catalogue.store import Catalogue
-from pipelines.gdal import Retry
-from pipelines.remote import RemoteFiles
+from pipelines.imagery.gdal import Retry
+from pipelines.imagery.remote_files import RemoteFiles
 from pipelines.remote.network import Network
 from swathe.errors import GridError, ImageryError, InputError, SwatheError
 from tests.pipelines.fault_server import FaultServer

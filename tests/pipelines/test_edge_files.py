@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import rasterio
 
-from pipelines.area import crop, inside
-from pipelines.inspect import Declared, inspect, parse_input
-from pipelines.read import Reader
+from pipelines.imagery.area import crop, inside
+from pipelines.imagery.inspect import Declared, inspect, parse_input
+from pipelines.imagery.read import Reader
 from swathe.aoi import AOI
 from swathe.card import Input
 from swathe.errors import AreaError, InputError

@@ -13,12 +13,12 @@ import rasterio
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine, from_origin
 
-from pipelines.gdal import Access, Retry
-from pipelines.inputs import InputSpec
-from pipelines.inspect import Declared, inspect, parse_input
-from pipelines.limits import Limits
+from pipelines.imagery.gdal import Access, Retry
+from pipelines.imagery.inputs import InputSpec
+from pipelines.imagery.inspect import Declared, inspect, parse_input
+from pipelines.imagery.limits import Limits
+from pipelines.imagery.sensors import load_sensors
 from pipelines.remote.network import Network
-from pipelines.sensors import load_sensors
 from swathe.card import Input
 from swathe.errors import ImageryError, InputError
 from swathe.imagery import shown
@@ -669,7 +669,7 @@ def test_the_guide_lists_every_code_and_every_profile():
     guide = (root / "docs" / "imagery.md").read_text()
     names = ("inputs", "peek", "header", "match", "radiometry", "inspect", "sensors", "area", "read")
     text = "".join((root / "pipelines" / f"{n}.py").read_text() for n in names)
-    area = (root / "swathe" / "aoi.py").read_text() + (root / "pipelines" / "area.py").read_text()
+    area = (root / "swathe" / "aoi.py").read_text() + (root / "pipelines" / "imagery" / "area.py").read_text()
     codes = set(re.findall(r'code="([a-z_]+\.[a-z_]+)"', text))
     codes |= {f"grid.{c}" for c in re.findall(r'_grid\(\s*"([a-z_]+)"', text)}
     codes |= {f"area.{c}" for c in re.findall(r'_error\(\s*"([a-z_]+)"', area)}

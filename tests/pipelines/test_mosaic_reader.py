@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines.blocks.open import Opener
-from pipelines.gdal import Retry
+from pipelines.imagery.gdal import Retry
 from pipelines.mosaic.observe import CAP
 from pipelines.mosaic.reader import MosaicReader
 from pipelines.remote.fetch import Fetcher

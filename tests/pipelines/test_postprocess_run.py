@@ -11,14 +11,14 @@ import rasterio
 from pipelines import searched
 from pipelines.begin import begin, look
 from pipelines.demo import catalogue
-from pipelines.gdal import Access
+from pipelines.imagery.gdal import Access
+from pipelines.imagery.sensors import load_sensors
 from pipelines.masking.layers import load_layers
 from pipelines.remote.network import Network
 from pipelines.run import Request, run
 from pipelines.runner import Loop
 from pipelines.sandbox.isolation import isolation
 from pipelines.search.sources import load_sources
-from pipelines.sensors import load_sensors
 from pipelines.steps.chosen import treatments_of
 from swathe.postprocess import Postprocess
 from swathe.recipe import ProcessorWish, Recipe, Search

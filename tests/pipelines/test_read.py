@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio.enums import ColorInterp
 
-from pipelines.gdal import MIB, Access
-from pipelines.inspect import Declared, inspect, parse_input
-from pipelines.read import Reader, strip_cache_mb
-from pipelines.sensors import load_sensors
+from pipelines.imagery.gdal import MIB, Access
+from pipelines.imagery.inspect import Declared, inspect, parse_input
+from pipelines.imagery.read import Reader, strip_cache_mb
+from pipelines.imagery.sensors import load_sensors
 from swathe.card import Input
 from swathe.errors import ReadError
 from swathe.recipe import Radiometry

@@ -11,9 +11,9 @@ import pytest
 import rasterio
 
 from pipelines.blocks.open import Opener
-from pipelines.gdal import Retry
+from pipelines.imagery.gdal import Retry
+from pipelines.imagery.readers import SceneReader
 from pipelines.mosaic.reader import MosaicReader
-from pipelines.readers import SceneReader
 from pipelines.remote.fetch import HEAD, Fetcher
 from pipelines.remote.network import Network
 from swathe.source import Auth

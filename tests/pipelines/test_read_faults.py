@@ -10,9 +10,9 @@ import pytest
 import rasterio
 from rasterio.errors import RasterioError
 
-from pipelines.gdal import Access, Retry
-from pipelines.inspect import Declared, inspect, parse_input
-from pipelines.read import Reader
+from pipelines.imagery.gdal import Access, Retry
+from pipelines.imagery.inspect import Declared, inspect, parse_input
+from pipelines.imagery.read import Reader
 from pipelines.remote.network import Network
 from pipelines.search.folder import _tagged
 from swathe.card import Input

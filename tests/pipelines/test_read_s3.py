@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipelines.gdal import Access, Retry
-from pipelines.inspect import Declared, inspect, parse_input
-from pipelines.read import Reader
+from pipelines.imagery.gdal import Access, Retry
+from pipelines.imagery.inspect import Declared, inspect, parse_input
+from pipelines.imagery.read import Reader
 from pipelines.remote.network import Network
 from pipelines.remote.secrets import Secrets
 from swathe.card import Input

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from pipelines.gdal import Retry
+from pipelines.imagery.gdal import Retry
 from pipelines.remote.address import Local, Stored, Web, look_at, reach_of
 from pipelines.remote.courier import redirected
 from pipelines.remote.fetch import Fetcher

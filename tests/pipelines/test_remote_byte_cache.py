@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.gdal import Retry
+from pipelines.imagery.gdal import Retry
 from pipelines.remote.answer import Version
 from pipelines.remote.byte_cache import ByteCache, unsigned
 from pipelines.remote.fetch import HEAD, Fetcher

@@ -4,13 +4,14 @@ import zipfile
 
 import numpy as np
 import pytest
-from pipelines.containers import RemoteContainers
 
-from pipelines.archive import Limits, Unpacking
-from pipelines.gdal import Access, Retry
-from pipelines.inspect import Declared, inspect, parse_input
-from pipelines.read import Reader
-from pipelines.remote import RemoteFiles, listing
+from pipelines.imagery.archive import Limits, Unpacking
+from pipelines.imagery.gdal import Access, Retry
+from pipelines.imagery.inspect import Declared, inspect, parse_input
+from pipelines.imagery.read import Reader
+from pipelines.imagery.remote_containers import RemoteContainers
+from pipelines.imagery.remote_files import RemoteFiles
+from pipelines.remote import listing
 from pipelines.remote.address import Stored
 from pipelines.remote.network import Network
 from swathe.card import Input

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.gdal import Retry
+from pipelines.imagery.gdal import Retry
 from pipelines.remote.answer import PATIENCE_S, pause_of
 from pipelines.remote.fetch import HEAD, Fetcher
 from pipelines.remote.network import Network

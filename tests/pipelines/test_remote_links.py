@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from pipelines.gdal import Retry
+from pipelines.imagery.gdal import Retry
 from pipelines.remote.fetch import Fetcher
 from pipelines.remote.links import link_in
 from pipelines.remote.network import Network

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
-from pipelines.gdal import Retry
+from pipelines.imagery.gdal import Retry
 from pipelines.remote import stored
 from pipelines.remote.address import Stored
 from pipelines.remote.fetch import Fetcher

@@ -23,7 +23,7 @@ from rio_cogeo.cogeo import cog_validate
 from cluster.resources import layout
 from models.load import load
 from pipelines.begin import begin, look
-from pipelines.gdal import Access
+from pipelines.imagery.gdal import Access
 from pipelines.ledger import Ledger, Receipt, read_receipt
 from pipelines.process import process
 from pipelines.ray_data import RayData

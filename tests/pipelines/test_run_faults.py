@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from pipelines.gdal import Access, Retry
+from pipelines.imagery.gdal import Access, Retry
 from pipelines.remote.network import Network
 from swathe.errors import ReadError
 from swathe.state import State

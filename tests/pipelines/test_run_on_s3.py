@@ -305,7 +305,7 @@ from models.weights import ModelHome
 from pipelines.begin import begin, look
 from pipelines.run import Request, run
 from pipelines.runner import Loop
-from pipelines.sensors import load_sensors
+from pipelines.imagery.sensors import load_sensors
 from pipelines.store.blobs import StoreSettings
 from pipelines.store.place import working_folder
 from swathe.recipe import Recipe

@@ -15,7 +15,7 @@ from pipelines import searched
 from pipelines.backdrop import backdrop
 from pipelines.begin import begin
 from pipelines.demo import catalogue
-from pipelines.gdal import Retry
+from pipelines.imagery.gdal import Retry
 from pipelines.remote.network import Network
 from pipelines.remote.secrets import Secrets
 from pipelines.run import Request, kept_scenes, run

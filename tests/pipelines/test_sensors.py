@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.sensors import choose, load_sensors, read_sensor
+from pipelines.imagery.sensors import choose, load_sensors, read_sensor
 from swathe.errors import BandError, InputError
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "sensors"

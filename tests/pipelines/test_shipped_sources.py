@@ -29,7 +29,7 @@ from pyproj import Transformer
 
 from models.registry import load_cards
 from pipelines import searched
-from pipelines.gdal import Retry
+from pipelines.imagery.gdal import Retry
 from pipelines.mosaic.reader import MosaicReader
 from pipelines.remote.fetch import Fetcher
 from pipelines.remote.network import Network

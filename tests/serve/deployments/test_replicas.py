@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from models.load import ensure
+from pipelines.imagery.sensors import load_sensors
 from pipelines.online import Form, Online, Question
-from pipelines.sensors import load_sensors
 from serve.deployments.app import _heads
 from serve.deployments.berths import RayReplicas
 from serve.deployments.sizing import app_of

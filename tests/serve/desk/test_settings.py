@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.archive import AS_USUAL
-from pipelines.archive import Limits as ArchiveLimits
-from pipelines.limits import Limits as ImageLimits
+from pipelines.imagery.archive import AS_USUAL
+from pipelines.imagery.archive import Limits as ArchiveLimits
+from pipelines.imagery.limits import Limits as ImageLimits
 from pipelines.remote.address import Stored, look_at
 from pipelines.remote.fetch import Fetcher
 from serve.desk.limits import Limits, read_limits

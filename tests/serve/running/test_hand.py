@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pipelines.begin import begin, look
-from pipelines.gdal import Access
-from pipelines.sensors import load_sensors
+from pipelines.imagery.gdal import Access
+from pipelines.imagery.sensors import load_sensors
 from pipelines.worker import LANES, ChunkWorker, Order
 from serve.running.hand import Hand
 from swathe.errors import ClusterError

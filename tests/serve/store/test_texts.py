@@ -3,8 +3,8 @@
 import math
 
 import pytest
-from serve.running.writes import WriteQueue
 
+from serve.running.write_queue import WriteQueue
 from serve.store import events, hooks, jobs, logs
 from serve.store.logs import Line
 from serve.store.store import clock, now

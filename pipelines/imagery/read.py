@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window as RasterioWindow
 
-from pipelines.gdal import FAILURES, MIB, Access, explain, retried, stays
-from pipelines.header import has_own_mask
-from pipelines.peek import changed, glance, same, version_of
+from pipelines.imagery.gdal import FAILURES, MIB, Access, explain, retried, stays
+from pipelines.imagery.header import has_own_mask
+from pipelines.imagery.peek import changed, glance, same, version_of
 from swathe.errors import ImageryError, ReadError, SwatheError
 from swathe.imagery import BandSource, Imagery, is_remote, shown
 from swathe.raster import Stack
@@ -28,7 +28,7 @@ from swathe.window import Window
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
-    from pipelines.remote import Sources
+    from pipelines.imagery.remote_files import Sources
     from pipelines.remote.fetch import Counts
     from pipelines.remote.network import Network
 
@@ -137,7 +137,10 @@ class Reader:
         if self._pid != os.getpid():  # a fork has its parent's file offsets and none of its threads
             self._files, self._lanes, self._far, self._pid = {}, {}, None, os.getpid()
         if self._remote and self._far is None:
-            from pipelines.remote import RemoteFiles, Sources  # not for files of this machine: half a second
+            from pipelines.imagery.remote_files import (  # not for files of this machine: half a second
+                RemoteFiles,
+                Sources,
+            )
 
             remote = RemoteFiles(self._network, self._access.retry, self._pause)
             self._far = Sources(remote, self._versions, self._access.cache_mb)

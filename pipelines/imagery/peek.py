@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.gdal import FAILURES, Retry, explain, retried
+from pipelines.imagery.gdal import FAILURES, Retry, explain, retried
 from swathe.errors import ImageryError, ReadError, SwatheError
 from swathe.imagery import is_remote, shown
 
 if TYPE_CHECKING:
-    from pipelines.remote import RemoteFiles
+    from pipelines.imagery.remote_files import RemoteFiles
 
 _FIELD = "--input"
 _MAGIC = {

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window as RasterioWindow
 
-from pipelines.gdal import FAILURES, Access, retried
-from pipelines.header import Header, opened
-from pipelines.match import Found
-from pipelines.peek import peek, refusal
+from pipelines.imagery.gdal import FAILURES, Access, retried
+from pipelines.imagery.header import Header, opened
+from pipelines.imagery.match import Found
+from pipelines.imagery.peek import peek, refusal
+from pipelines.imagery.radiometry import DECLARED, Units, nodata_of
 from pipelines.products.layer import COLOUR_STEPS
-from pipelines.radiometry import DECLARED, Units, nodata_of
 from swathe.bands import TRUE_COLOUR
 from swathe.card import ModelCard, Output
 from swathe.errors import BandError, ReadError
@@ -29,7 +29,7 @@ from swathe.mosaic import Mosaic
 from swathe.recipe import Radiometry
 
 if TYPE_CHECKING:
-    from pipelines.remote import RemoteFiles
+    from pipelines.imagery.remote_files import RemoteFiles
 
 NUMBERS = "index"
 """What the one band is called that is no picture."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pipelines.header import Header
+from pipelines.imagery.header import Header
 from swathe.bands import NAMES
 from swathe.errors import BandError
 from swathe.imagery import shown

@@ -14,8 +14,8 @@ import rasterio
 
 from pipelines.blocks.open import Opener
 from pipelines.blocks.paged import OneFile, PagedFile
-from pipelines.gdal import Retry
-from pipelines.peek import changed, glance, same, version_of
+from pipelines.imagery.gdal import Retry
+from pipelines.imagery.peek import changed, glance, same, version_of
 from pipelines.remote.fetch import Fetcher
 from pipelines.remote.network import Network
 from swathe.errors import ImageryError
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
     from pipelines.blocks.source import PixelSource
-    from pipelines.limits import Limits
+    from pipelines.imagery.limits import Limits
     from pipelines.remote.courier import Sleep
     from pipelines.remote.fetch import Counts, Facts
 
@@ -66,7 +66,7 @@ class RemoteFiles:
     def opened(self, href: str, driver: str, size: int) -> Iterator[DatasetReader]:
         """The file as GDAL sees it, its bytes fetched here page by page: for headers and small looks.
 
-        To be called inside ``Access.env``. Raises one of ``pipelines.gdal``'s FAILURES, or why bytes were lost.
+        To be called inside ``Access.env``. Raises one of ``pipelines.imagery.gdal``'s FAILURES, or why bytes were lost.
         """
         paged, name = PagedFile(self.fetcher, href, self.auth, size), f"/{uuid.uuid4().hex}"
         try:

@@ -18,16 +18,16 @@ from rasterio.enums import ColorInterp, Interleaving, MaskFlags
 from rasterio.errors import CRSError, NotGeoreferencedWarning
 from rasterio.windows import Window as RasterioWindow
 
-from pipelines.gdal import FAILURES, MIB, Access, retried
-from pipelines.limits import check_shape
-from pipelines.peek import Peek, peek, refusal
+from pipelines.imagery.gdal import FAILURES, MIB, Access, retried
+from pipelines.imagery.limits import check_shape
+from pipelines.imagery.peek import Peek, peek, refusal
 from swathe.errors import GridError, ImageryError, ReadError
 from swathe.imagery import is_remote, shown
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
 
-    from pipelines.remote import RemoteFiles
+    from pipelines.imagery.remote_files import RemoteFiles
 
 _PROBE_BYTES = 64 * MIB
 _FIELD = "--input"

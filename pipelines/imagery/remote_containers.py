@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from pipelines.archive import ENDINGS, PARTIAL, Unpacking, check_size, disk, images_in, is_zip, place_of, unpack
-from pipelines.peek import refusal
-from pipelines.remote import RemoteFiles
+from pipelines.imagery.archive import ENDINGS, PARTIAL, Unpacking, check_size, disk, images_in, is_zip, place_of, unpack
+from pipelines.imagery.peek import refusal
+from pipelines.imagery.remote_files import RemoteFiles
 from pipelines.remote.byte_cache import unsigned
 from pipelines.remote.fetch import Facts
 from swathe.errors import ImageryError, SwatheError

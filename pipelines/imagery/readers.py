@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.backscatter import convert
-from pipelines.gdal import Access
+from pipelines.imagery.backscatter import convert
+from pipelines.imagery.gdal import Access
+from pipelines.imagery.read import Reader, strip_cache_mb
 from pipelines.pieces import Grain
-from pipelines.read import Reader, strip_cache_mb
 from swathe.imagery import Imagery
 from swathe.mosaic import BLOCK, Mosaic
 from swathe.plan import Work
@@ -150,7 +150,7 @@ def reader_of(work: Work, access: Access, network: Network | None, widest: int) 
             from pipelines.remote.network import Network
 
             network = Network()
-        return SceneReader(work.imagery, network, shelf_mb(work.imagery, width, work.card.input.chip))
+        return SceneReader(work.imagery, network, blocks_mb(work.imagery, width, work.card.input.chip))
     cache = strip_cache_mb(work.imagery, width, work.card.input.chip)
     return FileReader(work.imagery, replace(access, cache_mb=cache), network)
 
@@ -159,11 +159,11 @@ def kept_mb(work: Work, widest: int) -> int:
     """What a worker's reader keeps in memory, at most."""
     width = widest * work.stride
     if isinstance(work.imagery, Mosaic):
-        return SOURCES_MB + shelf_mb(work.imagery, width, work.card.input.chip)
+        return SOURCES_MB + blocks_mb(work.imagery, width, work.card.input.chip)
     return strip_cache_mb(work.imagery, width, work.card.input.chip)
 
 
-def shelf_mb(mosaic: Mosaic, width: int, chip: int) -> int:
+def blocks_mb(mosaic: Mosaic, width: int, chip: int) -> int:
     """Finished blocks in MiB: two rows of them under a chunk and what is being read, and a row and a half ahead."""
     across = math.ceil((width + 2 * chip) / BLOCK) + 1
     block = BLOCK * BLOCK * len(mosaic.slots) * (4 * len(mosaic.bands) + 1 + 2 + 2)

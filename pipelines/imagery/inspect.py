@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rasterio.crs import CRS
 
-from pipelines import as_it_is
-from pipelines.archive import AS_USUAL, Unpacking
-from pipelines.gdal import Access
-from pipelines.header import Header, read_headers
-from pipelines.inputs import Files, InputSpec, by_date, parse_input
-from pipelines.match import SKIP, Found, Names, Naming, fitting, match, tokens, vocabulary
-from pipelines.peek import version_of
-from pipelines.radiometry import UNNAMED, Units, nodata_of, units
+from pipelines.imagery import as_it_is
+from pipelines.imagery.archive import AS_USUAL, Unpacking
+from pipelines.imagery.gdal import Access
+from pipelines.imagery.header import Header, read_headers
+from pipelines.imagery.inputs import Files, InputSpec, by_date, parse_input
+from pipelines.imagery.match import SKIP, Found, Names, Naming, fitting, match, tokens, vocabulary
+from pipelines.imagery.peek import version_of
+from pipelines.imagery.radiometry import UNNAMED, Units, nodata_of, units
 from swathe.bands import NAMES, TRUE_COLOUR
 from swathe.card import Input
 from swathe.errors import BandError, GridError
@@ -28,7 +28,7 @@ from swathe.sensor import SensorProfile
 from swathe.unit import settle
 
 if TYPE_CHECKING:
-    from pipelines.remote import RemoteFiles
+    from pipelines.imagery.remote_files import RemoteFiles
     from pipelines.remote.network import Network
 
 __all__ = ["Declared", "InputSpec", "inspect", "parse_input"]
@@ -66,8 +66,8 @@ def inspect(
     with ExitStack() as stack:
         remote, containers = None, None
         if any(is_remote(spec.href) for spec in inputs):
-            from pipelines.containers import RemoteContainers
-            from pipelines.remote import RemoteFiles
+            from pipelines.imagery.remote_containers import RemoteContainers
+            from pipelines.imagery.remote_files import RemoteFiles
 
             remote = stack.enter_context(RemoteFiles(network, access.retry))
             containers = RemoteContainers(remote, unpacking)

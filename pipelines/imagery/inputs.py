@@ -9,12 +9,12 @@ from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.archive import AS_USUAL, ENDINGS, Unpacking, images_in, is_archive, unpacked
+from pipelines.imagery.archive import AS_USUAL, ENDINGS, Unpacking, images_in, is_archive, unpacked
 from swathe.errors import ImageryError, InputError
 from swathe.imagery import REMOTE, is_remote, shown
 
 if TYPE_CHECKING:
-    from pipelines.containers import RemoteContainers
+    from pipelines.imagery.remote_containers import RemoteContainers
 
 IMAGES = frozenset(ENDINGS)
 """What counts as imagery inside a folder; pictures (.png, .jpg) are taken only when named."""

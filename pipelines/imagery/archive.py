@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Self
 
-from pipelines.peek import driver_of
+from pipelines.imagery.peek import driver_of
 from swathe.errors import ImageryError, OutputError
 
 MB = 1_000_000
@@ -352,7 +352,7 @@ def _appear(partial: Path, folder: Path) -> None:
 
 
 def _shape(path: Path, driver: str) -> tuple[int, int, int]:
-    from pipelines.gdal import FAILURES, Access, explain
+    from pipelines.imagery.gdal import FAILURES, Access, explain
 
     access = Access()
     try:

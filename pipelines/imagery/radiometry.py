@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipelines.match import Found
+from pipelines.imagery.match import Found
 from swathe.bands import OPTICAL
 from swathe.errors import BandError
 from swathe.imagery import shown
