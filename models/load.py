@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -30,7 +31,7 @@ Device = Literal["auto", "cpu", "cuda"]
 _CPU_ONLY = frozenset({"openvino", "onnxruntime"})
 _ROOT = Path(__file__).resolve().parent.parent
 _LOOK_S = 0.5
-"""Between two questions whether a registration is still wanted."""
+"""Between two questions whether a registration, one's own or that of another process, is still waited for."""
 _GRACE_S = 5.0
 """For a registration that is not, to take away what it has begun."""
 
@@ -77,6 +78,15 @@ def load(  # noqa: PLR0913  two of them are for few callers, by name
     return open_graph(ready.engine, ready.artefact.path, replace(setup, lanes=max(1, min(lanes, threads))))
 
 
+def bring(card: ModelCard, home: ModelHome, *, say: Say | None = None, check: Check | None = None) -> None:
+    """Have the weights of a card on this machine, and no more than that; raises what fetching them raises."""
+    if card.adapter == "formula":
+        return
+    if say:
+        say(f"weights {source(card).uri}")
+    fetch(source(card), home, beside(card), check=check)
+
+
 def ensure(  # noqa: PLR0913  the later ones are for few callers, by name
     card: ModelCard,
     home: ModelHome,
@@ -106,12 +116,12 @@ def ensure(  # noqa: PLR0913  the later ones are for few callers, by name
     if found is None or found.artefact is None:
         fetch(source(card), home, beside(card), check=check)  # here, as what is missing should be said at once
     if found is None:
-        with _lock(home, f"{card.id}-{where}"):
+        say, check = say or (lambda _: None), check or (lambda: None)
+        with _lock(home, f"{card.id}-{where}", check):
             found = None if again else find(card, home, where)
             if found is None:
                 real = None if tiles is None else tiles()
-                request = Request(card, home, card.origin, where, real)
-                found = _register(request, say or (lambda _: None), check or (lambda: None))
+                found = _register(Request(card, home, card.origin, where, real), say, check)
     return Ready(_settled(card, found.engine, where), found.engine, where, found.artefact, content_of(card, home))
 
 
@@ -165,13 +175,25 @@ def _eager(card: ModelCard, home: ModelHome, threads: int, device: str) -> Predi
 
 
 @contextmanager
-def _lock(home: ModelHome, name: str) -> Iterator[None]:
-    """Let one process of this machine register a model while the others wait for what it makes."""
+def _lock(home: ModelHome, name: str, check: Check) -> Iterator[None]:
+    """Let one process of this machine register a model while the others wait for what it makes, as long as they may."""
     home.artefacts.mkdir(parents=True, exist_ok=True)
     with (home.artefacts / f".{name}.lock").open("w") as file:
-        with suppress(OSError):  # a file system without locks: at worst it is made twice
-            fcntl.flock(file, fcntl.LOCK_EX)
+        while not _locked(file):
+            check()
+            time.sleep(_LOOK_S)
         yield
+
+
+def _locked(file: IO[str]) -> bool:
+    """Whether the lock is ours now; on a file system without locks it is: at worst an artefact is made twice."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _register(request: Request, say: Say, check: Check) -> Found:

@@ -40,7 +40,10 @@ class Caretaker:
         self._dispatcher: Dispatching | None = None
         settings = ServiceSettings.read()
         store = settings.open_store()
-        self._steward = Steward(enabled(settings, store), preparing(settings), ServeStage(reserve=reserve, actor=actor))
+        self._steward = Steward(
+            enabled(settings, store), preparing(settings), ServeStage(reserve=reserve, actor=actor),
+            fetch=fetching(settings),
+        )  # fmt: skip
         self._dispatcher = dispatching(settings, store)
         threading.Thread(target=self._tend, name="steward", daemon=True).start()
 
@@ -99,6 +102,17 @@ def _enabled(settings: ServiceSettings, store: Store) -> Mapping[str, ModelCard]
         decided = {row.id: row.enabled for row in models.listed(c)}
     cards = cards_of(settings, store)
     return {name: card for name, card in cards.items() if decided.get(name, settings.limits.enables(name))}
+
+
+def fetching(settings: ServiceSettings) -> Prepare:
+    """Weights of a card, on this machine."""
+
+    def fetch(card: ModelCard, say: Callable[[str], None], check: Callable[[], None]) -> None:
+        from models.load import bring
+
+        bring(card, settings.home, say=say, check=check)
+
+    return fetch
 
 
 def preparing(settings: ServiceSettings) -> Prepare:

@@ -118,6 +118,8 @@ class Stage(Protocol):
 Wanted = Callable[[], Mapping[str, ModelCard]]
 Prepare = Callable[[ModelCard, Callable[[str], None], Callable[[], None]], None]
 """Of a card; tells its steps, and asks whether the card is still wanted."""
+_FETCHES = 4
+"""Models whose weights are fetched side by side."""
 
 
 class _Unwanted(Exception):  # noqa: N818  what has happened to a card
@@ -128,10 +130,16 @@ class Steward:
     """Compares what is wanted with what runs, and moves the second towards the first."""
 
     def __init__(
-        self, wanted: Wanted, prepare: Prepare, stage: Stage, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        """``wanted``: enabled cards by id. ``prepare``: weights and artefact of a card; may take minutes."""
-        self._wanted, self._prepare, self._stage, self._clock = wanted, prepare, stage, clock
+        self, wanted: Wanted, prepare: Prepare, stage: Stage, clock: Callable[[], float] = time.monotonic,
+        fetch: Prepare | None = None,
+    ) -> None:  # fmt: skip
+        """``wanted``: enabled cards by id. ``prepare``: weights and artefact of a card; may take minutes.
+
+        ``fetch``: the weights alone, of a few cards side by side; without it ``prepare`` has them to itself.
+        """
+        self._wanted, self._prepare, self._stage, self._clock, self._fetch = wanted, prepare, stage, clock, fetch
+        self._fetched: set[str] = set()
+        self._fetching: dict[str, threading.Thread] = {}
         self._ready: set[str] = set()
         self._said: dict[str, str] = {}
         self._tries: Counter[str] = Counter()
@@ -203,30 +211,48 @@ class Steward:
             if setback.due <= self._clock():
                 del self._setbacks[app]
                 self._said.pop(app, None)
+                self._fetched.discard(app)
                 if app in running:
                     self._ready.discard(app)
                     self._leaving.add(app)
         for app in self._leaving:
             self._stage.stop(app)
 
-    # --- before a replica can load it: one at a time, as an export takes gigabytes ------------------------------------
+    # --- before a replica can load it: weights side by side, exports one at a time, as they take gigabytes ------------
 
     def _prepare_next(self, cards: Mapping[str, ModelCard]) -> None:
         self._ready |= {app for app, card in cards.items() if card.adapter == "formula"}
         waiting = [app for app in cards if app not in self._ready and app not in self._setbacks]
-        if waiting and not (self._preparing and self._preparing.is_alive()):
-            first = min(waiting, key=lambda app: self._tries[app])  # one that fails does not keep the others waiting
-            self._preparing = threading.Thread(target=self._prepared, args=(first, cards[first]), name="prepare",
-                                               daemon=True)  # fmt: skip
-            self._preparing.start()
+        waiting.sort(key=lambda app: self._tries[app])  # one that fails does not keep the others waiting
+        self._fetch_some(waiting, cards)
+        first = next((app for app in waiting if app in self._fetched), None)
+        if first and not (self._preparing and self._preparing.is_alive()):
+            self._preparing = self._begun("prepare", first, cards[first], self._prepare, self._ready)
 
-    def _prepared(self, app: str, card: ModelCard) -> None:
+    def _fetch_some(self, waiting: list[str], cards: Mapping[str, ModelCard]) -> None:
+        """A server that drips keeps none of the others waiting; a few of them might."""
+        if self._fetch is None:
+            self._fetched.update(waiting)
+            return
+        self._fetching = {app: thread for app, thread in self._fetching.items() if thread.is_alive()}
+        missing = [app for app in waiting if app not in self._fetched and app not in self._fetching]
+        for app in missing[: _FETCHES - len(self._fetching)]:
+            self._fetching[app] = self._begun("fetch", app, cards[app], self._fetch, self._fetched)
+
+    def _begun(self, name: str, app: str, card: ModelCard, step: Prepare, done: set[str]) -> threading.Thread:
+        thread = threading.Thread(target=self._step_of, args=(app, card, step, done), name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def _step_of(self, app: str, card: ModelCard, step: Prepare, done: set[str]) -> None:
+        """One step of a start; ``done`` then has the application."""
+
         def check() -> None:
             if app not in self._apps:
                 raise _Unwanted
 
         try:
-            self._prepare(card, lambda text: self._said.update({app: text}), check)
+            step(card, lambda text: self._said.update({app: text}), check)
         except _Unwanted:
             _log.info("no longer wanted", extra=about(model=card.id))
         except SwatheError as error:
@@ -235,12 +261,12 @@ class Steward:
             _log.exception("the model cannot be made ready", extra=about(model=card.id))
             self._set_back(app, _problem(card, f"{type(error).__name__}: {error}"), passing=True)
         else:
-            self._ready.add(app)
+            done.add(app)
 
     def _forget(self, wanted: set[str]) -> None:
         """A model that is switched off and on again is tried anew."""
-        self._ready &= wanted
-        self._leaving &= wanted
+        for apps in (self._ready, self._leaving, self._fetched):
+            apps.intersection_update(wanted)
         for known in (self._setbacks, self._said, self._tries):
             for app in set(known) - wanted:
                 known.pop(app, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import subprocess
 import sys
@@ -471,6 +472,25 @@ def test_a_registration_that_is_no_longer_wanted_ends(card_of, home, tmp_path):
     assert said[0] == "weights small.pt"
     assert time.monotonic() - began < 30
     assert [path.name for path in home.artefacts.iterdir() if not path.name.endswith(".lock")] == []
+
+
+def test_nobody_has_to_wait_for_what_another_registers(card_of, home, tmp_path):
+    """A job that is cancelled while another one's export goes on ends at once."""
+    card, _ = own(card_of, tmp_path / "mine")
+    home.artefacts.mkdir(parents=True)
+    asked, began = [], time.monotonic()
+
+    def check():
+        asked.append(time.monotonic())
+        if asked[-1] - began > 1:
+            raise Interrupted("stop")
+
+    with (home.artefacts / f".{card.id}-cpu.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(Interrupted):
+            ensure(card, home, check=check)
+    assert time.monotonic() - began < 10
+    assert ensure(card, home).engine == "openvino"
 
 
 @pytest.mark.slow

@@ -57,6 +57,14 @@ def settle(steward, patience=5.0):
     steward.step()
 
 
+def until(steward, true, patience=10.0):
+    limit = time.monotonic() + patience
+    while not true():
+        assert time.monotonic() < limit
+        steward.step()
+        time.sleep(0.01)
+
+
 @pytest.fixture
 def stage():
     return Stage()
@@ -227,6 +235,32 @@ def test_what_nobody_wants_any_more_keeps_nobody_waiting(stage):
     settle(steward)
     assert begun == ["slow", "net", "slow"]
     assert steward.berths["slow"].standing is Standing.STARTING
+
+
+def test_weights_that_drip_keep_no_other_model_waiting(stage):
+    """They are fetched side by side; what follows is done for one model at a time, and only with its weights here."""
+    prepared, drips = [], threading.Event()
+
+    def fetch(card, say, _):
+        say(f"weights of {card.id}")
+        assert card.id != "slow" or drips.wait(20)
+        if card.id == "lost":
+            raise WeightsError("there is no such file", code="weights.missing")
+
+    cards = {name: a_card(name) for name in ("slow", "lost", "net")}
+    steward = Steward(lambda: cards, lambda card, *_: prepared.append(card.id), stage, fetch=fetch)
+    until(steward, lambda: app_of(cards["net"]) in stage.apps)
+    stage.come_up()
+    steward.step()
+    assert prepared == ["net"]
+    assert {name: berth.standing for name, berth in steward.berths.items()} == {
+        "slow": Standing.STARTING, "lost": Standing.FAILED, "net": Standing.READY,
+    }  # fmt: skip
+    assert steward.berths["slow"].said == "weights of slow"
+    assert steward.berths["lost"].problem["code"] == "weights.missing"
+    drips.set()
+    until(steward, lambda: app_of(cards["slow"]) in stage.apps)
+    assert prepared == ["net", "slow"]
 
 
 def test_an_application_that_failed_ends_before_it_is_started_again(stage):
