@@ -19,7 +19,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from models.weights import ModelHome, fetch, known_sha256, present, sha256_of
+from models.weights import ModelHome, fetch, known_sha256, present, sha256_of, used
 from swathe.card import Frozen, ModelCard, Weights
 from swathe.errors import CardError, ModelError
 
@@ -206,12 +206,23 @@ def read(card: ModelCard, home: ModelHome, family: Family, device: str) -> Artef
     """The record of a family; None where there is none, or where it is damaged."""
     key = key_of(card, home, family, device)
     folder = home.artefacts / (key or "-")
+    record = recorded(folder)
+    if record is None or not _whole(record, folder):
+        return None
+    used(folder)
+    return record.model_copy(update={"folder": folder})
+
+
+def recorded(folder: Path) -> Artefact | None:
+    """What stands in a folder of artefacts; None where nothing readable does."""
     try:
-        record = Artefact.model_validate_json((folder / _RECORD).read_bytes())
+        return Artefact.model_validate_json((folder / _RECORD).read_bytes())
     except (OSError, ValidationError):
         return None
-    whole = all((folder / name).is_file() and (folder / name).stat().st_size == n for name, n in record.files.items())
-    return record.model_copy(update={"folder": folder}) if whole else None
+
+
+def _whole(record: Artefact, folder: Path) -> bool:
+    return all((folder / name).is_file() and (folder / name).stat().st_size == n for name, n in record.files.items())
 
 
 def key_of(card: ModelCard, home: ModelHome, family: Family, device: str) -> str | None:

@@ -6,6 +6,8 @@ The cache, below ``ModelHome.cache``::
     mirror/<owner>/<repo>/...   carried here by hand: hf://owner/repo/file
     mirror/<host>/...           the same for https://host/file and s3://bucket/file
     pins/<sha256 of uri>.json   first hash seen where none is published
+
+A folder's time of change says when it was last used (``models.sweep``).
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -122,7 +125,24 @@ def fetch(
     if not expected:
         _pin(place, home, digest)
     _check(place, home, weights, digest)
+    if path.parent.parent == home.cache / "weights":
+        used(path.parent)
     return FetchedWeights(path, digest, verified=bool(weights.sha256))
+
+
+def used(folder: Path) -> None:
+    """Note that a folder of the cache was used just now, for ``models.sweep``; a cache may be read-only."""
+    with suppress(OSError):
+        os.utime(folder)
+
+
+def expected_sha256(weights: Weights, home: ModelHome, beside: Path | None = None) -> str | None:
+    """Hash under which the cache keeps them: published, or pinned; None: not known yet, or a file that lies elsewhere.
+
+    Raises ``WeightsError`` (``weights.uri``, ``weights.pin``).
+    """
+    place = locate(weights.uri, home, beside)
+    return None if place.local else weights.sha256 or pinned(place, home)
 
 
 def present(weights: Weights, home: ModelHome, beside: Path | None = None) -> Path | None:

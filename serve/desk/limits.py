@@ -98,6 +98,8 @@ class Limits(BaseModel):
     """Attempts of one round of a job."""
     keep_days: Count | None = None
     """Days that results of ended jobs are kept; None: for ever."""
+    unused_models_days: Positive | None = 7
+    """Days that weights and exported networks which no card names are kept after their last use; None: for ever."""
     token_role: Role = Role.MEMBER
     """Role of users whom an identity provider vouches for, at their first request."""
     dialects: tuple[str, ...] = ("*",)

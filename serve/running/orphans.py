@@ -1,4 +1,4 @@
-"""Bytes that nobody needs any more: folders of jobs, uploads and scripts whose row is gone, and deleted scripts.
+"""Bytes that nobody needs any more: folders of jobs, uploads and scripts whose row is gone; deleted scripts; models.
 
 Whoever removes a job removes its row first and its files then; who is killed in between leaves files that no quota
 counts and nobody can remove.
@@ -16,8 +16,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from models.sweep import remove_unused
 from pipelines.store.blobs import is_stored
 from serve.desk.processors import Processors
+from serve.planning import cards_of
 from serve.store import ids, jobs, leases, processors, uploads
 from serve.store.store import text_of
 from serve.structured import about
@@ -53,7 +55,22 @@ def sweep_orphans(settings: ServiceSettings, store: Store) -> int:
     with store.begin() as c:
         if leases.take(c, "orphans", uuid.uuid4().hex, EVERY_S) is None:
             return 0
-    return remove_orphans(settings, store)
+    return remove_orphans(settings, store) + remove_models(settings, store)
+
+
+def remove_models(settings: ServiceSettings, store: Store) -> int:
+    """Weights and exported networks of this machine that no card names and nobody has used for long; how many.
+
+    Of cards that were replaced or removed: a member may have ten at a time, but any number one after another. Raises
+    StoreError, CardError.
+    """
+    if settings.limits.unused_models_days is None:
+        return 0
+    cards = cards_of(settings, store).cards.values()
+    gone = remove_unused(settings.home, cards, timedelta(days=settings.limits.unused_models_days))
+    for folder in gone:
+        _log.info("of no model: %s removed", folder.relative_to(settings.home.cache))
+    return len(gone)
 
 
 def remove_orphans(settings: ServiceSettings, store: Store) -> int:

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from pipelines.store.folder import FolderBlobs
 from pipelines.store.scratch import scratch
 from serve.desk.desk import Desk
+from serve.planning import cards_of
 from serve.running import orphans
 from serve.running import sweep as sweeping
 from serve.running.sweep import sweep
@@ -184,3 +185,16 @@ def test_what_a_killed_process_left_of_an_upload_is_swept(kept):
             os.utime(folder / ".lock", (1, 1))
         sweep(kept.settings, kept.store)
         assert [path.name for path in root.iterdir()] == [alive.name]
+
+
+def test_models_that_no_card_names_go_after_their_days(world):
+    """Those of shipped cards stay, whether they are on or not."""
+    (_, shipped), *_ = sorted(
+        (id_, c) for id_, c in cards_of(world.settings).cards.items() if c.weights and c.weights.sha256
+    )
+    folders = {name: world.settings.home.cache / "weights" / name for name in (shipped.weights.sha256, "0" * 64)}
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+        os.utime(folder, (0, 0))
+    assert orphans.remove_models(world.settings, world.store) == 1
+    assert [folder.exists() for folder in folders.values()] == [True, False]
