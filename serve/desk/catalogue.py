@@ -48,17 +48,20 @@ class Holdings:
     def register(self, caller: Caller, upload: str, when: str | None = None, title: str = "") -> list[Json]:
         """Imagery of one's own, an Item per file of an upload; again: it is renewed.
 
-        ``when``: RFC 3339 or a date; else the time in a file's name or tags. Raises NotFoundError, ConflictError
-        (``upload.state``), ImageryError, InputError (``catalogue.datetime``).
+        ``when``: RFC 3339 or a date; else the time in a file's name or, in a folder of this machine, of the file. What
+        lies in object storage is looked at there, and not fetched. Raises NotFoundError, ConflictError
+        (``upload.state``), ImageryError, ReadError, InputError (``catalogue.datetime``).
         """
         from pipelines.catalogue.plain import image_items
+        from pipelines.imagery.remote_files import RemoteFiles
 
         rights.require(caller, Scope.CATALOGUE_WRITE)
         room = room_of(self._uploads.get(caller, upload), self._settings)
         files = self._uploads.images(caller, upload)
         said = {UPLOAD: upload, **({"title": title} if title else {})}
-        with told({str(path): path.name for path in files}):
-            found = image_items([str(path) for path in files], when)
+        network = self._settings.network
+        with told({href: href.rpartition("/")[2] for href in files}), RemoteFiles(network, network.retry) as remote:
+            found = image_items(files, when, remote=remote)
         items = [_item(item, item_id(upload, n), room, said) for n, item in enumerate(found)]
         with self._store.begin() as c:
             found = uploads.get(c, upload)

@@ -160,18 +160,10 @@ class Uploads:
             audit.note(c, caller, "upload.drop", id_)
         self._remove(id_)
 
-    def path(self, caller: Caller, id_: str) -> Path:
-        """Its one image, as a file of this machine. Raises ConflictError (``upload.state``, ``upload.several``)."""
-        found = self.images(caller, id_)
-        if len(found) != 1:
-            raise ConflictError(f"the upload {id_} holds {len(found)} images", code="upload.several",
-                                hint="submit a job for it")  # fmt: skip
-        return found[0]
-
-    def images(self, caller: Caller, id_: str) -> list[Path]:
-        """All of them; those in object storage are fetched. Raises ConflictError (``upload.state``)."""
+    def images(self, caller: Caller, id_: str) -> list[str]:
+        """All: paths, or addresses in object storage. Raises NotFoundError, ConflictError (``upload.state``)."""
         found = self._ready(caller, id_)
-        return [self._here(found, name) for name in found.facts["files"]]
+        return [f"{room_of(found, self._settings)}/{name}" for name in found.facts["files"]]
 
     def uri(self, caller: Caller, id_: str) -> str:
         """Of the one file of an upload that is no imagery, for cards and workers: a path, or an address in storage.
@@ -252,15 +244,6 @@ class Uploads:
             raise not_ready(found)
         return found
 
-    def _here(self, found: Upload, name: str) -> Path:
-        if not is_stored(self._settings.place):
-            return Path(room_of(found, self._settings)) / name
-        path = self._settings.service_dir / "fetched" / found.id / name
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._settings.blobs(f"uploads/{found.id}/{found.facts['room']}").fetch(name, path)
-        return path
-
     def _open(self, caller: Caller, id_: str) -> Upload:
         rights.require(caller, Scope.UPLOADS)
         with self._store.read() as c:
@@ -306,8 +289,8 @@ class Uploads:
         if is_stored(self._settings.place):
             blobs = self._settings.blobs(f"uploads/{id_}")
             blobs.delete([blob.name for blob in blobs.list()])
-        for folder in (Path(f"{self._settings.place}/uploads"), self._settings.service_dir / "fetched"):
-            shutil.rmtree(folder / id_, ignore_errors=True)
+        else:
+            shutil.rmtree(Path(self._settings.place) / "uploads" / id_, ignore_errors=True)
 
 
 def _expect_open(found: Upload) -> None:

@@ -147,5 +147,3 @@ def _remove(folder: _Folder, settings: ServiceSettings) -> None:
         settings.blobs(folder.kind).delete(folder.names)
     else:
         shutil.rmtree(Path(settings.place) / folder.kind / folder.id, ignore_errors=True)
-    if folder.kind == "uploads":
-        shutil.rmtree(settings.service_dir / "fetched" / folder.id, ignore_errors=True)

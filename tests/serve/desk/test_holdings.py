@@ -1,5 +1,7 @@
 """The catalogue as callers see it: imagery of their own, results, and what is shared."""
 
+from pathlib import Path
+
 import pytest
 
 from pipelines.catalogue.search import Search
@@ -24,7 +26,7 @@ def test_imagery_of_one_s_own_is_seen_by_its_owner_and_administrators(front, ima
     upload = brought(front, owner, "scene.tif", image().read_bytes())
     (item,) = front.desk.catalogue.register(owner, upload.id, when="2024-07-25", title="Lake")
     assert (item["id"], item["collection"], item["properties"]["title"]) == (upload.id, "imagery", "Lake")
-    assert item["assets"]["image"]["href"] == str(front.desk.uploads.path(owner, upload.id))
+    assert item["assets"]["image"]["href"] == front.desk.uploads.images(owner, upload.id)[0]
     assert ids(front, owner) == {upload.id}
     assert upload.id in ids(front, admin)
     assert ids(front, other) == set()
@@ -81,7 +83,7 @@ def test_an_entry_is_forgotten_and_the_upload_stays(front, image):
     front.desk.catalogue.register(owner, upload.id, when="2024-07-25")
     front.desk.catalogue.drop(owner, "imagery", upload.id)
     assert ids(front, owner) == set()
-    assert front.desk.uploads.path(owner, upload.id).is_file()
+    assert Path(front.desk.uploads.images(owner, upload.id)[0]).is_file()
     with pytest.raises(NotFoundError):
         front.desk.catalogue.drop(owner, "imagery", upload.id)
 

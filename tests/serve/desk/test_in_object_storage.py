@@ -14,7 +14,7 @@ from serve.desk.adoption import About
 from serve.desk.asking import Asking
 from serve.desk.uploads import ARRIVING
 from serve.store import users
-from swathe.errors import ConflictError, ImageryError, LimitError, NotFoundError, OutputError, StoreError
+from swathe.errors import ConflictError, ImageryError, InputError, LimitError, NotFoundError, OutputError, StoreError
 from swathe.job import JobState
 from swathe.project import UploadState
 from tests.pipelines.s3_server import running_s3  # noqa: F401  the fixture s3_server
@@ -38,10 +38,10 @@ def test_an_upload_is_kept_there_and_read_by_a_job(front, image):
     begun = front.desk.uploads.begin(owner, "scene.tif")
     found = front.desk.uploads.write(owner, begun.id, [content])
     assert (found.state, names(front, f"uploads/{begun.id}")) == (UploadState.READY, ["scene.tif"])
-    assert front.desk.uploads.path(owner, begun.id).read_bytes() == content
     job = front.desk.jobs.submit(owner, Asking(model="water-ndwi", inputs=(f"upload://{begun.id}",)))
     assert (job.state, job.cost["pixels"]) == (JobState.QUEUED, 64 * 96)
     plain = f"{front.desk.settings.place}/uploads/{begun.id}/{found.facts['room']}/scene.tif"
+    assert front.desk.uploads.images(owner, begun.id) == [plain]
     bucket = plain.removeprefix("s3://").partition("/")[0]
     for address in (plain, plain.replace("s3://", "S3://"), plain.replace(bucket, bucket.upper(), 1)):
         with pytest.raises(ImageryError, match="belongs to the service"):
@@ -49,6 +49,25 @@ def test_an_upload_is_kept_there_and_read_by_a_job(front, image):
     front.desk.jobs.cancel(owner, job.id)
     front.desk.uploads.drop(owner, begun.id)
     assert names(front, f"uploads/{begun.id}") == []
+
+
+def test_imagery_is_registered_where_it_lies(front, image):
+    """Its header is read from there, and nothing of it is fetched."""
+    owner, content = front.person(), image().read_bytes()
+    begun = front.desk.uploads.begin(owner, "scene_20240725.tif")
+    front.desk.uploads.write(owner, begun.id, [content])
+    (item,) = front.desk.catalogue.register(owner, begun.id, title="Lake")
+    (href,) = front.desk.uploads.images(owner, begun.id)
+    assert (item["assets"]["image"]["href"], item["properties"]["proj:shape"]) == (href, [64, 96])
+    assert item["properties"]["datetime"].startswith("2024-07-25")
+    job = front.desk.jobs.submit(owner, Asking(model="water-ndwi", inputs=(f"item://imagery/{item['id']}",)))
+    assert job.cost["pixels"] == 64 * 96
+    front.desk.jobs.cancel(owner, job.id)
+    undated = front.desk.uploads.begin(owner, "scene.tif")
+    front.desk.uploads.write(owner, undated.id, [content])
+    with pytest.raises(InputError, match="nothing tells when scene"):
+        front.desk.catalogue.register(owner, undated.id)
+    assert not (front.desk.settings.service_dir / "fetched").exists()
 
 
 def test_a_client_writes_by_itself_to_a_signed_address(front, image):

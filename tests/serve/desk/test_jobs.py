@@ -2,6 +2,7 @@
 
 import json
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -198,7 +199,7 @@ def test_a_file_that_is_no_grid_is_a_problem_about_what_was_asked(front, image):
     owner = front.person()
     begun = front.desk.uploads.begin(owner, "scene.tif")
     upload = front.desk.uploads.write(owner, begun.id, [image().read_bytes()])
-    path = front.desk.uploads.path(owner, upload.id)
+    path = Path(front.desk.uploads.images(owner, upload.id)[0])
     path.write_bytes(image("nowhere.tif", crs=None).read_bytes())
     with pytest.raises(GridError) as caught:
         front.desk.jobs.submit(owner, Asking(model="water-ndwi", inputs=(f"upload://{upload.id}",)))
