@@ -79,12 +79,17 @@ def load(  # noqa: PLR0913  two of them are for few callers, by name
 
 
 def bring(card: ModelCard, home: ModelHome, *, say: Say | None = None, check: Check | None = None) -> None:
-    """Have the weights of a card on this machine, and no more than that; raises what fetching them raises."""
+    """Have the weights on this machine where ``ensure`` would fetch them, and no more than that; raises what it raises.
+
+    An artefact that is here needs none.
+    """
     if card.adapter == "formula":
         return
-    if say:
-        say(f"weights {source(card).uri}")
-    fetch(source(card), home, beside(card), check=check)
+    found = find(card, home, device_of(card))
+    if found is None or found.artefact is None:
+        if say:
+            say(f"weights {source(card).uri}")
+        fetch(source(card), home, beside(card), check=check)
 
 
 def ensure(  # noqa: PLR0913  the later ones are for few callers, by name

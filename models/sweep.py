@@ -6,64 +6,110 @@ A folder's time of change is when it was last used: ``models.weights.fetch`` and
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from models.artefact import card_sha256, recorded, source
+from models.artefact import CHAIN, FAMILY, candidates, key_of, source
 from models.weights import ModelHome, expected_sha256
-from swathe.card import ModelCard
-from swathe.errors import CardError, WeightsError
+from swathe.card import ModelCard, Weights
+from swathe.errors import SwatheError
 
 _DRAFT = timedelta(days=1)
 """Without a change, after which a draft has nobody any more who is at work on it."""
+_FRESH = timedelta(hours=1)
+"""After its last use, in which a folder is not removed for want of room: somebody may be about to read it again."""
+_MB = 1_000_000
+_FILES = ("config", "file")
+"""Fields of a card's network block that may name a file at an address, which the cache keeps as it keeps weights."""
 
 
-def remove_unused(home: ModelHome, cards: Iterable[ModelCard], unused: timedelta) -> list[Path]:
-    """Remove folders of the cache that none of these cards names and nobody has used for so long; which they were.
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """How much of what no card names is kept, for whoever uses it without one that is known here."""
+
+    unused: timedelta | None
+    """After the last use; None: however long ago that was."""
+    mb: float | None
+    """Megabytes of all together, those used last; None: any number."""
+
+
+def remove_unused(home: ModelHome, cards: Iterable[ModelCard], keep: Keep) -> list[Path]:
+    """Remove folders of the cache that none of these cards names, as far as they are not kept; which they were.
 
     What was carried into the mirror by hand stays, and so do pins. A folder that cannot be removed is left for the next
     time.
     """
-    now = datetime.now(UTC)
-    stale = [folder for folder in _unnamed(home, list(cards)) if _age(folder, now) > unused]
-    stale += [draft for draft in _drafts(home) if _age(draft, now) > _DRAFT]
-    for folder in stale:
-        shutil.rmtree(folder, ignore_errors=True)
-    return [folder for folder in stale if not folder.exists()]
+    named = {folder for card in cards for folder in _named(card, home)}
+    lying = [*_inside(home.cache / "weights"), *_inside(home.artefacts)]
+    unnamed = sorted((folder for folder in lying if folder not in named), key=_age)
+    drafts = [*(home.cache / "weights").glob(".part-*"), *home.artefacts.glob(".draft-*")]
+    stale = [(folder, keep.unused) for folder in unnamed if keep.unused is not None]
+    stale += [(folder, _FRESH) for folder in _beyond(unnamed, keep.mb)]
+    stale += [(draft, _DRAFT) for draft in drafts]
+    return [folder for folder, age in stale if _removed(folder, age)]
 
 
-def _digests(card: ModelCard, home: ModelHome) -> Iterator[str]:
-    """Of the weights that a card names, as far as they come from the cache. A broken pin keeps nothing alive."""
-    with suppress(CardError, WeightsError):
-        if card.adapter != "formula" and (digest := expected_sha256(source(card), home)):
-            yield digest
-
-
-def _unnamed(home: ModelHome, cards: list[ModelCard]) -> Iterator[Path]:
-    """Weights of no card, and artefacts that were made neither from a card's weights nor for the card as it is."""
-    weights = {digest for card in cards for digest in _digests(card, home)}
-    yield from (folder for folder in _inside(home.cache / "weights") if folder.name not in weights)
-    whole = {card_sha256(card) for card in cards}
-    for folder in _inside(home.artefacts):
-        record = recorded(folder)
-        if record is None or (record.weights_sha256 not in weights and record.card_sha256 not in whole):
-            yield folder
+def _named(card: ModelCard, home: ModelHome) -> Iterator[Path]:
+    """Folders that a card stands for on this machine, there or not. What is wrong with a card keeps nothing."""
+    if card.adapter == "formula":
+        return
+    with suppress(SwatheError):
+        files = [source(card), *(Weights(uri=uri) for name in _FILES if "://" in (uri := str(card.network.get(name))))]
+        for file in files:
+            with suppress(SwatheError):
+                yield home.cache / "weights" / (expected_sha256(file, home) or "-")
+        for device in CHAIN:
+            with suppress(SwatheError):
+                for family in {FAMILY[engine] for engine in candidates(card, device) if engine in FAMILY}:
+                    yield home.artefacts / (key_of(card, home, family, device) or "-")
 
 
 def _inside(top: Path) -> list[Path]:
     return [path for path in top.iterdir() if path.is_dir() and path.name[0] != "."] if top.is_dir() else []
 
 
-def _drafts(home: ModelHome) -> list[Path]:
-    return [*(home.cache / "weights").glob(".part-*"), *home.artefacts.glob(".draft-*")]
+def _beyond(folders: list[Path], mb: float | None) -> list[Path]:
+    """Those that are too much; the first ones are kept."""
+    if mb is None:
+        return []
+    left, beyond = mb * _MB, []
+    for folder in folders:
+        left -= _size(folder)
+        if left < 0:
+            beyond.append(folder)
+    return beyond
 
 
-def _age(folder: Path, now: datetime) -> timedelta:
-    """Zero for what is gone by now. A draft's file grows without its folder's noticing."""
+def _size(folder: Path) -> int:
+    with suppress(OSError):
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return 0
+
+
+def _age(folder: Path) -> timedelta:
+    """Since the last use; zero for what is gone by now. A draft's file grows without its folder's noticing."""
     try:
         newest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
     except OSError:
         return timedelta(0)
-    return now - datetime.fromtimestamp(newest, UTC)
+    return datetime.now(UTC) - datetime.fromtimestamp(newest, UTC)
+
+
+def _removed(folder: Path, age: timedelta) -> bool:
+    """Whether it is gone now. First out of everybody's sight as a whole: nobody finds the half of one."""
+    if _age(folder) <= age:
+        return False
+    if folder.name.startswith("."):
+        shutil.rmtree(folder, ignore_errors=True)
+        return not folder.exists()
+    try:
+        aside = tempfile.mkdtemp(dir=folder.parent, prefix=".part-" if folder.parent.name == "weights" else ".draft-")
+        folder.rename(Path(aside) / folder.name)
+    except OSError:
+        return False
+    shutil.rmtree(aside, ignore_errors=True)
+    return True

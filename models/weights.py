@@ -118,10 +118,10 @@ def fetch(
     """
     place = locate(weights.uri, home, beside)
     expected = weights.sha256 or pinned(place, home)
-    path = _cached(place, home, expected) or _lying(place)
-    if path is None:
-        path = _download(place, home, weights, watch, check)
-    digest = sha256_of(path)
+    path, digest = _cached(place, home, expected), expected
+    if path is None or digest is None:
+        path = _lying(place) or _download(place, home, weights, watch, check)
+        digest = sha256_of(path)
     if not expected:
         _pin(place, home, digest)
     _check(place, home, weights, digest)

@@ -33,7 +33,7 @@ _PROJECTION, _FILE, _RASTER = f"{_BASE}/projection/v2.0.0", f"{_BASE}/file/v2.1.
 def image_items(
     hrefs: Sequence[str], when: str | None = None, access: Access | None = None, remote: RemoteFiles | None = None
 ) -> list[dict[str, Any]]:
-    """An Item per file, without a collection; ``when``: RFC 3339 or a date, else the time in its name, or its tags.
+    """An Item per file, without a collection; ``when``: RFC 3339 or a date, else the time in its name, or the file's.
 
     ``hrefs``: absolute paths, and addresses that are looked at through ``remote``. Raises ImageryError and GridError
     for what is no usable image, ReadError, InputError (``catalogue.datetime``).

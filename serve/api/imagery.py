@@ -34,7 +34,7 @@ class ImageryAsked(BaseModel):
     upload: Annotated[str, Field(min_length=1, max_length=64)]
     """Id of the upload."""
     datetime: Annotated[str, Field(min_length=1, max_length=40)] | None = None
-    """RFC 3339 or a date; null: the time in a file's name, or of the file."""
+    """RFC 3339 or a date; null: the time in a file's name, else of the file, which object storage does not know."""
     title: Annotated[str, Field(max_length=200)] = ""
     """Title of the items, for people."""
 

@@ -261,6 +261,7 @@ class Steward:
             _log.exception("the model cannot be made ready", extra=about(model=card.id))
             self._set_back(app, _problem(card, f"{type(error).__name__}: {error}"), passing=True)
         else:
+            self._said.pop(app, None)
             done.add(app)
 
     def _forget(self, wanted: set[str]) -> None:

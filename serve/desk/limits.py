@@ -100,6 +100,8 @@ class Limits(BaseModel):
     """Days that results of ended jobs are kept; None: for ever."""
     unused_models_days: Positive | None = 7
     """Days that weights and exported networks which no card names are kept after their last use; None: for ever."""
+    unused_models_mb: Positive | None = 50_000
+    """Megabytes of them; None: any number."""
     token_role: Role = Role.MEMBER
     """Role of users whom an identity provider vouches for, at their first request."""
     dialects: tuple[str, ...] = ("*",)

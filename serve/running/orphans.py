@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.sweep import remove_unused
+from models.sweep import Keep, remove_unused
 from pipelines.store.blobs import is_stored
 from serve.desk.processors import Processors
 from serve.planning import cards_of
@@ -32,6 +32,8 @@ AGE = timedelta(days=1)
 """Without a change, after which such a folder goes: nobody can be at work in it any more."""
 EVERY_S = 24 * 3600.0
 """Between two looks of all services that share a store: everything that lies there has to be listed."""
+MODELS_S = 3600.0
+"""The same for models: gigabytes may come with each."""
 _LETTERS = {"jobs": "j", "uploads": "f", "processors": "r"}
 """Kinds of folders, and how ids of theirs begin."""
 _ASK = {"jobs": jobs.known, "uploads": uploads.known, "processors": processors.known}
@@ -51,23 +53,28 @@ class _Folder:
 
 
 def sweep_orphans(settings: ServiceSettings, store: Store) -> int:
-    """Once a day, whoever of several comes first: how many were removed. Raises StoreError, OutputError."""
+    """Once a day, models once an hour, whoever of several comes first: how many were removed.
+
+    Raises StoreError, OutputError, CardError.
+    """
+    count = remove_models(settings, store) if _first("models", MODELS_S, store) else 0
+    return count + (remove_orphans(settings, store) if _first("orphans", EVERY_S, store) else 0)
+
+
+def _first(name: str, seconds: float, store: Store) -> bool:
     with store.begin() as c:
-        if leases.take(c, "orphans", uuid.uuid4().hex, EVERY_S) is None:
-            return 0
-    return remove_orphans(settings, store) + remove_models(settings, store)
+        return leases.take(c, name, uuid.uuid4().hex, seconds) is not None
 
 
 def remove_models(settings: ServiceSettings, store: Store) -> int:
-    """Weights and exported networks of this machine that no card names and nobody has used for long; how many.
+    """Weights and exported networks of this machine that no card names and that are not kept; how many.
 
     Of cards that were replaced or removed: a member may have ten at a time, but any number one after another. Raises
     StoreError, CardError.
     """
-    if settings.limits.unused_models_days is None:
-        return 0
-    cards = cards_of(settings, store).cards.values()
-    gone = remove_unused(settings.home, cards, timedelta(days=settings.limits.unused_models_days))
+    days, mb = settings.limits.unused_models_days, settings.limits.unused_models_mb
+    keep = Keep(None if days is None else timedelta(days=days), mb)
+    gone = remove_unused(settings.home, cards_of(settings, store).cards.values(), keep)
     for folder in gone:
         _log.info("of no model: %s removed", folder.relative_to(settings.home.cache))
     return len(gone)

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 
 from models.artefact import Artefact, Verdict, candidates, find, key_of, read, store
-from models.load import Ready, device_of, ensure, load
+from models.load import Ready, bring, device_of, ensure, load
 from models.parity import compare, objection, read_tiles, trial_tiles
 from models.register import Job, choose
 from models.runtimes import open_graph, setup_of
 from models.trial import Trial, race, refer, try_engine
 from models.weights import FetchedWeights, ModelHome
+from swathe.card import Weights
 from swathe.errors import CardError, ImageryError, InputError, Interrupted, ModelError, UnsafeModelError, WeightsError
 
 needs_torch = pytest.mark.torch
@@ -472,6 +473,22 @@ def test_a_registration_that_is_no_longer_wanted_ends(card_of, home, tmp_path):
     assert said[0] == "weights small.pt"
     assert time.monotonic() - began < 30
     assert [path.name for path in home.artefacts.iterdir() if not path.name.endswith(".lock")] == []
+
+
+def test_weights_are_brought_where_they_are_needed_alone(card_of, home, tmp_path):
+    """A model whose artefact is here starts without them, as on a machine without a network."""
+    card, _ = own(card_of, tmp_path / "mine")
+    far = card.model_copy(update={"network": {k: v for k, v in card.network.items() if k != "file"},
+                                  "weights": Weights(uri="https://example.org/own.onnx", sha256="0" * 64)})  # fmt: skip
+    with pytest.raises(WeightsError) as caught:
+        bring(far, home)
+    assert caught.value.problem.code == "weights.missing"
+    said = []
+    bring(card, home, say=said.append)
+    assert said == ["weights own.onnx"]
+    ensure(card, home)
+    bring(card, home, say=said.append)
+    assert len(said) == 1
 
 
 def test_nobody_has_to_wait_for_what_another_registers(card_of, home, tmp_path):
