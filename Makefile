@@ -63,7 +63,7 @@ rules:
 	$(BIN)/ruff format --check .
 	$(BIN)/pytest -q tests/test_house.py
 
-bench: setup ## the table of docs/benchmarks.md; an hour on 2 cores, with nothing else running
+bench: setup ## the table of docs/benchmarks.md; about an hour on 2 cores, with nothing else running
 	$(BIN)/python benchmarks/engine.py
 
 bench-imagery: setup ## searched imagery: windows, composite, a narrow link, the catalogue; which aims are met

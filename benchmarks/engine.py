@@ -2,7 +2,7 @@
 
 python benchmarks/engine.py [--part NAMES] [--rounds N] [--size PX] [--out DIR] [--docs]
 
-Takes about three quarters of an hour on two cores, with nothing else running. Every part's numbers are kept as it
+Takes about an hour on two cores, with nothing else running. Every part's numbers are kept as it
 goes, so that an interrupted benchmark is completed with ``--part`` and the names of what is missing.
 """
 

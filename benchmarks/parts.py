@@ -35,7 +35,7 @@ class Extent:
     """Side of the middle scene; the small one has half, the large one twice as much."""
     rounds: int = 5
     """Of everything but ``scale``."""
-    large_rounds: int = 2
+    large_rounds: int = 5
     """Of ``scale``, whose large scene takes minutes."""
     tiles: int = 160
     """Of the forward bound."""

@@ -22,7 +22,7 @@ from models.metered import Check
 from models.predictor import Predictor
 from models.register import REQUEST, Request, Say
 from models.runtimes import open_graph, setup_of
-from models.weights import ModelHome, fetch
+from models.weights import ModelHome, fetch, unwritable
 from swathe.card import ModelCard
 from swathe.errors import INTERRUPTED, STATUS, InputError, Interrupted, ModelError, SwatheError
 
@@ -182,8 +182,12 @@ def _eager(card: ModelCard, home: ModelHome, threads: int, device: str) -> Predi
 @contextmanager
 def _lock(home: ModelHome, name: str, check: Check) -> Iterator[None]:
     """Let one process of this machine register a model while the others wait for what it makes, as long as they may."""
-    home.artefacts.mkdir(parents=True, exist_ok=True)
-    with (home.artefacts / f".{name}.lock").open("w") as file:
+    try:
+        home.artefacts.mkdir(parents=True, exist_ok=True)
+        file = (home.artefacts / f".{name}.lock").open("w")
+    except OSError as error:
+        raise unwritable(error, home) from error
+    with file:
         while not _locked(file):
             check()
             time.sleep(_LOOK_S)

@@ -39,7 +39,7 @@ from models.artefact import (
 from models.parity import Tiles, read_tiles, trial_tiles
 from models.runtimes import Setup, setup_of
 from models.trial import Reference, Trial, refer, try_engine
-from models.weights import FetchedWeights, ModelHome, fetch
+from models.weights import FetchedWeights, ModelHome, fetch, unwritable
 from swathe.card import ModelCard
 from swathe.errors import BAD_INPUT, INTERRUPTED, ModelError, SwatheError, exit_code_of
 
@@ -227,7 +227,7 @@ def main() -> int:
         os.dup2(2, 1)
         try:
             request = REQUEST.validate_json(sys.stdin.buffer.read())
-            found = register(request, lambda text: _emit(events, event="progress", text=text))
+            found = _registered(request, lambda text: _emit(events, event="progress", text=text))
         except SwatheError as error:
             _emit(events, event="problem", error=type(error).__name__, **_said(error))
             return exit_code_of(type(error))
@@ -235,6 +235,14 @@ def main() -> int:
             return INTERRUPTED
         _emit(events, event="done", engine=found.engine)
     return 0
+
+
+def _registered(request: Request, say: Say) -> Found:
+    """All files that are written here are written below the cache."""
+    try:
+        return register(request, say)
+    except OSError as error:
+        raise unwritable(error, request.home) from error
 
 
 def _said(error: SwatheError) -> dict[str, str]:

@@ -123,7 +123,10 @@ def fetch(
         path = _lying(place) or _download(place, home, weights, watch, check)
         digest = sha256_of(path)
     if not expected:
-        _pin(place, home, digest)
+        try:
+            _pin(place, home, digest)
+        except OSError as error:
+            raise unwritable(error, home) from error
     _check(place, home, weights, digest)
     if path.parent.parent == home.cache / "weights":
         used(path.parent)
@@ -291,11 +294,7 @@ def _download(place: Place, home: ModelHome, weights: Weights, watch: Watch | No
     except Unavailable as error:
         raise _missing(place, home, weights, str(error)) from error
     except OSError as error:
-        raise WeightsError(
-            f"{place.name} cannot be written below {home.cache}: {error.strerror}",
-            hint="make room, or choose another cache folder",
-            code="weights.cache",
-        ) from error
+        raise unwritable(error, home) from error
 
 
 def _into_cache(place: Place, home: ModelHome, weights: Weights, save_to: Callable[[IO[bytes]], None]) -> Path:
@@ -311,6 +310,15 @@ def _into_cache(place: Place, home: ModelHome, weights: Weights, save_to: Callab
         final.parent.mkdir(exist_ok=True)
         os.replace(part, final)  # noqa: PTH105  the name says that it replaces
     return final
+
+
+def unwritable(error: OSError, home: ModelHome) -> WeightsError:
+    """To be raised where the cache cannot be written to (``weights.cache``)."""
+    return WeightsError(
+        f"models cannot be kept below {home.cache}: {error.strerror or error}",
+        hint="make room there, or let SWATHE_DATA_DIR name another folder",
+        code="weights.cache",
+    )
 
 
 def _missing(place: Place, home: ModelHome, weights: Weights, why: str, code: str = "weights.missing") -> WeightsError:

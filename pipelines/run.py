@@ -7,7 +7,6 @@ receipts and part files, and the same call goes on with the missing chunks.
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -397,10 +396,3 @@ class _Gauge:
     def _watch(self) -> None:
         while not self._end.wait(0.5):
             self.observer.progress(min(self.settled + self.chunk_store.under_way(), self.total), self.total)
-
-
-def free_bytes(folder: Path) -> int:
-    """Room on the disk that holds ``folder``."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free

@@ -21,7 +21,6 @@ SIMPLIFY = 1.0
 MOST_EDGES = 400
 """Outlines with more are no buildings; they are left as they are."""
 _RELAXED = 3
-_RIGHT = np.pi / 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from serve.cli import catalog, cluster, demo, doctor, jobs, keys, models, search, up, work
-from swathe.errors import FAILED, INTERRUPTED, Problem, SwatheError, exit_code_of
+from swathe.errors import BAD_INPUT, FAILED, INTERRUPTED, Problem, SwatheError, exit_code_of
 
 app = typer.Typer(
     help="Satellite imagery in, finished map products out, on a Ray cluster.",
@@ -48,7 +48,9 @@ def main() -> None:
     """Run the command line and exit."""
     signal.signal(signal.SIGTERM, _as_interrupt)
     try:
-        app(standalone_mode=True)
+        status = app(standalone_mode=False)
+    except typer.TyperException as error:
+        raise SystemExit(_explain(error)) from None
     except SwatheError as error:
         _complain(error.problem)
         raise SystemExit(exit_code_of(type(error))) from None
@@ -64,6 +66,16 @@ def main() -> None:
         _complain(Problem("internal", "Something broke.", f"{type(error).__name__}: {error}",
                           "run `swathe --debug …` and report what it says; what was done is kept"))  # fmt: skip
         raise SystemExit(FAILED) from None
+    raise SystemExit(status)
+
+
+def _explain(error: typer.TyperException) -> int:
+    """What is wrong with the words of the command; a command that only leads to others lists them."""
+    if said := error.format_message():  # nothing where the help was printed instead
+        context: typer.Context | None = getattr(error, "ctx", None)
+        command = context.command_path if context else "swathe"
+        _complain(Problem("command.usage", "The command cannot be read.", said, f"`{command} --help` says how"))
+    return BAD_INPUT
 
 
 def _complain(problem: Problem) -> None:

@@ -185,13 +185,6 @@ class _Door:
         return self.caller
 
 
-def _same_bucket(address: str) -> str:
-    """With what servers read alike written alike: the scheme and the bucket, which may be part of a host's name."""
-    scheme, mark, rest = address.partition("://")
-    bucket, slash, key = rest.partition("/")
-    return f"{scheme.lower()}{mark}{bucket.lower()}{slash}{key}" if mark else address
-
-
 def files_of(upload: Upload, settings: ServiceSettings, image: str = "") -> tuple[str, ...]:
     """Where the images of an upload lie: one folder for several of them, which have no order of their own.
 

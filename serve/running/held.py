@@ -45,11 +45,6 @@ class Held:
         self._end.set()
         self._thread.join()
 
-    @property
-    def stopping(self) -> bool:
-        """Whether the attempt is to end, for whatever reason."""
-        return self._stop.is_set()
-
     def stop(self) -> None:
         """Ask the attempt to end: the machine is going down."""
         if not self._stop.is_set():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import resource
 import subprocess
 import sys
 import threading
@@ -17,7 +18,7 @@ import pytest
 from models.artefact import Artefact, Verdict, candidates, find, key_of, read, store
 from models.load import Ready, bring, device_of, ensure, load
 from models.parity import compare, objection, read_tiles, trial_tiles
-from models.register import Job, choose
+from models.register import REQUEST, Job, Request, choose
 from models.runtimes import open_graph, setup_of
 from models.trial import Trial, race, refer, try_engine
 from models.weights import FetchedWeights, ModelHome
@@ -473,6 +474,30 @@ def test_a_registration_that_is_no_longer_wanted_ends(card_of, home, tmp_path):
     assert said[0] == "weights small.pt"
     assert time.monotonic() - began < 30
     assert [path.name for path in home.artefacts.iterdir() if not path.name.endswith(".lock")] == []
+
+
+def test_a_cache_that_cannot_be_written_to_is_one_problem(card_of, home, tmp_path):
+    """A file in the way stands for a disk that takes nothing."""
+    card, _ = own(card_of, tmp_path / "mine")
+    home.cache.mkdir()
+    home.artefacts.write_text("in the way")
+    with pytest.raises(WeightsError, match="models cannot be kept below") as caught:
+        ensure(card, home)
+    assert (caught.value.problem.code, "SWATHE_DATA_DIR" in caught.value.hint) == ("weights.cache", True)
+
+
+def test_a_full_disk_under_a_registration_is_one_problem(card_of, home, tmp_path):
+    """In a process of its own no file may grow beyond a few kB, which fails just as a full disk does."""
+    card, _ = own(card_of, tmp_path / "mine")
+    request = REQUEST.dump_json(Request(card, home, card.origin, "cpu", None))
+    done = subprocess.run(
+        [sys.executable, "-m", "models.register", card.id], input=request, capture_output=True, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200)),
+    )  # fmt: skip
+    said = json.loads(done.stdout.decode().splitlines()[-1])
+    assert (said["event"], said["code"]) == ("problem", "weights.cache"), done.stderr.decode()[-500:]
+    assert done.returncode == 2
+    assert not [path for path in home.artefacts.iterdir() if path.suffix != ".lock"]
 
 
 def test_weights_are_brought_where_they_are_needed_alone(card_of, home, tmp_path):

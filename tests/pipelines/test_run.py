@@ -497,7 +497,7 @@ def test_states_only_go_forward(looped):
             ledger.enter(State.RUNNING)
 
 
-def test_regression_and_probabilities(go, tmp_path, scene, sensors):
+def test_a_regression(go, tmp_path, scene, sensors):
     from models.registry import load_cards
 
     ndvi = load_cards([ROOT / "configs" / "models"])["vegetation-ndvi"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from serve.desk.adoption import About, common_name
-from serve.dialects.geostudio.ids import id_of, id_of_tune, tune_id, uuid_of, uuid_of_name
+from serve.dialects.geostudio.ids import id_of_tune, tune_id, uuid_of, uuid_of_name
 from serve.dialects.geostudio.problems import Refusal, msg
 from serve.dialects.geostudio.records import stamp
 from serve.dialects.geostudio.schema import Spec
@@ -162,11 +162,6 @@ class Models:
             stamp(preset.created), stamp(preset.updated), state.card if state else None, fields, preset, is_tune=tune,
             latest=bool(preset.labels.get("latest", True)), problem=_problem(state),
         )  # fmt: skip
-
-
-def model_of_uuid(id_: object) -> str:
-    """Our id of a preset."""
-    return id_of(str(id_), "s")
 
 
 def spec_of(card: ModelCard) -> list[dict[str, Any]]:

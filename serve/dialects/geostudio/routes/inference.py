@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 router = APIRouter(tags=["inference"], route_class=Route)
 InferenceId = Annotated[UUID, Path()]
-_SAVED = "demo.demo"
 _OVER = frozenset({"COMPLETED", "COMPLETED_WITH_ERRORS", "FAILED", "STOPPED"})
 
 
