@@ -268,8 +268,8 @@ def open_tiff(href: str, shared: Shared, size: int, head: bytes) -> TiffFile | N
     extents = tiff.Extents(href, size, head, fetch, shared.limits.header_mb)
     found = tiff.directories(extents, shared.limits)
     main = found[0]
-    large = main.block[0] * main.block[1] * main.pixel_bytes > shared.limits.block_mb * MIB
-    if large or not main.bits or not main.tags.keys() & {tiff.STRIP_COUNTS, tiff.TILE_COUNTS}:
+    large = (d.block[0] * d.block[1] * d.pixel_bytes > shared.limits.block_mb * MIB for d in found)
+    if any(large) or not main.bits or not main.tags.keys() & {tiff.STRIP_COUNTS, tiff.TILE_COUNTS}:
         return None
     facts = describe(main)
     return None if facts is None else TiffFile(href, shared, found, facts)

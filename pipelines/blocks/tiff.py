@@ -195,8 +195,8 @@ def directories(extents: Extents, limits: Limits) -> list[Directory]:
         raise corrupt(extents.href, "it holds no image")
     for directory in found:
         check_shape(extents.href, directory.shape, directory.samples, limits)
-        if directory.tiled:
-            check_block(extents.href, directory.block, directory.pixel_bytes, limits)
+        # A giant strip is no attack, but how some programs write: see ``cog.open_tiff``.
+        check_block(extents.href, directory.block, directory.pixel_bytes if directory.tiled else 0, limits)
     return found
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from swathe.window import Window
 from tests.pipelines.fault_server import FaultServer
 from tests.pipelines.tiffs import pixels, write_tif
 
-LONG = 4
+LONG, SLONG = 4, 9
 GRID = AssetGrid("EPSG:32632", (10, 0, 500_000, 0, -10, 5_000_000), (512, 512))
 
 
@@ -35,9 +36,10 @@ def opener():
     fetcher.close()
 
 
-def tiff(changes=(), following=0, block=b"\0" * 100):
-    """A tiled TIFF of 512 x 512 bytes with tags of one's own; ``changes`` are (tag, type, count, value)."""
-    facts = {256: 512, 257: 512, 258: 8, 259: 1, 262: 1, 277: 1, 322: 512, 323: 512, 324: 400, 325: len(block)}
+def tiff(changes=(), following=0, block=b"\0" * 100, strips=False):
+    """A TIFF of 512 x 512 bytes in one block, with tags of one's own; ``changes`` are (tag, type, count, value)."""
+    blocks = {273: 400, 278: 512, 279: len(block)} if strips else {322: 512, 323: 512, 324: 400, 325: len(block)}
+    facts = {256: 512, 257: 512, 258: 8, 259: 1, 262: 1, 277: 1, **blocks}
     entries = {tag: (tag, LONG, 1, value) for tag, value in facts.items()} | {c[0]: c for c in changes}
     body = b"II*\0" + struct.pack("<IH", 8, len(entries))
     for tag, kind, count, value in sorted(entries.values()):
@@ -55,6 +57,11 @@ HOSTILE = {
     "65535 bands": (tiff([(277, LONG, 1, 65535)]), "imagery.limits"),
     "blocks of 16 gigabytes": (tiff([(322, LONG, 1, 1 << 17), (323, LONG, 1, 1 << 17)]), "imagery.limits"),
     "blocks without pixels": (tiff([(322, LONG, 1, 0)]), "imagery.limits"),
+    "strips of no rows": (tiff([(278, LONG, 1, 0)], strips=True), "imagery.limits"),
+    "strips of less than no rows": (tiff([(278, SLONG, 1, 0xFFFFFFFF)], strips=True), "imagery.limits"),
+    "more strips than are there": (tiff([(278, LONG, 1, 1)], strips=True), "read.corrupt"),
+    "a strip too short": (tiff(strips=True), "read.corrupt"),
+    "a strip beyond the end": (tiff([(273, LONG, 1, 100_000)], strips=True), "read.corrupt"),
     "fewer blocks than pixels": (tiff([(322, LONG, 1, 64)]), "read.corrupt"),
     "a directory beyond the end": (b"II*\0" + struct.pack("<I", 99999) + bytes(50), "read.corrupt"),
     "no directory": (b"II*\0" + bytes(60), "read.corrupt"),
@@ -82,6 +89,28 @@ def test_it_is_refused_by_name(name, tmp_path, opener):
     assert isinstance(caught.value, ReadError if code.startswith("read") else ImageryError)
     assert caught.value.problem.hint
     assert time.monotonic() - begun < 2
+
+
+@pytest.mark.parametrize(("block_mb", "by"), [(2, "CogSource"), (1, "GdalSource")])
+def test_a_giant_strip_of_an_overview_is_not_decoded_as_a_block(tmp_path, opener, block_mb, by):
+    """However harmless the image itself is: such a file goes to GDAL, as one does whose own strip is giant."""
+    path, data = tmp_path / "a.tif", pixels(1, 2048, 2048, "uint16")
+    write_tif(path, data, tiled=True, blockxsize=256, blockysize=256, compress="deflate")
+    raw, body = bytearray(path.read_bytes()), zlib.compress(bytes(2 * 1024 * 1024))
+    strip = {273: len(raw), 278: 1024, 279: len(body)}
+    facts = {254: 1, 256: 1024, 257: 1024, 258: 16, 259: 8, 262: 1, 277: 1, **strip}
+    raw += body + bytes(len(body) % 2)
+    (first,) = struct.unpack_from("<I", raw, 4)
+    (count,) = struct.unpack_from("<H", raw, first)
+    struct.pack_into("<I", raw, first + 2 + 12 * count, len(raw))  # where the next directory is
+    entries = (struct.pack("<HHII", tag, LONG, 1, value) for tag, value in sorted(facts.items()))
+    path.write_bytes(raw + struct.pack("<H", len(facts)) + b"".join(entries) + bytes(4))
+    with rasterio.open(path) as file:
+        assert file.overviews(1) == [2]
+    with Opener(opener._shared.fetcher, Auth(), limits=Limits(block_mb=block_mb)) as bounded:
+        source = bounded.open(Asset("x", str(path)))
+        assert type(source).__name__ == by
+        assert np.array_equal(source.read((1,), Window(0, 0, 300, 300))[0], data[0, :300, :300])
 
 
 class Resident:
