@@ -64,8 +64,9 @@ def _named(card: ModelCard, home: ModelHome) -> Iterator[Path]:
                 yield home.cache / "weights" / (expected_sha256(file, home) or "-")
         for device in CHAIN:
             with suppress(SwatheError):
-                for family in {FAMILY[engine] for engine in candidates(card, device) if engine in FAMILY}:
-                    yield home.artefacts / (key_of(card, home, family, device) or "-")
+                for engine in candidates(card, device):
+                    if engine in FAMILY:
+                        yield home.artefacts / (key_of(card, home, FAMILY[engine], device) or "-")
 
 
 def _inside(top: Path) -> list[Path]:
