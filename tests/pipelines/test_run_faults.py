@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from scipy.ndimage import binary_dilation
 
 from pipelines.imagery.gdal import Access, Retry
 from pipelines.remote.network import Network
 from swathe.errors import ReadError
-from swathe.lattice import cut
 from swathe.state import State
 from tests.pipelines.fault_server import Every, FaultServer, Reset, Status, never
 
@@ -61,12 +61,11 @@ def test_what_stays_lost_is_listed_and_done_by_the_next_run(go, server, scene, t
     assert all("read" in lost["error"] for lost in report["failed"])
     assert report["pixels"]["lost"] > 0 or report["pixels"]["valid_fraction"] < (whole != 255).mean()
     assert json.loads((out / "item.json").read_text())["properties"]["swathe:status"] == "incomplete"
-    partial, failed = pixels(out / "result.tif"), {lost["chunk"] for lost in report["failed"]}
-    untouched = [chunk.window for chunk in cut(whole.shape, 512, 512) if chunk.key not in failed]
-    assert untouched
-    for at in untouched:
-        rows, cols = slice(at.row, at.row + at.rows), slice(at.col, at.col + at.cols)
-        assert np.array_equal(partial[rows, cols], whole[rows, cols])
+    partial = pixels(out / "result.tif")
+    lost = (partial == 255) & (whole != 255)
+    apart = ~binary_dilation(lost, np.ones((3, 3)), iterations=64)  # no tile of these pixels saw a loss
+    assert 0.1 < apart.mean() < 0.9
+    assert np.array_equal(partial[apart], whole[apart])
     server.faults = never
     outcome, _ = go(out, inputs=(url,), chunk=512, access=RETRY, network=LOOPBACK)
     assert outcome.state is State.DONE

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +23,9 @@ PATCH, LENGTH = 8, 5
 
 def read(path):
     with rasterio.open(path) as file:
-        return file.read(), file
+        return file.read(), SimpleNamespace(
+            descriptions=file.descriptions, scales=file.scales, dtypes=file.dtypes, bounds=file.bounds, res=file.res
+        )
 
 
 def test_probabilities_are_those_that_class_and_score_are_chosen_from(go, tmp_path):
