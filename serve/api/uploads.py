@@ -45,7 +45,7 @@ class UploadAsked(BaseModel):
     signed: bool = False
     """Whether links are wanted with which the file is sent, and fetched again, without a key."""
     valid_s: Seconds = DEFAULT_S
-    """Seconds that these links are good for."""
+    """Seconds that these links are good for; bytes are awaited for a day."""
 
 
 @router.post("", operation_id="begin_upload", status_code=201, response_model=UploadAnswer)

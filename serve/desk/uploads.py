@@ -160,6 +160,18 @@ class Uploads:
             audit.note(c, caller, "upload.drop", id_)
         self._remove(id_)
 
+    def expire(self, id_: str) -> None:
+        """Remove one whose bytes were never settled, with those that came of it; for whoever clears up.
+
+        Raises NotFoundError, ConflictError (``upload.state``) where it was settled meanwhile, OutputError.
+        """
+        with self._store.begin() as c:
+            users.hold(c, uploads.get(c, id_).owner)  # whoever settles it at this moment goes first, or finds it gone
+            _expect_open(uploads.get(c, id_))
+            uploads.drop(c, id_)
+            audit.note(c, None, "upload.expire", id_)
+        self._remove(id_)
+
     def images(self, caller: Caller, id_: str) -> list[str]:
         """All: paths, or addresses in object storage. Raises NotFoundError, ConflictError (``upload.state``)."""
         found = self._ready(caller, id_)
@@ -281,6 +293,8 @@ class Uploads:
         with self._store.begin() as c:
             users.hold(c, found.owner)  # the first of two writers settles it
             _expect_open(uploads.get(c, found.id))
+            if state is UploadState.READY:  # what was written beside it has taken its room by now
+                usage.check_storage(c, users.get(c, found.owner), self._settings.limits, size / MB)
             made = uploads.settle(c, found.id, state, size, sha256, more.get("facts", {}), more.get("problem"))
             audit.note(c, caller, f"upload.{state}", found.id, size=size)
         return made

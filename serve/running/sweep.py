@@ -1,6 +1,7 @@
 """What is swept: answers to repeated requests after a day, results of ended jobs when their time has come.
 
-Also what processes that were killed left of uploads. Once a day what nobody knows any more (``orphans``).
+Also uploads whose bytes have not come within a day, and what processes that were killed left of others. Once a day what
+nobody knows any more (``orphans``).
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
 
 REPLIES = timedelta(days=1)
 """For so long a repeated request is given the first one's answer."""
+UPLOADS = timedelta(days=1)
+"""For so long the bytes of an upload are awaited."""
 _PAGE = 200
 _log = logging.getLogger("swathe.sweep")
 
 
 def sweep(settings: ServiceSettings, store: Store) -> None:
-    """Once, all of it; trouble with one job's files is told, and tried again the next time. Raises StoreError."""
+    """Once, all of it; trouble with the files of one is told, and tried again the next time. Raises StoreError."""
     from pipelines.store import scratch
     from serve.desk.uploads import scratch_of
     from serve.running.orphans import sweep_orphans
@@ -38,6 +41,7 @@ def sweep(settings: ServiceSettings, store: Store) -> None:
         replies.sweep(c, clock() - REPLIES.total_seconds())
     if settings.limits.keep_days is not None:
         _drop_expired(settings, store, datetime.now(UTC) - timedelta(days=settings.limits.keep_days))
+    _drop_unsent(settings, store, datetime.now(UTC) - UPLOADS)
     sweep_orphans(settings, store)
 
 
@@ -74,3 +78,24 @@ def _drop(job: Job, desk: Jobs) -> None:
         return
     except SwatheError as error:
         _log.warning("not removed: %s", error.problem.line(), extra=about(job=job.id))
+
+
+def _drop_unsent(settings: ServiceSettings, store: Store, before: datetime) -> None:
+    """Uploads that were begun before this moment and never settled.
+
+    What was written to their signed addresses lies in object storage and counts in no quota.
+    """
+    from serve.desk.uploads import Uploads
+    from serve.store import uploads
+    from serve.store.store import text_of
+
+    desk = Uploads(settings, store)
+    with store.read() as c:
+        late = uploads.awaited_since(c, text_of(before))
+    for id_ in late:
+        try:
+            desk.expire(id_)
+        except (ConflictError, NotFoundError):  # settled or removed in between
+            continue
+        except SwatheError as error:
+            _log.warning("not removed: %s", error.problem.line(), extra=about(upload=id_))

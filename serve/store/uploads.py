@@ -52,6 +52,12 @@ def settle(  # noqa: PLR0913, PLR0917  one for each column
     return get(c, id_)
 
 
+def awaited_since(c: Connection, before: str) -> list[str]:
+    """Ids of uploads that were begun before this moment (RFC 3339) and whose bytes are awaited still, oldest first."""
+    found = select(_T.c.id).where(_T.c.state == UploadState.OPEN.value, _T.c.created < before).order_by(_T.c.id)
+    return list(c.execute(found).scalars())
+
+
 def known(c: Connection, upload_ids: Sequence[str]) -> set[str]:
     """Those of the ids that are ids of uploads."""
     return set(c.execute(select(_T.c.id).where(_T.c.id.in_(upload_ids))).scalars())
@@ -64,8 +70,13 @@ def drop(c: Connection, id_: str) -> None:
 
 
 def stored_bytes(c: Connection, user_id: str) -> int:
-    """Bytes of a user's uploads, scripts and results. A deleted script counts as long as it is kept for jobs."""
-    brought = select(func.coalesce(func.sum(_T.c.size), 0)).where(_T.c.owner_id == user_id)
+    """Bytes of a user's uploads, scripts and results.
+
+    Of uploads those that are ready: the bytes of refused ones are gone, whatever their size was. A deleted script
+    counts as long as it is kept for jobs.
+    """
+    ready = (_T.c.owner_id == user_id, _T.c.state == UploadState.READY.value)
+    brought = select(func.coalesce(func.sum(_T.c.size), 0)).where(*ready)
     scripts = select(func.coalesce(func.sum(_R.c.size), 0)).where(_R.c.owner_id == user_id)
     made = select(func.coalesce(func.sum(_J.c.result_bytes), 0)).where(_J.c.owner_id == user_id)
     whole = brought.scalar_subquery() + scripts.scalar_subquery() + made.scalar_subquery()

@@ -139,6 +139,16 @@ def test_what_arrived_waits_for_room_in_the_quota(front, image):
     assert front.desk.uploads.arrived(owner, begun.id).state is UploadState.READY
 
 
+def test_what_was_sent_and_never_settled_goes_with_its_upload(front, image):
+    owner = front.person()
+    begun = sent(front, owner, image().read_bytes())
+    assert names(front, f"uploads/{begun.id}") == [ARRIVING]
+    front.desk.uploads.expire(begun.id)
+    assert names(front, f"uploads/{begun.id}") == []
+    with pytest.raises(NotFoundError):
+        front.desk.uploads.arrived(owner, begun.id)
+
+
 def test_what_arrived_second_does_not_stay(front, image, monkeypatch):
     """While it is looked at, the same upload is written another way."""
     owner, content = front.person(), image().read_bytes()

@@ -128,7 +128,7 @@ CASES = {
 }  # fmt: skip
 ELSEWHERE = {
     "jobs.estimate", "jobs.submit", "jobs.again", "models.usable", "models.enabled", "uploads.arrived",
-    "uploads.path", "keys.open", "users.of_token", "catalogue.register", "catalogue.view", "predictions.of_asking",
+    "uploads.expire", "keys.open", "users.of_token", "catalogue.register", "catalogue.view", "predictions.of_asking",
     "uploads.images", "adoption.adopt", "batches.plan_next", "batches.waiting", "layers.draw", "layers.get",
     "layers.read", "links.content", "links.kinds", "links.offer", "links.open", "links.renewed", "models.card",
     "batches.clear", "batches.new_id", "batches.milestones", "jobs.clear", "models.shared",

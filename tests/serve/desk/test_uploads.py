@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from serve.desk import uploads as at_the_desk
 from serve.desk.asking import Asking
 from serve.desk.inputs import settled
 from swathe.errors import ConflictError, ForbiddenError, ImageryError, LimitError, NotFoundError
@@ -225,6 +226,60 @@ def test_storage_is_bounded_and_both_numbers_are_told(front, image):
         front.desk.uploads.write(owner, begun.id, [content])
     assert caught.value.problem.code == "quota.storage"
     assert kept(front, begun) == []
+
+
+def test_uploads_side_by_side_do_not_exceed_the_storage_together(front, image, monkeypatch):
+    """While one is looked at, the other is settled and takes the room of both."""
+    content = image("large.tif", side=(800, 800)).read_bytes()
+    owner = front.person(storage_mb=4)
+    first, second = (front.desk.uploads.begin(owner, "scene.tif") for _ in range(2))
+    look, others = at_the_desk._images, [second]
+
+    def meanwhile(*given):
+        if others:
+            front.desk.uploads.write(owner, others.pop().id, [content])
+        return look(*given)
+
+    monkeypatch.setattr(at_the_desk, "_images", meanwhile)
+    with pytest.raises(LimitError, match=r"you keep 2\.6 MB and 2\.6 MB more, 4\.0 MB are allowed") as caught:
+        front.desk.uploads.write(owner, first.id, [content])
+    assert caught.value.problem.code == "quota.storage"
+    assert (front.desk.uploads.get(owner, first.id).state, kept(front, first)) == (UploadState.OPEN, [])
+    assert front.desk.uploads.get(owner, second.id).state is UploadState.READY
+
+
+def test_refused_uploads_take_no_room(front, image):
+    owner = front.person(storage_mb=4)
+    refused = brought(front, owner, "scene.tif", b"GIF89a" * 600_000)
+    assert (refused.state, refused.size) == (UploadState.REFUSED, 3_600_000)
+    assert front.desk.usage.of(owner)[1].storage_mb == 0
+    content = image("large.tif", side=(800, 800)).read_bytes()
+    assert brought(front, owner, "scene.tif", content).state is UploadState.READY
+    assert front.desk.usage.of(owner)[1].storage_mb == round(len(content) / 1e6, 3)
+
+
+def test_what_is_settled_does_not_expire(front, image):
+    owner = front.person()
+    found = brought(front, owner, "scene.tif", image().read_bytes())
+    with pytest.raises(ConflictError) as caught:
+        front.desk.uploads.expire(found.id)
+    assert caught.value.problem.code == "upload.state"
+    assert front.desk.uploads.get(owner, found.id).state is UploadState.READY
+    assert kept(front, found) == ["scene.tif"]
+
+
+def test_whoever_writes_to_one_that_expires_finds_it_gone(front, image, monkeypatch):
+    owner, look = front.person(), at_the_desk._images
+    begun = front.desk.uploads.begin(owner, "scene.tif")
+
+    def meanwhile(*given):
+        front.desk.uploads.expire(begun.id)
+        return look(*given)
+
+    monkeypatch.setattr(at_the_desk, "_images", meanwhile)
+    with pytest.raises(NotFoundError) as caught:
+        front.desk.uploads.write(owner, begun.id, [image().read_bytes()])
+    assert (caught.value.problem.code, kept(front, begun)) == ("upload.unknown", [])
 
 
 def test_an_upload_goes_with_its_bytes_but_not_from_under_a_job(front, image):

@@ -6,20 +6,23 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import text, update
 
 from pipelines.store.folder import FolderBlobs
 from pipelines.store.scratch import scratch
 from serve.desk.desk import Desk
+from serve.desk.uploads import ARRIVING, Uploads
 from serve.planning import cards_of
 from serve.running import orphans
 from serve.running import sweep as sweeping
 from serve.running.sweep import sweep
 from serve.settings import ServiceSettings
-from serve.store import audit, batches, catalogue, ids, jobs, processors, uploads
+from serve.store import audit, batches, catalogue, ids, jobs, processors, tables, uploads, users
 from serve.store.store import text_of
-from swathe.errors import NotFoundError
+from swathe.errors import NotFoundError, OutputError
 from swathe.job import JobState
+from swathe.project import UploadState
+from swathe.user import SCOPES_OF, Caller, Role
 
 
 @pytest.fixture
@@ -185,6 +188,41 @@ def test_what_a_killed_process_left_of_an_upload_is_swept(kept):
             os.utime(folder / ".lock", (1, 1))
         sweep(kept.settings, kept.store)
         assert [path.name for path in root.iterdir()] == [alive.name]
+
+
+def test_uploads_that_never_came_go_after_a_day(world, monkeypatch, caplog):
+    """With what was written to their signed addresses, which counts in no quota."""
+    desk = Desk(world.settings, world.store)
+    with world.store.begin() as c:
+        late, stuck, fresh, ready = (uploads.add(c, world.user, "scene.tif").id for _ in range(4))
+        uploads.settle(c, ready, UploadState.READY, 5, "", {})
+        for days, some in ((1.1, (late, stuck, ready)), (0.9, (fresh,))):
+            at = text_of(datetime.now(UTC) - timedelta(days=days))
+            c.execute(update(tables.uploads).where(tables.uploads.c.id.in_(some)).values(created=at))
+    for id_ in (late, stuck, fresh, ready):
+        world.settings.blobs(f"uploads/{id_}").put(ARRIVING, b"bytes")
+    expire = Uploads.expire
+
+    def troubled(self, id_):
+        if id_ == stuck:
+            raise OutputError("no storage", code="output.unavailable")
+        expire(self, id_)
+
+    with monkeypatch.context() as trouble:
+        trouble.setattr(Uploads, "expire", troubled)
+        sweep(world.settings, world.store)
+    lying = {blob.name for blob in world.settings.blobs("uploads").list()}
+    assert lying == {f"{id_}/{ARRIVING}" for id_ in (stuck, fresh, ready)}
+    assert "not removed" in caplog.text
+    sweep(world.settings, world.store)
+    with world.store.read() as c:
+        assert uploads.known(c, [late, stuck, fresh, ready]) == {fresh, ready}
+        told = {(e.subject, e.user) for e in audit.listed(c, 100).items if e.action == "upload.expire"}
+        caller = Caller(users.get(c, world.user), SCOPES_OF[Role.MEMBER])
+    assert told == {(late, None), (stuck, None)}
+    with pytest.raises(NotFoundError) as caught:
+        desk.uploads.write(caller, late, [b"bytes"])
+    assert caught.value.problem.code == "upload.unknown"
 
 
 def test_models_that_no_card_names_go_after_their_days(world):

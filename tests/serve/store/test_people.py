@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import update
 
 from serve.store import audit, ids, jobs, keys, models, projects, tables, uploads, users
 from serve.store.keys import Pepper
@@ -166,16 +167,27 @@ def test_uploads_and_what_they_take(store, ada, submit):
         assert refused.problem == {"code": "imagery"}
         assert [u.id for u in uploads.listed(c, 10, visible_to=bob.id).items] == [two.id]
         assert [u.id for u in uploads.listed(c, 1).items] == [two.id]
-        assert uploads.stored_bytes(c, ada.id) == 5_000_000_007
+        assert uploads.stored_bytes(c, ada.id) == 5_000_000_000  # refused bytes are gone
         assert uploads.stored_bytes(c, bob.id) == 0
     id_ = submit()
     with store.begin() as c:
         hold = jobs.take(c, id_, "h", 60)
         jobs.finish(c, hold, JobState.DONE, {}, 3_000_000_000)
-        assert uploads.stored_bytes(c, ada.id) == 8_000_000_007
+        assert uploads.stored_bytes(c, ada.id) == 8_000_000_000
         uploads.drop(c, one.id)
         with pytest.raises(NotFoundError):
             uploads.get(c, one.id)
+
+
+def test_uploads_whose_bytes_are_awaited(store, ada):
+    with store.begin() as c:
+        one, two, three = (uploads.add(c, ada.id, f"{n}.tif") for n in range(3))
+        long_ago = update(tables.uploads).values(created="2020-01-01T00:00:00.000Z")
+        c.execute(long_ago.where(tables.uploads.c.id.in_([one.id, two.id])))
+        uploads.settle(c, two.id, UploadState.READY, 7, "ab", {})
+        assert uploads.awaited_since(c, "2020-01-01T00:00:00.000Z") == []
+        assert uploads.awaited_since(c, "2020-01-01T00:00:00.001Z") == [one.id]
+        assert uploads.awaited_since(c, "2999-01-01T00:00:00.000Z") == [one.id, three.id]
 
 
 def test_models_count_their_changes(store, ada):
