@@ -35,7 +35,7 @@ Who = Annotated[Caller, Depends(known)]
 
 
 async def recognised(request: Request, service: Service, text: str | None, kind: str = "request") -> Caller:
-    """Whom a key or token speaks of; counts the request as one of its kind. Raises as ``known``."""
+    """Whom a key or token speaks of; counts the request as one of its kind and of that user. Raises as ``known``."""
     try:
         caller = await to_thread.run_sync(_opened, service, text)
     except (AccessError, StoreError) as error:
@@ -43,7 +43,7 @@ async def recognised(request: Request, service: Service, text: str | None, kind:
             raise
         await service.rates.take(request, "stranger", request.client.host if request.client else "")
         raise
-    await service.rates.take(request, kind, caller.key or caller.user.id)
+    await service.rates.take(request, kind, caller.user.id)
     return caller
 
 

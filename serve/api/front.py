@@ -29,11 +29,11 @@ class Front:
     oidc_audience: str = ""
     """Audience that those tokens must be meant for."""
     rate_per_minute: int = 600
-    """Requests a minute of one key."""
+    """Requests a minute of one user."""
     predict_rate_per_minute: int = 300
-    """Predictions a minute of one key, which count as requests too."""
+    """Predictions a minute of one user, which count as requests too."""
     tile_rate_per_minute: int = 6000
-    """Tiles and maps a minute of one key; they do not count as requests."""
+    """Tiles and maps a minute of one user; they do not count as requests."""
     rates_at: str = "async+memory://"
     """Where requests are counted (an address of ``limits``); memory: in each process of its own."""
     processes: int = 1

@@ -66,7 +66,7 @@ async def predict(  # noqa: PLR0913, PLR0917  what a request has
 
     ``Accept`` decides the answer: ``image/tiff`` (the default), ``image/png``, or ``application/json`` for a summary.
     """
-    await service.rates.take(request, "predict", who.key or who.user.id)
+    await service.rates.take(request, "predict", who.user.id)
     form, body = _form(request.headers.get("accept", "")), await request.body()
     if not body:
         raise InputError("there is no image in the body", code="request.empty", field="body")

@@ -1,7 +1,7 @@
-"""How often one key may ask, counted over a sliding minute.
+"""How often one user may ask, counted over a sliding minute: with however many keys, since they make them themselves.
 
 Each process of the API counts for itself. Of several (``api_replicas``), Serve hands requests to all alike, so that
-each allows its part of a rate, and one key has no more than the whole with all of them.
+each allows its part of a rate, and one user has no more than the whole with all of them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Standing:
 
 
 class Rates:
-    """Counts requests by kind and key."""
+    """Counts requests by kind and user."""
 
     def __init__(self, front: Front) -> None:
         """Where they are counted is connected to when the first one comes."""

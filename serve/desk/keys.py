@@ -28,6 +28,7 @@ class Keys:
 
     def __init__(self, settings: ServiceSettings, store: Store) -> None:
         self._pepper, self._store = Pepper(settings.pepper.encode()), store
+        self._most = settings.limits.keys_per_user
 
     def open(self, text: str) -> Caller:
         """Who holds a key. Raises AccessError (``access.key``), the same for every key that opens nothing."""
@@ -50,7 +51,7 @@ class Keys:
     ) -> tuple[Key, str]:  # fmt: skip
         """A new key, and what opens. ``scopes``: None: all that are possible; ``days``: None: for ever.
 
-        ``most``: how many of this label a user may have; 0: any number. Raises NotFoundError (somebody else's),
+        ``most``: how many of this label a user may have; 0: as many as of all. Raises NotFoundError (somebody else's),
         ForbiddenError (more than the caller's own key may do), LimitError (``limit.keys``).
         """
         rights.require(caller, Scope.KEYS)
@@ -58,9 +59,11 @@ class Keys:
         rights.see(caller, whose, f"user {whose}")
         with self._store.begin() as c:
             owner = users.get(c, whose)
+            users.hold(c, whose)  # two requests at once do not both make the last one
             if most:
-                users.hold(c, whose)  # two requests at once do not both make the last one
                 _check_room(keys.of_user(c, whose), label, most)
+            if not caller.admin:
+                _check_count(keys.count(c, whose), self._most)
             given = rights.granted(caller, scopes, SCOPES_OF[owner.role])
             key, secret = keys.make(c, self._pepper, whose, given, label=label, days=days)
             audit.note(c, caller, "key.make", key.id, user=whose, scopes=sorted(given))
@@ -101,3 +104,9 @@ def _check_room(there: Iterable[Key], label: str, most: int) -> None:
     if count >= most:
         raise LimitError(f"there are {count} keys labelled {label!r}, {most} are allowed", code="limit.keys",
                          hint="delete one of them first")  # fmt: skip
+
+
+def _check_count(has: int, most: int) -> None:
+    if has >= most:
+        raise LimitError(f"you have {has:,} keys, {most:,} are allowed", code="limit.keys",
+                         hint="delete one that is no longer needed")  # fmt: skip

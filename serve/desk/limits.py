@@ -66,6 +66,8 @@ class Limits(BaseModel):
     """Megabytes of memory of a user's script."""
     processor_output_mb: Count = 4096
     """Megabytes that a user's script may write."""
+    keys_per_user: Count = 100
+    """Keys of one user that have not expired; administrators make any number."""
     models_per_user: Annotated[int, Field(ge=0)] = 10
     """Cards that one user may add."""
     model_replicas: Count = 4
@@ -81,11 +83,11 @@ class Limits(BaseModel):
     model_tiles_mb: Positive = 1024
     """Of the tiles that such a model is given at once."""
     rate_per_minute: Count = 600
-    """Requests a minute with one key."""
+    """Requests a minute of one user, with all their keys."""
     predict_rate_per_minute: Count = 300
-    """Predictions a minute with one key."""
+    """Predictions a minute of one user."""
     tile_rate_per_minute: Count = 6000
-    """Tiles and maps a minute with one key: a browser asks for dozens at every movement."""
+    """Tiles and maps a minute of one user: a browser asks for dozens at every movement."""
     running_online: Count = 4
     """Small jobs at work on the standing pool at a time."""
     running_pool: Count = 8

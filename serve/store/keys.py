@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from serve.store import ids, tables, users
 from serve.store.store import now, text_of
@@ -77,6 +77,12 @@ def get(c: Connection, id_: str) -> Key:
 def of_user(c: Connection, user_id: str) -> list[Key]:
     """Keys of a user, oldest first."""
     return [_key_of(row) for row in c.execute(select(_T).where(_T.c.user_id == user_id).order_by(_T.c.id))]
+
+
+def count(c: Connection, user_id: str) -> int:
+    """The number of a user's keys that have not expired; one that is switched off may be switched on again."""
+    lasting = _T.c.expires.is_(None) | (_T.c.expires > now())
+    return c.execute(select(func.count()).select_from(_T).where(_T.c.user_id == user_id, lasting)).scalar_one()
 
 
 def change(c: Connection, id_: str, active: bool) -> Key:

@@ -102,7 +102,7 @@ def test_everything_but_the_door_itself_needs_a_key(open_house):
 # --- rates ----------------------------------------------------------------------------------------------------------
 
 
-def test_rates_are_told_and_kept_per_key(house_of):
+def test_rates_are_told_and_kept_per_user(house_of):
     house = house_of(front={"rate_per_minute": 3})
     ada, eve = house.client(house.person()), house.client(house.person())
     left = [ada.get("/api/me").headers["ratelimit-remaining"] for _ in range(3)]
@@ -113,6 +113,25 @@ def test_rates_are_told_and_kept_per_key(house_of):
     told = [refused.headers[f"ratelimit-{name}"] for name in ("limit", "remaining", "reset")]
     assert told == ["3", "0", refused.headers["retry-after"]]
     assert eve.get("/api/me").headers["ratelimit-limit"] == "3"
+
+
+def another_key(house, person):
+    with house.desk.store.begin() as c:
+        _, secret = keys.make(c, keys.Pepper(house.desk.settings.pepper.encode()), person.user.id, set(Scope))
+    return house.client(**{"X-API-Key": f"swk-{secret}"})
+
+
+def test_more_keys_are_no_more_requests(house_of):
+    """Whoever may make keys could take as much as they like."""
+    house = house_of(front={"rate_per_minute": 5, "predict_rate_per_minute": 2, "tile_rate_per_minute": 2})
+    for ask, most in ((lambda c: c.get("/api/me"), 5), (lambda c: c.post("/api/predict?model=x", content=b"x"), 2),
+                      (lambda c: c.get("/api/layers/x/tiles/0/0/0.png"), 2)):  # fmt: skip
+        ada = house.person()
+        clients = [house.client(ada), another_key(house, ada), another_key(house, ada)]
+        codes = [ask(clients[n % 3]).status_code for n in range(most + 1)]
+        assert codes.count(429) == 1
+        assert codes[-1] == 429
+        assert house.client(house.person()).get("/api/me").status_code == 200
 
 
 @pytest.mark.parametrize(("all_", "predictions"), [(100, 2), (2, 100)])

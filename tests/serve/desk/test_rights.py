@@ -1,6 +1,7 @@
 """Who may do what: every use case of the desk against everybody who might try it."""
 
 import itertools
+import threading
 from dataclasses import dataclass
 
 import pytest
@@ -8,7 +9,15 @@ import pytest
 from serve.desk import rights
 from serve.desk.desk import Desk
 from serve.store import ids, processors
-from swathe.errors import AccessError, ConflictError, ForbiddenError, InputError, NotFoundError, UnknownModelError
+from swathe.errors import (
+    AccessError,
+    ConflictError,
+    ForbiddenError,
+    InputError,
+    LimitError,
+    NotFoundError,
+    UnknownModelError,
+)
 from swathe.job import JobState
 from swathe.recipe import Radiometry
 from swathe.user import SCOPES_OF, Caller, Role, Scope
@@ -238,6 +247,43 @@ def test_no_key_makes_a_stronger_one(front):
     small = Caller(admin.user, frozenset({Scope.KEYS}))
     with pytest.raises(NotFoundError):
         front.desk.keys.make(small, user=member.user.id)
+
+
+def test_a_user_has_so_many_keys_and_no_more(limited):
+    """One that is switched off counts, as it can be switched on again; one that has expired does not."""
+    front = limited(keys_per_user=3)
+    admin, member = front.person(Role.ADMIN), front.person()
+    off, _ = front.desk.keys.make(member)
+    front.desk.keys.change(member, off.id, active=False)
+    for days in (None, -1, 1):
+        front.desk.keys.make(member, days=days)
+    with pytest.raises(LimitError, match="you have 3 keys, 3 are allowed") as caught:
+        front.desk.keys.make(member)
+    assert caught.value.problem.code == "limit.keys"
+    assert front.desk.keys.make(admin, user=member.user.id)
+    assert [bool(front.desk.keys.make(admin)) for _ in range(5)] == [True] * 5
+    assert front.desk.keys.make(front.person())
+    for key in (off, front.desk.keys.listed(member)[-1]):
+        front.desk.keys.drop(member, key.id)
+    assert front.desk.keys.make(member)
+
+
+def test_keys_that_are_made_at_once_are_no_more_either(limited):
+    front = limited(keys_per_user=3)
+    member, ends = front.person(), []
+
+    def make():
+        try:
+            ends.append(bool(front.desk.keys.make(member)))
+        except LimitError as error:
+            ends.append(error.problem.code)
+
+    threads = [threading.Thread(target=make) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(map(str, ends)) == ["True"] * 3 + ["limit.keys"] * 3
 
 
 def test_keys_that_open_nothing_are_all_told_the_same(front):

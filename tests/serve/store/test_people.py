@@ -190,6 +190,14 @@ def test_uploads_whose_bytes_are_awaited(store, ada):
         assert uploads.awaited_since(c, "2999-01-01T00:00:00.000Z") == [one.id, three.id]
 
 
+def test_keys_are_counted(store, ada):
+    with store.begin() as c:
+        bob = users.add(c, "bob@example.org")
+        off, *_ = (keys.make(c, PEPPER, ada.id, set(), days=days)[0] for days in (None, 1, -1))
+        keys.change(c, off.id, False)
+        assert (keys.count(c, ada.id), keys.count(c, bob.id)) == (2, 0)
+
+
 def test_models_count_their_changes(store, ada):
     moment = now()
     card = models.Model("mine", {"id": "mine"}, True, ada.id, False, None, 1, moment, moment)

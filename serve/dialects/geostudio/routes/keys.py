@@ -36,8 +36,8 @@ def make(service: Here, who: Who, _: Annotated[Any, Body()] = None) -> dict[str,
     """A new one, for 90 days."""
     try:
         key, secret = service.desk.keys.make(who, LABEL, days=_DAYS, most=_MOST)
-    except LimitError:
-        raise Refusal(412, f"You have {_MOST} API keys already; delete one of them first") from None
+    except LimitError as error:  # there are too many of these, or of all that they have
+        raise Refusal(412, f"{error.detail}; {error.hint}") from None
     return _shown(key, PREFIX + secret[-_LENGTH:])
 
 
