@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from swathe.state import Event
 
 
+LONGEST_LISTED = 4096
+"""Characters, as JSON, of one field of a job's request above which lists leave it out."""
+
+
 class Answered(BaseModel):
     """Frozen, and shown with an example."""
 
@@ -74,7 +78,10 @@ class JobAnswer(Answered):
         description="Of an ended job: item, files (name: bytes), pixels, warnings, steps, published (a file's name)."
     )
     cost: dict[str, Any] = Field(description="The estimate that it was accepted with.")
-    request: dict[str, Any] = Field(description="As it was asked.")
+    request: dict[str, Any] = Field(
+        description=f"As it was asked. In lists without what has more than {LONGEST_LISTED:,} characters as JSON, such "
+        "as an aoi in all detail; GET /api/jobs/ID has it whole."
+    )
     labels: dict[str, Any]
     round: int = Field(description="1; one more at each resume.")
     attempts: int

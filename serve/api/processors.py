@@ -51,7 +51,7 @@ class ProcessorAsked(BaseModel):
     project: Annotated[str, Field(max_length=64)] | None = None
     """Id of a project."""
     labels: dict[str, Any] = {}
-    """Whatever a client wants to find again."""
+    """Whatever a client wants to find again; at most 16 384 characters as JSON."""
 
 
 @router.post("", operation_id="add_processor", status_code=201, response_model=ProcessorAnswer,

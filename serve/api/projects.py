@@ -34,7 +34,7 @@ class ProjectAsked(BaseModel):
     shared: bool = False
     """Whether all users see what is in it."""
     labels: dict[str, Any] = {}
-    """Whatever a client wants to find again."""
+    """Whatever a client wants to find again; at most 16 384 characters as JSON."""
 
 
 class ProjectChange(BaseModel):

@@ -41,7 +41,7 @@ class UploadAsked(BaseModel):
     project: Annotated[str, Field(max_length=64)] | None = None
     """Id of a project."""
     labels: dict[str, Any] = {}
-    """Whatever a client wants to find again."""
+    """Whatever a client wants to find again; at most 16 384 characters as JSON."""
     signed: bool = False
     """Whether links are wanted with which the file is sent, and fetched again, without a key."""
     valid_s: Seconds = DEFAULT_S

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipelines.chunking import LARGEST
+from serve.desk.labels import check_labels
 from swathe.aoi import AOI
 from swathe.composite import Composite
 from swathe.errors import AreaError, InputError, LimitError
@@ -19,8 +20,6 @@ from swathe.sld import Colour
 
 LONGEST_AREA = 1 << 20
 """Characters of an area; a country's coast has a tenth of it."""
-LONGEST_LABELS = 16_384
-"""Characters of all labels as JSON."""
 Href = Annotated[str, Field(min_length=1, max_length=16_384)]
 Word = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -180,7 +179,7 @@ class Asking(Asked):
     project: Word | None = None
     """Id of a project."""
     labels: dict[str, Any] = {}
-    """Whatever a client wants to find again."""
+    """Whatever a client wants to find again; at most 16 384 characters as JSON."""
     hook: HookAsked | None = None
     """Address that is told of the job's events."""
     publish: tuple[PublishAsked, ...] = Field(default=(), max_length=16)
@@ -194,9 +193,7 @@ class Asking(Asked):
         if self.search is not None and self.aoi is None:
             msg = "to search, a place is needed: aoi"
             raise ValueError(msg)
-        if len(json.dumps(self.labels, default=str)) > LONGEST_LABELS:
-            msg = f"labels have more than {LONGEST_LABELS:,} characters"
-            raise ValueError(msg)
+        check_labels(self.labels)  # no ValueError: it says by itself what it is, wherever labels are asked for
         return self
 
     def area(self) -> AOI | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from serve.desk import rights
 from serve.desk.asking import asked
 from serve.desk.inputs import at_home
+from serve.desk.labels import check_labels
 from serve.desk.wording import of_storage
 from serve.passing import passing, waits
 from serve.store import audit, batches, events, ids, users
@@ -260,5 +260,4 @@ def _check(count: int, most: int, labels: dict[str, Any]) -> None:
     if count > most:
         raise LimitError(f"these are {count:,} jobs, {most:,} are allowed at once", code="limit.wishes",
                          hint="ask for fewer areas or dates")  # fmt: skip
-    if len(json.dumps(labels, default=str)) > LONGEST_LABELS:
-        raise LimitError(f"labels have more than {LONGEST_LABELS:,} characters", code="limit.labels", field="labels")
+    check_labels(labels, LONGEST_LABELS)

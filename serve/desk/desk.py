@@ -55,7 +55,7 @@ class Desk:
         self.adoption = Adoption(settings, self.models, self.uploads)
         self.sources = Sources(settings)
         self.processors = Processors(settings, store)
-        self.projects = Projects(store)
+        self.projects = Projects(settings, store)
         self.keys = Keys(settings, store)
         self.users = Users(settings, store)
         self.usage = Usage(settings, store)

@@ -66,6 +66,10 @@ class Limits(BaseModel):
     """Megabytes of memory of a user's script."""
     processor_output_mb: Count = 4096
     """Megabytes that a user's script may write."""
+    open_uploads_per_user: Count = 1000
+    """Uploads of one user whose bytes are awaited; after a day without them they go."""
+    projects_per_user: Count = 1000
+    """Projects of one user."""
     keys_per_user: Count = 100
     """Keys of one user that have not expired; administrators make any number."""
     models_per_user: Annotated[int, Field(ge=0)] = 10

@@ -13,6 +13,7 @@ from pipelines.steps.script import MB, call_of, check_parameters, check_script
 from pipelines.store.blobs import is_stored
 from serve.desk import rights, usage
 from serve.desk.content import Content, Text
+from serve.desk.labels import check_labels
 from serve.desk.projects import check_into, is_shared
 from serve.store import audit, ids, processors, users
 from swathe.errors import InputError, NotFoundError, OutputError, StoreError, SwatheError
@@ -51,8 +52,8 @@ class Processors:
         It is stored before it is noted: no transaction waits for object storage.
 
         Raises ConflictError (``processor.isolation``) where this machine cannot shut one in, InputError
-        (``processor.*``), LimitError (``limit.processor``, ``quota.storage``), NotFoundError (project), OutputError,
-        StoreError.
+        (``processor.*``), LimitError (``limit.processor``, ``limit.labels``, ``quota.storage``), NotFoundError
+        (project), OutputError, StoreError.
         """
         from pipelines.sandbox.isolation import isolation
 
@@ -63,6 +64,7 @@ class Processors:
         form, given = call_of(content, call), parameters or {}
         check_parameters(given, form)
         _check_length(given)
+        check_labels(labels)
         facts: dict[str, Any] = {
             "id": ids.new("r"), "project": project, "name": (name or file)[:100], "description": description[:1000],
             "file": file, "call": form.value, "parameters": given, "size": len(content), "labels": labels or {},

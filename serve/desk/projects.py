@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from serve.desk import rights
-from serve.store import audit, projects
-from swathe.errors import NotFoundError
+from serve.desk.labels import check_labels
+from serve.store import audit, projects, users
+from swathe.errors import LimitError, NotFoundError
 from swathe.user import Scope
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from serve.settings import ServiceSettings
     from serve.store.pages import Page
     from serve.store.store import Store
     from swathe.project import Project
@@ -38,16 +40,22 @@ def check_into(c: Connection, caller: Caller, project: str | None) -> None:
 class Projects:
     """Own ones are changed, shared ones are seen."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, settings: ServiceSettings, store: Store) -> None:
+        self._most, self._store = settings.limits.projects_per_user, store
 
     def add(
         self, caller: Caller, name: str, description: str = "", *, shared: bool = False,
         labels: dict[str, Any] | None = None,
     ) -> Project:  # fmt: skip
-        """Add a project. Raises ConflictError (``project.taken``) where its owner has one of that name."""
+        """Add a project. Raises ConflictError (``project.taken``) where its owner has one of that name.
+
+        Raises LimitError (``limit.projects``, ``limit.labels``).
+        """
         rights.require(caller, Scope.PROJECTS)
+        check_labels(labels)
         with self._store.begin() as c:
+            users.hold(c, caller.user.id)  # two requests at once do not both make the last one
+            _check_count(projects.count(c, caller.user.id), self._most)
             made = projects.add(c, caller.user.id, name, description=description, shared=shared, labels=labels or {})
             audit.note(c, caller, "project.add", made.id)
         return made
@@ -67,8 +75,12 @@ class Projects:
             return projects.listed(c, limit, cursor, visible_to=None if caller.admin else caller.user.id)
 
     def change(self, caller: Caller, id_: str, **changes: Any) -> Project:
-        """``name``, ``description``, ``shared``, ``labels``. Raises NotFoundError, ForbiddenError, ConflictError."""
+        """``name``, ``description``, ``shared``, ``labels``.
+
+        Raises NotFoundError, ForbiddenError, ConflictError (``project.taken``), LimitError (``limit.labels``).
+        """
         rights.require(caller, Scope.PROJECTS)
+        check_labels(changes.get("labels"))
         with self._store.begin() as c:
             found = projects.get(c, id_)
             rights.change(caller, found.owner, f"project {id_}", shared=found.shared)
@@ -84,3 +96,9 @@ class Projects:
             rights.change(caller, found.owner, f"project {id_}", shared=found.shared)
             projects.drop(c, id_)
             audit.note(c, caller, "project.drop", id_)
+
+
+def _check_count(has: int, most: int) -> None:
+    if has >= most:
+        raise LimitError(f"you have {has:,} projects, {most:,} are allowed", code="limit.projects",
+                         hint="remove one that is no longer needed")  # fmt: skip

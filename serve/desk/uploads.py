@@ -23,6 +23,7 @@ from serve.desk.archives import bundled
 from serve.desk.catalogue import IMAGERY, item_id
 from serve.desk.content import Content, of_path
 from serve.desk.inputs import UPLOAD, not_ready, room_of
+from serve.desk.labels import check_labels
 from serve.desk.links import UPLOAD as LINKED
 from serve.desk.links import Seal
 from serve.desk.projects import check_into, is_shared
@@ -72,12 +73,18 @@ class Uploads:
     def begin(
         self, caller: Caller, name: str, project: str | None = None, labels: dict[str, Any] | None = None
     ) -> Upload:
-        """A place for a file. Raises LimitError (``quota.storage``), NotFoundError (project)."""
+        """A place for a file. Raises LimitError (``quota.storage``, ``limit.uploads``, ``limit.labels``).
+
+        Raises NotFoundError (project), ImageryError (``imagery.virtual``).
+        """
         rights.require(caller, Scope.UPLOADS)
         _refuse_virtual(name)
+        check_labels(labels)
         with self._store.begin() as c:
             check_into(c, caller, project)
+            users.hold(c, caller.user.id)  # two requests at once do not both take the last place
             usage.check_storage(c, caller.user, self._settings.limits)
+            _check_count(uploads.awaited(c, caller.user.id), self._settings.limits.open_uploads_per_user)
             made = uploads.add(c, caller.user.id, name[:200], project=project, labels=labels or {})
             audit.note(c, caller, "upload.begin", made.id)
         return made
@@ -311,6 +318,12 @@ def _expect_open(found: Upload) -> None:
     if found.state is not UploadState.OPEN:
         raise ConflictError(f"the upload {found.id} is {found.state} already", code="upload.state",
                             hint="begin another one")  # fmt: skip
+
+
+def _check_count(has: int, most: int) -> None:
+    if has >= most:
+        raise LimitError(f"{has:,} of your uploads await their bytes, {most:,} may", code="limit.uploads",
+                         hint="send them, or remove those that are no longer needed")  # fmt: skip
 
 
 def _refuse_virtual(name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from serve.store import ids, tables
 from serve.store.pages import Cut, Page
@@ -42,6 +42,11 @@ def listed(c: Connection, limit: int, cursor: str | None = None, visible_to: str
     if visible_to is not None:
         query = query.where((_T.c.owner_id == visible_to) | _T.c.shared)
     return Cut(_T.c.id, limit, cursor).page(c, query, _project_of)
+
+
+def count(c: Connection, owner: str) -> int:
+    """The number of a user's projects."""
+    return c.execute(select(func.count()).select_from(_T).where(_T.c.owner_id == owner)).scalar_one()
 
 
 def change(c: Connection, id_: str, **changes: Any) -> Project:

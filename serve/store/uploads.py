@@ -52,6 +52,12 @@ def settle(  # noqa: PLR0913, PLR0917  one for each column
     return get(c, id_)
 
 
+def awaited(c: Connection, user_id: str) -> int:
+    """The number of a user's uploads whose bytes are awaited."""
+    found = select(func.count()).select_from(_T).where(_T.c.owner_id == user_id, _T.c.state == UploadState.OPEN.value)
+    return c.execute(found).scalar_one()
+
+
 def awaited_since(c: Connection, before: str) -> list[str]:
     """Ids of uploads that were begun before this moment (RFC 3339) and whose bytes are awaited still, oldest first."""
     found = select(_T.c.id).where(_T.c.state == UploadState.OPEN.value, _T.c.created < before).order_by(_T.c.id)

@@ -74,6 +74,29 @@ def test_a_job_is_accepted_listed_and_found_unchanged(client, wish, ada):
     assert changed.status_code == 200
 
 
+def test_lists_leave_out_what_is_long_of_a_request(house, ada, client):
+    """A thousand areas of a megabyte each would be one answer; the job itself has all of it."""
+    corner = [12.31, 45.42]
+    area = {"type": "MultiPoint", "coordinates": [corner] * 500}
+    request = {"model": "water-ndwi", "inputs": ["https://a.example/x.tif"], "publish": [{"name": "x" * 5000}]}
+    long, short = house.job(ada, request=request | {"aoi": area}), house.job(ada, request={"aoi": [corner, corner]})
+    listed = {job["id"]: job for job in client.get("/api/jobs").json()["jobs"]}
+    assert listed[long.id]["request"] == {"model": "water-ndwi", "inputs": ["https://a.example/x.tif"]}
+    assert listed[short.id]["request"] == {"aoi": [corner, corner]}
+    whole = client.get(f"/api/jobs/{long.id}").json()
+    assert whole["request"] == request | {"aoi": area}
+    assert listed[long.id] == whole | {"request": listed[long.id]["request"]}
+
+
+@pytest.mark.parametrize(("path", "more"), [
+    ("jobs", {}), ("estimates", {}), ("predict", {}), ("uploads", {"name": "x.tif"}), ("projects", {"name": "long"}),
+])  # fmt: skip
+def test_long_labels_are_refused_alike(client, wish, path, more):
+    body = (more or wish) | {"labels": {"a": "x" * 20_000}}
+    answer = client.post(f"/api/{path}", json=body)
+    assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (422, "limit.labels", "labels")
+
+
 def test_a_wish_that_cannot_be_met_says_why(client, wish):
     for change, status, code in (
         ({"model": "nope"}, 404, "model.unknown"), ({"inputs": ["/etc/passwd"]}, 422, "url.local"),

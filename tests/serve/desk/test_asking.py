@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from serve.desk.asking import LONGEST_AREA, Asking, asked
+from serve.desk.labels import LONGEST_LABELS
 from serve.desk.wording import FIELDS, told
 from swathe.aoi import AOI
 from swathe.composite import Composite
@@ -116,13 +117,19 @@ def test_areas_nested_without_end_are_refused():
 @pytest.mark.parametrize("more", [
     {"inputs": []}, {"search": {"source": "x"}}, {"inputs": [], "search": {"source": "x"}}, {"modle": "x"},
     {"model": ""}, {"model": None}, {"inputs": ["x"] * 1001}, {"chunk": 1}, {"chunk": 8193}, {"precision": "int8"},
-    {"labels": {"a": "x" * 20_000}}, {"title": "x" * 201}, {"aoi": [1, 2, 3]}, {"aoi": [1, 2, 3, "north"]},
+    {"title": "x" * 201}, {"aoi": [1, 2, 3]}, {"aoi": [1, 2, 3, "north"]},
     {"hook": {"url": ""}}, {"hook": {"url": "https://a.example", "kinds": []}}, {"products": {"min_area_px": 0}},
     {"radiometry": {"scale": "nan"}}, {"search": {"source": "x", "max_cloud": 101}, "inputs": []},
 ])  # fmt: skip
 def test_what_makes_no_sense_is_refused(more):
     with pytest.raises(ValidationError):
         wish(**more)
+
+
+def test_long_labels_are_refused_with_both_numbers():
+    with pytest.raises(LimitError, match=f"20,009 characters, {LONGEST_LABELS:,} are allowed") as caught:
+        wish(labels={"a": "x" * 20_000})
+    assert (caught.value.problem.code, caught.value.field) == ("limit.labels", "labels")
 
 
 def test_a_record_comes_back_without_the_secret():

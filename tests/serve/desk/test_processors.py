@@ -82,6 +82,7 @@ def test_others_do_not_see_it_unless_it_is_shared(front):
         ("a.py", FLAGS, {"parameters": {"input": 1}}, "processor.parameters"),
         ("a.py", SCRIPT, {"parameters": {"a": "x" * 70_000}}, "processor.parameters"),
         ("a.py", SCRIPT, {"call": "shell"}, "processor.call"),
+        ("a.py", SCRIPT, {"labels": {"a": "x" * 20_000}}, "limit.labels"),
         ("a.py", SCRIPT, {"project": "p" + "0" * 26}, "project.unknown"),
     ],
 )

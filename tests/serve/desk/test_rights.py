@@ -8,6 +8,7 @@ import pytest
 
 from serve.desk import rights
 from serve.desk.desk import Desk
+from serve.desk.labels import LONGEST_LABELS
 from serve.store import ids, processors
 from swathe.errors import (
     AccessError,
@@ -284,6 +285,32 @@ def test_keys_that_are_made_at_once_are_no_more_either(limited):
     for thread in threads:
         thread.join()
     assert sorted(map(str, ends)) == ["True"] * 3 + ["limit.keys"] * 3
+
+
+def test_a_user_has_so_many_projects_and_no_more(limited):
+    front = limited(projects_per_user=2)
+    member, other = front.person(), front.person()
+    first, _ = (front.desk.projects.add(member, name) for name in ("a", "b"))
+    with pytest.raises(LimitError, match="you have 2 projects, 2 are allowed") as caught:
+        front.desk.projects.add(member, "c")
+    assert caught.value.problem.code == "limit.projects"
+    assert front.desk.projects.add(other, "c")
+    front.desk.projects.drop(member, first.id)
+    assert front.desk.projects.add(member, "c")
+
+
+def test_labels_are_short_whatever_they_are_of(hall):
+    """They are answered in lists, and those of a shared project in everybody's."""
+    member, fits = hall.person(), {"a": "x" * (LONGEST_LABELS - 9)}
+    project = hall.desk.projects.add(member, "maps", labels=fits)
+    assert hall.desk.projects.change(member, project.id, labels=fits).labels == fits
+    assert hall.desk.uploads.begin(member, "scene.tif", labels=fits).labels == fits
+    for wish in (lambda long: hall.desk.projects.add(member, "more", labels=long),
+                 lambda long: hall.desk.projects.change(member, project.id, labels=long),
+                 lambda long: hall.desk.uploads.begin(member, "scene.tif", labels=long)):  # fmt: skip
+        with pytest.raises(LimitError) as caught:
+            wish({"a": "x" * (LONGEST_LABELS - 8)})
+        assert (caught.value.problem.code, caught.value.field) == ("limit.labels", "labels")
 
 
 def test_keys_that_open_nothing_are_all_told_the_same(front):

@@ -258,6 +258,20 @@ def test_refused_uploads_take_no_room(front, image):
     assert front.desk.usage.of(owner)[1].storage_mb == round(len(content) / 1e6, 3)
 
 
+def test_so_many_uploads_may_await_their_bytes(limited, image):
+    front = limited(open_uploads_per_user=2)
+    owner, other = front.person(), front.person()
+    first, second = (front.desk.uploads.begin(owner, "scene.tif") for _ in range(2))
+    with pytest.raises(LimitError, match="2 of your uploads await their bytes, 2 may") as caught:
+        front.desk.uploads.begin(owner, "scene.tif")
+    assert caught.value.problem.code == "limit.uploads"
+    assert front.desk.uploads.begin(other, "scene.tif").state is UploadState.OPEN
+    front.desk.uploads.write(owner, first.id, [image().read_bytes()])
+    front.desk.uploads.begin(owner, "scene.tif")
+    front.desk.uploads.drop(owner, second.id)
+    front.desk.uploads.begin(owner, "scene.tif")
+
+
 def test_what_is_settled_does_not_expire(front, image):
     owner = front.person()
     found = brought(front, owner, "scene.tif", image().read_bytes())

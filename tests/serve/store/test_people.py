@@ -181,21 +181,25 @@ def test_uploads_and_what_they_take(store, ada, submit):
 
 def test_uploads_whose_bytes_are_awaited(store, ada):
     with store.begin() as c:
+        bob = users.add(c, "bob@example.org")
         one, two, three = (uploads.add(c, ada.id, f"{n}.tif") for n in range(3))
         long_ago = update(tables.uploads).values(created="2020-01-01T00:00:00.000Z")
         c.execute(long_ago.where(tables.uploads.c.id.in_([one.id, two.id])))
         uploads.settle(c, two.id, UploadState.READY, 7, "ab", {})
+        assert (uploads.awaited(c, ada.id), uploads.awaited(c, bob.id)) == (2, 0)
         assert uploads.awaited_since(c, "2020-01-01T00:00:00.000Z") == []
         assert uploads.awaited_since(c, "2020-01-01T00:00:00.001Z") == [one.id]
         assert uploads.awaited_since(c, "2999-01-01T00:00:00.000Z") == [one.id, three.id]
 
 
-def test_keys_are_counted(store, ada):
+def test_keys_and_projects_are_counted(store, ada):
     with store.begin() as c:
         bob = users.add(c, "bob@example.org")
         off, *_ = (keys.make(c, PEPPER, ada.id, set(), days=days)[0] for days in (None, 1, -1))
         keys.change(c, off.id, False)
         assert (keys.count(c, ada.id), keys.count(c, bob.id)) == (2, 0)
+        projects.add(c, ada.id, "fields", shared=True)
+        assert (projects.count(c, ada.id), projects.count(c, bob.id)) == (1, 0)
 
 
 def test_models_count_their_changes(store, ada):
