@@ -185,6 +185,13 @@ def test_a_service_of_several_nodes_listens_beyond_its_pod_and_leaves_the_head_a
         assert {each["name"]: each["value"] for each in container["env"]} == HOOK
 
 
+def test_no_pod_of_a_service_starts_without_the_address_of_its_database(service):
+    """Each would open the SQLite file of the claim that all of them mount."""
+    for group in groups(service["rayClusterConfig"]):
+        (container,) = group["template"]["spec"]["containers"]
+        assert [each["secretRef"] for each in container["envFrom"]] == [{"name": "swathe-env", "optional": False}]
+
+
 def instructions():
     text = re.sub(r"\\\n", " ", (HERE / "Dockerfile").read_text())
     return [line.split(maxsplit=1) for line in text.splitlines() if line and not line.startswith("#")]
