@@ -22,7 +22,7 @@ from typing import Any, Self
 
 import psutil
 
-from cluster import environment, reach, scratch
+from cluster import atomic, environment, reach, scratch
 from cluster.environment import AuthMode
 from swathe.errors import ClusterError
 
@@ -145,15 +145,21 @@ def home(data_dir: Path) -> Path:
 def start(spec: HeadSpec) -> Head:
     """Start a Ray that outlives this process; a second call gives back the first one's.
 
-    Raises ClusterError with the reason and the log where it does not come up.
+    Raises ClusterError with the reason and the log where it does not come up, OutputError (``output.full``) where there
+    is no room for its record; then nothing is left running, as nobody would know of it.
     """
     with _alone(spec.data_dir):
         running = living(spec.data_dir)
         if running:
             return running
         _clear(spec.data_dir)
+        atomic.expect_room(home(spec.data_dir))
         head = _launch(spec)
-        _write(home(spec.data_dir) / "head.json", json.dumps(head.as_dict(), indent=1))
+        try:
+            atomic.write(home(spec.data_dir) / "head.json", json.dumps(head.as_dict(), indent=1))
+        except BaseException:
+            _undo(head)
+            raise
         return head
 
 
@@ -182,10 +188,13 @@ def usage(head: Head) -> dict[str, tuple[float, float]]:
 
 
 def ensure_token(data_dir: Path) -> Path:
-    """The file with this data folder's token, readable by its owner alone; made at the first call."""
+    """The file with this data folder's token, readable by its owner alone; made at the first call.
+
+    Raises OutputError (``output.full``), ClusterError (``cluster.data_dir``).
+    """
     file = home(data_dir) / "token"
     if not file.is_file():
-        _write(file, secrets.token_hex(32))
+        atomic.write(file, secrets.token_hex(32))
     return file
 
 
@@ -202,9 +211,12 @@ def _launch(spec: HeadSpec) -> Head:
 def _launch_at(spec: HeadSpec, dashboard: int) -> Head:
     port = _asked(spec.port, "port") if spec.port else 0  # 0: Ray finds one itself
     token = ensure_token(spec.data_dir) if spec.auth == "token" else None
-    folder, log = scratch.make(), home(spec.data_dir) / "head.log"
     values = environment.variables(spec.environment, loopback=True, auth=spec.auth, token_file=token)
-    with log.open("wb") as sink:
+    log = home(spec.data_dir) / "head.log"
+    with atomic.told(log.parent):
+        sink = log.open("wb")
+    with sink:
+        folder = scratch.make()
         child = subprocess.Popen(
             _command(spec, folder, port, dashboard),
             stdin=subprocess.DEVNULL,
@@ -228,7 +240,11 @@ def _launch_at(spec: HeadSpec, dashboard: int) -> Head:
     except BaseException:
         _end(head, grace_s=5)
         raise
-    scratch.give(folder, child.pid)
+    try:
+        scratch.give(folder, child.pid)
+    except BaseException:
+        _undo(head)
+        raise
     return replace(head, address=address, processes=tuple((p.pid, scratch.birth(p.pid)) for p in _family(head)))
 
 
@@ -311,6 +327,12 @@ def _end(head: Head, grace_s: float) -> None:
     psutil.wait_procs(left, timeout=grace_s / 4)
 
 
+def _undo(head: Head) -> None:
+    """End what was started a moment ago; its files tell nothing that anybody needs."""
+    _end(head, grace_s=5)
+    scratch.remove(head.folder)
+
+
 def _family(head: Head) -> list[psutil.Process]:
     """The leader, all that descends from it now, and the daemons recorded at the start."""
     leader = _process(head.pid, head.started)
@@ -334,14 +356,6 @@ def _clear(data_dir: Path) -> None:
     if head:
         _end(head, GRACE_S)
         scratch.remove(head.folder)
-
-
-def _write(file: Path, text: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    fresh = file.with_suffix(".new")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as sink:
-        sink.write(text)
-    fresh.replace(file)
 
 
 @contextmanager

@@ -10,24 +10,36 @@ from pathlib import Path
 
 import psutil
 
+from cluster import atomic
+from swathe.errors import SwatheError
+
 _PREFIX = "swathe-ray-"
 _ROOM = 40
 """Bytes left for the folder: a socket's path ends at 103 (macOS) and Ray appends up to 63."""
 
 
 def make() -> Path:
-    """A new folder for a Ray of this process; what dead processes left behind is cleared away."""
+    """A new folder for a Ray of this process; what dead processes left behind is cleared away.
+
+    Raises OutputError (``output.full``), ClusterError (``cluster.data_dir``).
+    """
     usual = tempfile.gettempdir()
     parent = usual if len(os.fsencode(usual)) + len(f"/{_PREFIX}12345678") <= _ROOM else "/tmp"  # noqa: S108  mkdtemp makes it private
     sweep(Path(parent))
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-    give(folder, os.getpid())
+    with atomic.told(Path(parent)):
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    try:
+        give(folder, os.getpid())
+    except SwatheError:
+        remove(folder)
+        raise
     return folder
 
 
 def give(folder: Path, pid: int) -> None:
-    """Let a folder live as long as process ``pid``."""
-    (folder / "owner").write_text(f"{pid} {birth(pid)} {_namespace()}")
+    """Let a folder live as long as process ``pid``. Raises as ``make`` does."""
+    with atomic.told(folder):
+        (folder / "owner").write_text(f"{pid} {birth(pid)} {_namespace()}")
 
 
 def remove(folder: Path) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import psutil
 import typer
 
+from cluster import atomic
 from serve.deployments import record
 from swathe.errors import ClusterError, SwatheError
 
@@ -106,6 +107,7 @@ def _detached(spec: KeepSpec) -> Up:
     folder = record.folder_of(spec.data_dir)
     with record.alone(spec.data_dir):  # tells whether the folder can be written, and that nobody is starting here
         record.forget(spec.data_dir)
+        atomic.expect_room(folder)  # without any, the keeper could not say how it fares
     with (folder / "keeper.log").open("ab") as log:
         child = subprocess.Popen(
             [sys.executable, "-m", "serve.deployments.keeper"], cwd=_ROOT, stdin=subprocess.PIPE, stdout=log,

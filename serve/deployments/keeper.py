@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,7 @@ class Keeper:
         self._stop = threading.Event()
         self._up = Up.of_this_process(spec.url)
         self._head: Head | None = None
+        self._noted = True
 
     def stop(self, *_: object) -> None:
         """End it; may be called by a signal."""
@@ -146,7 +147,7 @@ class Keeper:
                 self._begin()
                 self._watch()
             except SwatheError as error:
-                self._note(state=record.FAILED, problem=error.problem.as_dict())
+                self._try_to_note(state=record.FAILED, problem=error.problem.as_dict())
                 raise
             finally:
                 failed = self._up.state == record.FAILED
@@ -167,7 +168,7 @@ class Keeper:
     def _raise_up(self) -> None:
         """A Ray, and the service on it; what runs already is taken over."""
         self._head = head.start(self.spec.head)
-        self._note(dashboard=self._head.dashboard)
+        self._try_to_note(dashboard=self._head.dashboard)
         put(self._head, config_of(self.spec))
 
     def _await_ready(self) -> None:
@@ -194,6 +195,8 @@ class Keeper:
         while not self._stop.wait(LOOK_S):
             if self._answers():
                 heard = time.monotonic()
+                if not self._noted:
+                    self._try_to_note()
                 continue
             silence = time.monotonic() - heard
             if self._head is None or not self._head.alive or silence > LAST_S:
@@ -222,10 +225,10 @@ class Keeper:
             head.stop(record.folder_of(self.spec.data_dir), grace_s=_GRACE_S)
             self._await_port()
             self._raise_up()
-            self._note(restarts=self._up.restarts + 1)
-        except SwatheError as error:
+            self._try_to_note(restarts=self._up.restarts + 1)
+        except (SwatheError, OSError) as error:
             self._head = None
-            _log.warning("%s", error.problem.line())
+            _log.warning("%s", error.problem.line() if isinstance(error, SwatheError) else error)
 
     def _await_port(self) -> None:
         """The dead proxy's last breath may hold it for some seconds."""
@@ -239,7 +242,19 @@ class Keeper:
                 return
 
     def _note(self, **values: Any) -> None:
-        self._up = record.change(self.spec.data_dir, self._up, **values)
+        """What happened, in the record. Raises OutputError, ClusterError where it cannot be kept."""
+        self._up = replace(self._up, **values)
+        record.write(self.spec.data_dir, self._up)
+        self._noted = True
+
+    def _try_to_note(self, **values: Any) -> None:
+        """The same, for a service that is worth more than its record: noted when there is room again."""
+        try:
+            self._note(**values)
+        except SwatheError as error:
+            if self._noted:
+                _log.warning("what happens cannot be recorded: %s", error.problem.line())
+            self._noted = False
 
 
 def main() -> None:

@@ -7,11 +7,11 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from cluster import scratch
+from cluster import atomic, scratch
 from swathe.errors import ClusterError, ConflictError
 
 STARTING, READY, FAILED = "starting", "ready", "failed"
@@ -66,18 +66,9 @@ def living(data_dir: Path) -> Up | None:
 
 
 def write(data_dir: Path, up: Up) -> Up:
-    """Keep a record, whole or not at all."""
-    file = _file(data_dir)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    fresh = file.with_suffix(".new")
-    fresh.write_text(json.dumps(asdict(up), indent=1))
-    fresh.replace(file)
+    """Keep a record, whole or not at all. Raises OutputError (``output.full``), ClusterError (``cluster.data_dir``)."""
+    atomic.write(_file(data_dir), json.dumps(asdict(up), indent=1))
     return up
-
-
-def change(data_dir: Path, up: Up, **values: Any) -> Up:
-    """The record with other values, kept."""
-    return write(data_dir, replace(up, **values))
 
 
 def forget(data_dir: Path) -> None:

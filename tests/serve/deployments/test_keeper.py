@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -76,7 +77,7 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
 def test_a_record_outlives_its_keeper_and_says_so(tmp_path):
     up = record.write(tmp_path, Up.of_this_process("http://127.0.0.1:1"))
     assert record.living(tmp_path) == up
-    dead = record.change(tmp_path, up, pid=_gone(), state=record.READY)
+    dead = record.write(tmp_path, replace(up, pid=_gone(), state=record.READY))
     assert record.read(tmp_path) == dead
     assert record.living(tmp_path) is None
     record.forget(tmp_path)
