@@ -17,7 +17,7 @@ import typer
 
 from cluster import atomic
 from serve.deployments import record
-from swathe.errors import ClusterError, SwatheError
+from swathe.errors import ClusterError, StoreError, SwatheError
 
 if TYPE_CHECKING:
     from serve.deployments.keeper import KeepSpec
@@ -29,6 +29,8 @@ FIRST = "admin@localhost"
 """Whom the first key belongs to."""
 _ROOT = Path(__file__).resolve().parents[2]
 _END_S = 90
+_STORE_S = 20.0
+"""For a database that starts with the machine; a wrong address is told after that."""
 
 
 def up(  # noqa: PLR0913, PLR0917  options of a command
@@ -52,6 +54,7 @@ def up(  # noqa: PLR0913, PLR0917  options of a command
     running = record.living(settings.data_dir)
     if running:
         raise record.already(running)
+    _expect_store(settings)
     if detach:
         _show(_detached(spec), settings, as_json=as_json)
         return
@@ -82,6 +85,18 @@ def _spec(settings: ServiceSettings, **more: Any) -> KeepSpec:
     told = {"SWATHE_DATA_DIR": str(settings.data_dir), "SWATHE_HOST": settings.host, "SWATHE_PORT": str(settings.port)}
     auth = settings.ray_auth_mode or "disabled"
     return KeepSpec(settings.data_dir, settings.host, settings.port, auth=auth, environment=told, **more)
+
+
+def _expect_store(settings: ServiceSettings) -> None:
+    """Raises StoreError where the database cannot be had: the service would wait for it, and whoever starts it too."""
+    from serve.deployments.waiting import waited_for
+
+    try:
+        waited_for(settings.open_store, _STORE_S).close()
+    except StoreError as error:
+        away = error.problem.code == "store.unavailable"
+        hint = "nothing was started: see whether it runs, and SWATHE_DATABASE_URL" if away else error.hint
+        raise StoreError(error.detail, hint=hint, code=error.problem.code) from error
 
 
 def _in_front(spec: KeepSpec, settings: ServiceSettings, *, as_json: bool) -> None:

@@ -38,6 +38,7 @@ def service(args: dict[str, Any]) -> Application:
     from ray import serve
 
     from serve.deployments.caretaker import Caretaker
+    from serve.deployments.giving import API
     from serve.deployments.ingress import Ingress
 
     wanted = ServiceArgs.model_validate(args)
@@ -47,7 +48,7 @@ def service(args: dict[str, Any]) -> Application:
         graceful_shutdown_timeout_s=10, **booked,
     )(Caretaker)  # fmt: skip
     ingress: Any = serve.deployment(
-        name="api", num_replicas=wanted.api_replicas, max_ongoing_requests=_STREAMS, graceful_shutdown_timeout_s=5,
+        name=API, num_replicas=wanted.api_replicas, max_ongoing_requests=_STREAMS, graceful_shutdown_timeout_s=5,
         **booked,
     )(serve.ingress()(Ingress))  # fmt: skip
     heads: Any = serve.deployment(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from serve import structured
 from serve.deployments.steward import LOOK_S, Berth, Prepare, Steward
+from serve.deployments.waiting import waited_for
 from serve.settings import ServiceSettings
 from swathe.errors import SwatheError
 
@@ -30,16 +31,16 @@ class Caretaker:
     """See the module."""
 
     def __init__(self, *, reserve: bool, actor: Mapping[str, Any] | None = None) -> None:
-        """Begin to work. See :class:`serve.deployments.stage.ServeStage`."""
+        """Begin to work, once the database is there. See :class:`serve.deployments.stage.ServeStage`."""
         from serve.deployments.stage import ServeStage
         from serve.running.service import dispatching
 
         structured.install()
-        self._turned = time.monotonic()
         self._end = threading.Event()
         self._dispatcher: Dispatching | None = None
         settings = ServiceSettings.read()
-        store = settings.open_store()
+        store = waited_for(settings.open_store)
+        self._turned = time.monotonic()  # not before: the first look at its health comes right after a long wait
         self._steward = Steward(
             enabled(settings, store), preparing(settings), ServeStage(reserve=reserve, actor=actor),
             fetch=fetching(settings),

@@ -16,6 +16,8 @@ from swathe.errors import ClusterError
 
 APP = "swathe"
 """The application of ``configs/serve.yaml``."""
+API = "api"
+"""Its deployment that answers requests."""
 _PATIENCE_S = 60.0
 _EXCEPTION = re.compile(r"[\w.]*(Error|Exception): \S")
 _OK, _BAD, _BELOW_ERRORS = 200, 400, 500
@@ -36,11 +38,21 @@ def put(to: Head, config: Mapping[str, Any], patience_s: float = _PATIENCE_S) ->
 
 def what_fails(at: Head) -> str:
     """What Serve says of the service, where it could not be deployed; empty where it is or may yet come."""
-    _, answer = reach.get_json(f"{at.dashboard}/api/serve/applications/", at.token)
-    app = ((answer or {}).get("applications") or {}).get(APP) or {}
+    app = _application(at)
     if app.get("status") != "DEPLOY_FAILED":
         return ""
     return reason(app.get("message", ""), *(d.get("message", "") for d in app.get("deployments", {}).values()))
+
+
+def constructs(at: Head) -> bool:
+    """Whether the API has a process that is still in its constructor, as it is while the database is away."""
+    api = _application(at).get("deployments", {}).get(API, {})
+    return any(replica.get("state") == "STARTING" and replica.get("pid") for replica in api.get("replicas", ()))
+
+
+def _application(at: Head) -> dict[str, Any]:
+    _, answer = reach.get_json(f"{at.dashboard}/api/serve/applications/", at.token)
+    return ((answer or {}).get("applications") or {}).get(APP) or {}
 
 
 def reason(*texts: str) -> str:

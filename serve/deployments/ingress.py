@@ -6,6 +6,7 @@ from typing import Any
 
 from serve import structured
 from serve.deployments.berths import RayReplicas
+from serve.deployments.waiting import waited_for
 from serve.settings import ServiceSettings
 
 
@@ -19,11 +20,11 @@ class Ingress:
         self._replicas = RayReplicas(caretaker, heads)
 
     def __serve_build_asgi_app__(self) -> Any:
-        """Called by Serve once, in the replica."""
+        """Called by Serve once, in the replica. Waits for the database."""
         from serve.api.app import api
         from serve.api.front import Front
         from serve.desk.desk import Desk
 
-        desk = Desk(self._settings, self._settings.open_store())
-        desk.warm()
+        desk = Desk(self._settings, waited_for(self._settings.open_store))
+        waited_for(desk.warm)
         return api(desk, self._replicas, Front.of(self._settings, self._processes))
