@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.imagery.archive import AS_USUAL, ENDINGS, Unpacking, images_in, is_archive, unpacked
+from pipelines.imagery.peek import begins_as_netcdf
 from swathe.errors import ImageryError, InputError
 from swathe.imagery import REMOTE, is_remote, shown
 
@@ -120,6 +121,11 @@ def _files(specs: list[InputSpec], unpacking: Unpacking, containers: RemoteConta
             listed = False
         elif is_archive(path):
             hrefs += images_in(unpacked(path, unpacking))
+            listed = False
+        elif begins_as_netcdf(path):
+            from pipelines.netcdf.among_inputs import images_at
+
+            hrefs += images_at(path, None if spec.when is None else moment(spec.when).astimezone(UTC), unpacking)
             listed = False
         else:
             hrefs.append(str(path))

@@ -26,6 +26,8 @@ _MAGIC = {
     b"\xff\xd8\xff": "JPEG",
 }
 """Formats that are read. None of them can point at another file, as VRT and XML can."""
+_NETCDF = (b"CDF\1", b"CDF\2", b"CDF\5", b"\x89HDF\r\n\x1a\n")
+"""NetCDF, classic and netCDF-4, which is HDF5: no program but the one in the sandbox opens it."""
 _LENGTH = 16
 _DAMAGED = "the file is damaged or incomplete: fetch it again, or check it with gdalinfo -checksum"
 _PERMISSIONS = "check permissions and credentials; a signed link may have expired"
@@ -90,6 +92,15 @@ def driver_of(head: bytes) -> str | None:
     return next((driver for magic, driver in _MAGIC.items() if head.startswith(magic)), None)
 
 
+def begins_as_netcdf(path: Path) -> bool:
+    """Whether a file of this machine is NetCDF by its first bytes, of whichever format; False of one that is none."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_LENGTH).startswith(_NETCDF)
+    except OSError:  # whoever opens it for good says so
+        return False
+
+
 def _driver(href: str, head: bytes) -> str:
     found = driver_of(head)
     if found is not None:
@@ -98,6 +109,8 @@ def _driver(href: str, head: bytes) -> str:
     hint = "give GeoTIFF or JPEG 2000 (PNG and JPEG where they are georeferenced)"
     if head.startswith(b"PK"):
         hint = "this is a zip: give it a name that ends in .zip"
+    if head.startswith(_NETCDF):
+        hint = "this is NetCDF, which is taken from this machine or as an upload; or convert it to GeoTIFF"
     raise ImageryError(f"{shown(href)} {what}", code="imagery.unreadable", hint=hint, field=_FIELD)
 
 

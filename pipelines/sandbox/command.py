@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipelines.sandbox import launch
 from pipelines.sandbox.bounds import MIB, Bounds
@@ -47,7 +47,7 @@ class Inside:
     """What is run, and what it may see."""
 
     given: Mapping[str, Path]
-    """Name below ``/in`` -> file of this machine, read-only."""
+    """Name below ``/in``, in folders or not -> file of this machine, read-only."""
     out: Path
     """The folder that it sees as ``/out``."""
     arguments: Sequence[str]
@@ -66,6 +66,8 @@ def command(inside: Inside, walls: Walls, uid: int | None, filter_fd: int | None
         said += ["--perms", "1777", "--size", str(inside.bounds.scratch_mb * MIB), "--tmpfs", folder]
     said += ["--perms", "0755", "--dir", IN, *_seen()]  # after /tmp, below which an interpreter may lie
     said += ["--ro-bind", launch.__file__, _LAUNCH]
+    for folder in sorted({str(above) for name in inside.given for above in PurePosixPath(name).parents[:-1]}):
+        said += ["--perms", "0755", "--dir", f"{IN}/{folder}"]  # else nobody but root could look into it
     for name, path in inside.given.items():
         said += ["--ro-bind", str(path), f"{IN}/{name}"]
     said += ["--bind", str(inside.out), OUT, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"]

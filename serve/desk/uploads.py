@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.imagery.archive import ENDINGS, Limits, check_image, is_archive, unpack
-from pipelines.imagery.peek import driver_of
+from pipelines.imagery.archive import is_archive
 from pipelines.products.parts import refusals
 from pipelines.store.blobs import is_stored
 from pipelines.store.scratch import scratch
 from serve.desk import rights, usage
 from serve.desk.archives import bundled
+from serve.desk.brought import Moment, came_as_netcdf, looked_at, moments_of, safe_name
 from serve.desk.catalogue import IMAGERY, item_id
 from serve.desk.content import Content, of_path
 from serve.desk.inputs import UPLOAD, not_ready, room_of
@@ -52,11 +50,8 @@ ARRIVING = "arriving"
 """Name of an object that a client writes by a signed address."""
 VALID = timedelta(hours=1)
 """That such an address is good for."""
-_SUFFIXES = {"GTiff": ".tif", "JP2OpenJPEG": ".jp2"}
 PLAIN = frozenset({".yaml", ".yml", ".ckpt", ".pt", ".pth", ".bin", ".safetensors"})
 """Endings of files that are no imagery, but what a training left: kept as they came, never named as inputs of a job."""
-_STRANGE = re.compile(r"[^A-Za-z0-9._-]+")
-_LONGEST = 100
 
 
 def scratch_of(settings: ServiceSettings) -> Path:
@@ -97,7 +92,7 @@ class Uploads:
         """
         found = self._open(caller, id_)
         with self._room() as folder:
-            path = folder / _safe(found.name)
+            path = folder / safe_name(found.name)
             with told({str(folder): "the service's disk"}):
                 sha256 = _take(chunks, path, self._settings.limits.max_upload_mb)
             return self._settle(caller, found, path, sha256)
@@ -122,7 +117,7 @@ class Uploads:
             raise _too_large(seen.size, most)
         try:
             with self._room() as folder:
-                path = folder / _safe(found.name)
+                path = folder / safe_name(found.name)
                 blobs.fetch(ARRIVING, path)
                 with path.open("rb") as file:
                     sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -199,21 +194,29 @@ class Uploads:
 
         Empty where the link leads to one image alone, or to nothing that they see, or is none of ours.
         """
-        with suppress(ForbiddenError, NotFoundError):
-            link = Seal.of(self._settings).of_address(href)
-            if link is not None and (link.kind, link.method) == (LINKED, "GET"):
-                found = self.get(caller, link.id)
-                names = found.facts.get("files", ()) if found.state is UploadState.READY else ()
-                return tuple(f"{UPLOAD}{found.id}/{name}" for name in names) if len(names) > 1 else ()
-        return ()
+        found = self._behind(caller, href)
+        names = found.facts.get("files", ()) if found is not None else ()
+        return tuple(f"{UPLOAD}{found.id}/{name}" for name in names) if found and len(names) > 1 else ()
+
+    def moments(self, caller: Caller, href: str) -> tuple[Moment, ...]:
+        """Of an upload that came as NetCDF, and that a link of ours leads to: each variable at each moment.
+
+        Empty where the link leads to something else, or to nothing that they see, or is none of ours.
+        """
+        found = self._behind(caller, href)
+        return moments_of(found.facts, f"{UPLOAD}{found.id}/") if found is not None else ()
 
     def content_name(self, caller: Caller, id_: str, name: str = "") -> str:  # noqa: ARG002  its own is taken
-        """What its content is called, as it came. Raises NotFoundError."""
-        return _safe(self.get(caller, id_).name)
+        """What its content is called: as it came, or as what became of it. Raises NotFoundError."""
+        return _content_name(self.get(caller, id_))
 
     def content(self, caller: Caller, id_: str, name: str) -> Content:
-        """What came, to be sent; of an archive its images, as an archive. Raises ConflictError (``upload.state``)."""
+        """What came, to be sent; of an archive, and of NetCDF, its images, as an archive where they are several.
+
+        Raises ConflictError (``upload.state``).
+        """
         found = self._ready(caller, id_)
+        name = _content_name(found) if came_as_netcdf(found.facts) else name
         if is_archive(Path(name)):
             return self._archive(found, name)
         return self._lying(found, found.facts["files"][0], name, found.sha256)
@@ -230,6 +233,15 @@ class Uploads:
         return self._lying(found, name, name)
 
     # --- pieces ---
+
+    def _behind(self, caller: Caller, href: str) -> Upload | None:
+        """The upload that a link of ours leads to, where it is ready and they see it."""
+        with suppress(ForbiddenError, NotFoundError):
+            link = Seal.of(self._settings).of_address(href)
+            if link is not None and (link.kind, link.method) == (LINKED, "GET"):
+                found = self.get(caller, link.id)
+                return found if found.state is UploadState.READY else None
+        return None
 
     def _lying(self, found: Upload, file: str, name: str, tag: str = "") -> Content:
         blobs = self._settings.blobs(f"uploads/{found.id}/{found.facts['room']}")
@@ -279,8 +291,8 @@ class Uploads:
         try:
             with told({str(path): found.name, path.name: found.name}):
                 plain = path.suffix in PLAIN
-                images = [path] if plain else _images(path, self._settings.unpacking.limits)
-                facts = {"files": [path.name], "plain": True} if plain else _facts(images)
+                images, facts = ([path], {"files": [path.name], "plain": True}) if plain else looked_at(
+                    path, self._settings.unpacking.limits, self._settings.limits.bounds)  # fmt: skip
         except (ImageryError, LimitError) as error:
             return self._told(caller, found, UploadState.REFUSED, size, sha256, problem=error.problem.as_dict())
         room = secrets.token_hex(4)  # of this writer: whoever else writes at the same time has another
@@ -314,6 +326,13 @@ class Uploads:
             shutil.rmtree(Path(self._settings.place) / "uploads" / id_, ignore_errors=True)
 
 
+def _content_name(found: Upload) -> str:
+    name = safe_name(found.name)
+    if not came_as_netcdf(found.facts):
+        return name
+    return f"{Path(name).stem}{'.tif' if len(found.facts['files']) == 1 else '.zip'}"
+
+
 def _expect_open(found: Upload) -> None:
     if found.state is not UploadState.OPEN:
         raise ConflictError(f"the upload {found.id} is {found.state} already", code="upload.state",
@@ -330,13 +349,6 @@ def _refuse_virtual(name: str) -> None:
     if name.lower().endswith((".vrt", ".xml")):
         raise ImageryError(f"{name[:100]!r} is a virtual file, which can point at any other file",
                            code="imagery.virtual", field="name", hint="bring the GeoTIFF itself")  # fmt: skip
-
-
-def _safe(name: str) -> str:
-    """What is left of a name: band names that a file is told by, but nothing that a path is made of."""
-    plain = _STRANGE.sub("_", PurePosixPath(name.replace("\\", "/")).name).lstrip(".")
-    path = PurePosixPath(plain or "image")
-    return f"{path.stem[:_LONGEST]}{path.suffix[:8].lower()}"
 
 
 def _take(chunks: Iterable[bytes], path: Path, max_mb: float) -> str:
@@ -371,61 +383,3 @@ def _writing(path: Path) -> Iterator[Callable[[bytes], None]]:
 def _too_large(size: int, max_mb: float) -> LimitError:
     return LimitError(f"the file has {size / MB:,.1f} MB or more, {max_mb:,.1f} MB are allowed", code="limit.upload",
                       hint="cut it, or give its address instead")  # fmt: skip
-
-
-# --- what is in it ----------------------------------------------------------------------------------------------------
-
-
-def _images(path: Path, bounds: Limits) -> list[Path]:
-    """The images that came, under names of their own in one folder. Raises ImageryError."""
-    if is_archive(path):
-        folder = unpack(path, path.parent / "unpacked", bounds)
-        return _flat(sorted(p for p in folder.rglob("*") if p.is_file()), folder)
-    with path.open("rb") as file:
-        suffix = _SUFFIXES.get(driver_of(file.read(16)) or "")
-    if suffix is not None and path.suffix.lower() not in ENDINGS:
-        path = path.rename(path.with_name(path.name + suffix))
-    check_image(path, bounds)
-    return [path]
-
-
-def _flat(images: list[Path], folder: Path) -> list[Path]:
-    """Out of their folders; those of one name are told apart by a number."""
-    taken: set[str] = set()
-    found = []
-    for image in images:
-        name, n = _safe(image.name), 0
-        while name.casefold() in taken:
-            name, n = f"{n}_{_safe(image.name)}", n + 1
-        taken.add(name.casefold())
-        found.append(image.rename(folder.parent / name))
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Fact:
-    name: str
-    crs: str
-    shape: tuple[int, int]
-    bands: int
-    dtype: str
-    bounds: tuple[float, ...]
-
-
-def _facts(images: list[Path]) -> dict[str, Any]:
-    """What their headers say. Raises ImageryError, GridError: what a job would refuse is refused here."""
-    from pipelines.imagery.gdal import Access
-    from pipelines.imagery.header import read_headers
-
-    headers = read_headers([str(image) for image in images], Access())
-    return {
-        "files": [image.name for image in images],
-        "images": [asdict(_fact(image.name, header)) for image, header in zip(images, headers, strict=True)],
-    }
-
-
-def _fact(name: str, header: Any) -> _Fact:
-    a, _, c, _, e, f = header.transform
-    rows, cols = header.shape
-    return _Fact(name, header.crs, header.shape, len(header.dtypes), header.dtypes[0],
-                 (c, f + e * rows, c + a * cols, f))  # fmt: skip

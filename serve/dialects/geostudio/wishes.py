@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from serve.dialects.geostudio.ids import id_of, uuid_of_name
 from serve.dialects.geostudio.layers import MASKED, RESULT, pushes_of, wishes_to_push
-from serve.dialects.geostudio.models import LAYER, SANDBOX
+from serve.dialects.geostudio.models import SANDBOX
 from serve.dialects.geostudio.problems import msg
+from serve.dialects.geostudio.ready_made import expect_layers, one_by_one, with_moments
 from serve.dialects.geostudio.routes.processors import LETTER, shown
-from serve.dialects.geostudio.schema import MOST_PUSHES, InferenceCreate, Spec, date_in, wished
-from serve.dialects.geostudio.translate import Means, Task, after_of, check_days, expect_few, steps_of, tasks_of
+from serve.dialects.geostudio.schema import MOST_PUSHES, InferenceCreate, Spec, wished
+from serve.dialects.geostudio.translate import Means, Task, after_of, expect_few, steps_of, tasks_of
 from swathe.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Wanted:
     processor: dict[str, Any] | None
     """The record of the user's own program, as they are shown it."""
     places: tuple[int, ...] = ()
-    """Of ready-made layers: the number of the address that each task is from."""
+    """Of ready-made layers: the number of the layer that each task is for; empty: all of them are for each."""
 
     @property
     def title(self) -> str:
@@ -97,9 +98,8 @@ class Wanted:
 
     @property
     def push_of(self) -> list[int]:
-        """Of each task the number of its layer, where ready-made ones come one per address; empty: all have all."""
-        each = self.model.is_layer and len(self.asked.geoserver_push) == len(self.asked.spatial_domain.urls)
-        return list(self.places) if each else []
+        """Of each task the number of its layer, where ready-made ones come so; empty: all have all."""
+        return list(self.places)
 
     @property
     def _name(self) -> str:
@@ -110,44 +110,19 @@ def wanted(desk: Desk, who: Caller, asked: InferenceCreate, model: Model) -> Wan
     """Raises Refusal and SwatheError for what cannot be wished."""
     model.expect_usable()
     assert model.card is not None
-    if model.is_layer and not asked.geoserver_push:
-        raise msg(400, f"{LAYER} needs geoserver_push")
     if model.is_layer:
-        _expect_files(asked)
+        expect_layers(asked)
     processor = _processor(desk, who, asked)
     after = after_of(asked, model.fields.get("postprocessing_options") or {})
     means = Means(_source(desk, who, asked, model), processor and processor[0],
                   desk.settings.limits.max_area_km2, desk.settings.limits.wishes_per_batch, after)  # fmt: skip
     expect_few(asked, model.card, means)
-    single, places = _one_by_one(desk, who, asked) if model.is_layer else (asked, ())
-    tasks = tasks_of(single, model, means)
-    made = Wanted(asked, model, tasks, steps_of(asked, model, after), after, processor and processor[1], places)
+    ready = one_by_one(desk.uploads, who, asked) if model.is_layer else None
+    tasks = tasks_of(ready.asked, model, means) if ready else tasks_of(asked, model, means)
+    made = Wanted(asked, model, with_moments(tasks, ready) if ready else tasks, steps_of(asked, model, after), after,
+                  processor and processor[1], ready.places if ready else ())  # fmt: skip
     _check_pushes(made)
     return made
-
-
-def _expect_files(asked: InferenceCreate) -> None:
-    """Raises Refusal (422) where something else is to be published."""
-    where = asked.spatial_domain
-    if not where.urls or where.bbox or where.polygons or where.tiles:
-        raise msg(422, f"{LAYER} publishes files: give spatial_domain.urls, and nothing else of it")
-
-
-def _one_by_one(desk: Desk, who: Caller, asked: InferenceCreate) -> tuple[InferenceCreate, tuple[int, ...]]:
-    """With each raster of an uploaded zip as an address of its own, and of each the number of the address it is from.
-
-    As their notebook has it, a raster of a zip is dated by its name; the wish dates the others. Raises InputError.
-    """
-    check_days(asked)
-    urls, dates = asked.spatial_domain.urls, asked.temporal_domain
-    said = dates[: len(urls)] if len(dates) >= len(urls) else (dates or [""]) * len(urls)
-    found: list[tuple[str, str, int]] = []
-    for n, (url, day) in enumerate(zip(urls, said, strict=True)):
-        images = desk.uploads.one_by_one(who, url)
-        found += [(image, date_in(image.rpartition("/")[2]) or day, n) for image in images] or [(url, day, n)]
-    single, days, places = zip(*found, strict=True)
-    where = asked.spatial_domain.model_copy(update={"urls": list(single)})
-    return asked.model_copy(update={"spatial_domain": where, "temporal_domain": list(days)}), places
 
 
 def _check_pushes(made: Wanted) -> None:

@@ -112,14 +112,14 @@ def sent(front, owner, content):
 def test_what_arrived_survives_trouble_that_passes(front, image, monkeypatch, trouble):
     """10 GB are not to be sent again because a disk was full for a moment."""
     owner, content, left = front.person(), image().read_bytes(), [trouble]
-    look = at_the_desk._images
+    look = at_the_desk.looked_at
 
     def meets(*given):
         if left:
             raise left.pop()
         return look(*given)
 
-    monkeypatch.setattr(at_the_desk, "_images", meets)
+    monkeypatch.setattr(at_the_desk, "looked_at", meets)
     begun = sent(front, owner, content)
     with pytest.raises(type(trouble)):
         front.desk.uploads.arrived(owner, begun.id)

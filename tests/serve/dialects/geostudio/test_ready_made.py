@@ -9,7 +9,11 @@ import rasterio
 from affine import Affine
 from PIL import Image
 
+from pipelines.sandbox.isolation import isolation
+from tests.pipelines.netcdfs import WRITERS, classic, cube, flat, lonlat, netcdf4
 from tests.serve.dialects.geostudio.conftest import Studio, write_image
+
+needs_sandbox = pytest.mark.skipif(isolation().walls is None, reason=f"no sandbox here: {isolation().detail}")
 
 SIDE = (96, 128)
 MAP = {"SERVICE": "WMS", "VERSION": "1.3.0", "REQUEST": "GetMap", "STYLES": "", "FORMAT": "image/png",
@@ -179,3 +183,100 @@ def test_vectors_and_cubes_are_refused_by_what_is_taken(studio, tmp_path, name):
     answer = studio.house.client().put(links["upload_url"], content=(tmp_path / "packed.zip").read_bytes())
     assert answer.status_code == 422
     assert ".tif" in answer.text
+
+
+# --- NetCDF -----------------------------------------------------------------------------------------------------------
+
+
+def result(studio, record, task):
+    """The raster of a task, top row first, as floating-point numbers."""
+    href = studio.get(f"tasks/{record['id']}-task_{task}/output")["url"]
+    with zipfile.ZipFile(io.BytesIO(studio.house.client().get(href).content)) as archive:
+        name = next(n for n in archive.namelist() if n.endswith("_pred.tif"))
+        with rasterio.MemoryFile(archive.read(name)).open() as file:
+            return file.read(1), file.transform, file.crs.to_epsg()
+
+
+def push(**more):
+    return {"workspace": "geofm", "layer_name": "depth", "display_name": "Depth", "file_suffix": "",
+            "filepath_key": "original_input_image", "geoserver_style": ""} | more  # fmt: skip
+
+
+def laid_with(studio, url, *pushes):
+    made = studio.infer(url, model_display_name="add-layer-sandbox-model", fine_tuning_id="sandbox", temporal_domain=[],
+                        geoserver_push=list(pushes))  # fmt: skip
+    studio.work()
+    return studio.get(f"inference/{made['id']}")
+
+
+@needs_sandbox
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+def test_each_moment_of_netcdf_is_a_layer_with_exactly_its_numbers(studio, tmp_path, write):
+    stored = cube(write, tmp_path / "cube.nc", steps=2, shape=(64, 80))
+    record = laid_with(studio, studio.share(tmp_path / "cube.nc"), push(coverage_name="depth"))
+    assert record["status"] == "COMPLETED", record["inference_output"]
+    layers = record["geoserver_layers"]["predicted_layers"]
+    assert [layer["uri"] for layer in layers] == [f"geofm:{record['id']}-task_{n}-depth" for n in (0, 1)]
+    told = [studio.client.get(f"/api/layers/{layer['layer_id']}").json() for layer in layers]
+    assert [one["datetime"][:10] for one in told] == ["2024-01-30", "2024-01-31"]
+    for n in (0, 1):
+        found, transform, epsg = result(studio, record, n)
+        wanted = (stored[n, ::-1] * 0.01 + 12.5).astype("float32")
+        wanted[stored[n, ::-1] == -999] = np.nan
+        np.testing.assert_allclose(found, wanted, rtol=3e-7)
+        assert (np.isnan(found) == np.isnan(wanted)).all()
+        assert (tuple(transform)[:6], epsg) == ((0.25, 0, 9.875, 0, -0.25, 60.875), 4326)
+
+
+@needs_sandbox
+def test_numbers_that_are_not_packed_are_the_same_to_the_bit(studio, tmp_path):
+    numbers = np.random.default_rng(3).normal(0, 1e3, (40, 50)).astype("f4")
+    flat(netcdf4, tmp_path / "flat.nc", numbers, grid=lonlat(shape=numbers.shape))
+    record = laid_with(studio, studio.share(tmp_path / "flat.nc"), push())  # its only variable needs no name
+    assert record["status"] == "COMPLETED", record["inference_output"]
+    assert (result(studio, record, 0)[0] == numbers[::-1]).all()
+
+
+@pytest.fixture
+def two(studio, tmp_path):
+    """Two variables in one file: its address, and their numbers."""
+    numbers = np.arange(48, dtype="f4").reshape(6, 8)
+    flat(classic, tmp_path / "two.nc", numbers, more={"speed": (("lat", "lon"), numbers * 2, {})})
+    return studio.share(tmp_path / "two.nc"), numbers
+
+
+@needs_sandbox
+def test_layers_name_their_variables(studio, two):
+    url, numbers = two
+    layers = [push(coverage_name=name, layer_name=name, display_name=name) for name in ("speed", "depth")]
+    record = laid_with(studio, url, *layers)
+    assert record["status"] == "COMPLETED", record["inference_output"]
+    there = record["geoserver_layers"]["predicted_layers"]
+    assert [layer["uri"].rpartition("-")[2] for layer in there] == ["speed", "depth"]
+    assert record["spatial_domain"]["urls"] == [url]
+    for n, factor in enumerate((2, 1)):
+        assert (result(studio, record, n)[0] == numbers[::-1] * factor).all()
+
+
+@needs_sandbox
+def test_of_several_variables_one_has_to_be_named(studio, two):
+    url, _ = two
+    for given, words in (
+        (push(), ("depth", "speed", "coverage_name")),
+        (push(coverage_name="wind"), ("wind", "speed")),
+    ):
+        refused = studio.infer(url, 422, model_display_name="add-layer-sandbox-model", temporal_domain=[],
+                               geoserver_push=[given])  # fmt: skip
+        assert all(word in str(refused["detail"]) for word in words)
+    several = [push(coverage_name=name) for name in ("depth", "speed", "depth")]
+    refused = studio.infer("", 422, model_display_name="add-layer-sandbox-model", temporal_domain=[],
+                           spatial_domain={"urls": [url, url]}, geoserver_push=several)  # fmt: skip
+    assert "each url" in str(refused["detail"])
+
+
+@needs_sandbox
+def test_netcdf_that_cannot_be_a_layer_is_refused_when_it_is_sent(studio, tmp_path):
+    (tmp_path / "no.nc").write_bytes(b"CDF\1" + bytes(20))
+    links = studio.get("file-share?object_name=no.nc")
+    answer = studio.house.client().put(links["upload_url"], content=(tmp_path / "no.nc").read_bytes())
+    assert (answer.status_code, "no.nc" in answer.text) == (422, True)
