@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -29,15 +30,21 @@ def images_at(path: Path, when: datetime | None, unpacking: Unpacking) -> list[s
         if not folder.is_dir():
             images_of(path, folder, limits=unpacking.limits)
     found = {image: time_in(Path(Path(image).name)) for image in images_in(folder)}
-    dated = {image: moment for image, moment in found.items() if moment is not None}
-    if when is not None:
-        wanted = [image for image, moment in dated.items() if _is(moment, when)]
-        if not wanted and dated:
-            raise _moments(path, f"has nothing of {when:%Y-%m-%d %H:%M:%S}", dated)
-        dated = {image: dated[image] for image in wanted}
-    if len(set(dated.values())) > 1:
-        raise _moments(path, f"has {len(set(dated.values())):,} moments", dated)
-    return [image for image in found if image in dated or found[image] is None]
+    return chosen(path.name, found, when)
+
+
+def chosen(name: str, images: Mapping[str, datetime | None], when: datetime | None) -> list[str]:
+    """Those of ``images`` of the moment ``when``, else of the only one; images without one belong to all.
+
+    ``name``: of the file, for messages. Raises InputError (``netcdf.moments``).
+    """
+    dated = {image: moment for image, moment in images.items() if moment is not None}
+    wanted = dated if when is None else {image: one for image, one in dated.items() if _is(one, when)}
+    if dated and not wanted:
+        raise _moments(name, f"has nothing of {when:%Y-%m-%d %H:%M:%S}", dated)
+    if (count := len(set(wanted.values()))) > 1:
+        raise _moments(name, f"has {count:,} moments", wanted)
+    return [image for image, moment in images.items() if image in wanted or moment is None]
 
 
 def _is(moment: datetime, when: datetime) -> bool:
@@ -45,9 +52,8 @@ def _is(moment: datetime, when: datetime) -> bool:
     return moment.date() == when.date() if whole_day else moment == when
 
 
-def _moments(path: Path, what: str, dated: dict[str, datetime]) -> InputError:
+def _moments(name: str, what: str, dated: Mapping[str, datetime]) -> InputError:
     there = sorted(set(dated.values()))
     listed = ", ".join(f"{one:%Y-%m-%dT%H:%M:%SZ}" for one in there[:_SHOWN])
-    return InputError(f"{path.name} {what}", code="netcdf.moments", field="--input",
-                      hint=f"say which: --input DATE={path.name}; it has {listed}"
-                      f"{' …' if len(there) > _SHOWN else ''}")  # fmt: skip
+    return InputError(f"{name} {what}", code="netcdf.moments", field="--input",
+                      hint=f"say which: DATE={name}; it has {listed}{' …' if len(there) > _SHOWN else ''}")  # fmt: skip

@@ -76,13 +76,12 @@ def gridded(file: NetCDF) -> list[Axes]:
         axes = _axes(file, variable)
         if axes is not None:
             found.append(axes)
-        elif _bends(file, variable):
-            bent.append(variable.name)
+        elif bends(file, variable):
+            bent.append(variable)
     if found:
         return found
     if bent:
-        raise Fault("curvilinear", f"the variable {named(bent[0])} lies on a curvilinear grid: "
-                    "its longitudes and latitudes have two dimensions")  # fmt: skip
+        raise curvilinear(bent[0])
     raise Fault("variables", "no variable of the file lies on a grid: none has two dimensions with coordinates along "
                 "x and y, or longitude and latitude")  # fmt: skip
 
@@ -99,6 +98,18 @@ def letter_of(variable: Variable) -> str:
         return standard
     axis = variable.text("axis").upper()
     return axis or _NAMES.get(_bare(variable.name).lower(), "")
+
+
+def bends(file: NetCDF, variable: Variable) -> bool:
+    """Whether some longitudes lie along two dimensions of it, named by it or not."""
+    there = [one for one in file.variables.values() if len(one.dims) == _AUXILIARY and one is not variable]
+    return any(letter_of(one) in ("X", "Y") and set(one.dims) <= set(variable.dims) for one in there)
+
+
+def curvilinear(variable: Variable) -> Fault:
+    """That a variable lies on such a grid; to be raised."""
+    return Fault("curvilinear", f"the variable {named(variable.name)} lies on a curvilinear grid: its longitudes and "
+                 "latitudes have two dimensions")  # fmt: skip
 
 
 def is_lonlat(x: Variable, y: Variable) -> bool:
@@ -153,12 +164,6 @@ def _scalar_time(file: NetCDF, variable: Variable) -> Variable | None:
     return None
 
 
-def _bends(file: NetCDF, variable: Variable) -> bool:
-    """Whether some longitudes lie along two dimensions of it, named by it or not."""
-    there = [one for one in file.variables.values() if len(one.dims) == _AUXILIARY and one is not variable]
-    return any(letter_of(one) in ("X", "Y") and set(one.dims) <= set(variable.dims) for one in there)
-
-
 def _aside(file: NetCDF) -> set[str]:
     """Names of what other variables are described by: coordinates, bounds, grid mappings."""
     found = set()
@@ -167,10 +172,8 @@ def _aside(file: NetCDF) -> set[str]:
         for word in " ".join(words).replace(":", " ").split():
             one = file.near(variable, word)
             found |= {one.name} if one is not None else set()
-        if variable.dims == (variable.name,):
+        if variable.dims == (variable.name,) or letter_of(variable) in ("X", "Y"):
             found.add(variable.name)
-        if letter_of(variable) and not variable.attributes.get("coordinates"):
-            found |= {variable.name} if _bare(variable.name).lower() in _NAMES else set()
     return found
 
 

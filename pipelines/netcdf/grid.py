@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.netcdf.axes import Axes, is_lonlat, numbers_of
+from pipelines.netcdf.axes import Axes, bends, curvilinear, is_lonlat, numbers_of
 from pipelines.netcdf.fault import Fault, named
 
 if TYPE_CHECKING:
@@ -141,6 +141,8 @@ def _reference(file: NetCDF, axes: Axes, *, lonlat: bool) -> tuple[str, float]:
     if mapping is None:
         if lonlat:
             return LONLAT, 1.0
+        if bends(file, axes.variable):
+            raise curvilinear(axes.variable)
         raise Fault("no_crs", f"nothing says in which coordinate reference system {named(axes.x.name)} and "
                     f"{named(axes.y.name)} are: there is no grid mapping")  # fmt: skip
     if lonlat and _is_wgs84(mapping.attributes):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.imagery.inputs import parse_input
+from pipelines.imagery.inputs import moment, parse_input
 from serve.desk import rights
+from serve.desk.brought import came_as_netcdf
 from serve.desk.links import UPLOAD as LINKED
 from serve.desk.links import Seal
 from serve.desk.processors import settled_wish
@@ -56,7 +58,7 @@ def settled(
     inputs, names = [], {}
     for text in recipe.inputs:
         spec = parse_input(text)
-        for href in door.opened(spec.href):
+        for href in door.opened(spec.href, spec.when):
             inputs.append(f"{spec.when}={href}" if spec.when else href)
             if href != spec.href:
                 names[href] = spec.href
@@ -122,18 +124,21 @@ class _Door:
     store: Store
     caller: Caller | None
 
-    def opened(self, href: str) -> tuple[str, ...]:
-        """What one input stands for; a scheme may be written in capitals, and is read the same by all rules."""
+    def opened(self, href: str, when: str | None = None) -> tuple[str, ...]:
+        """What one input stands for; a scheme may be written in capitals, and is read the same by all rules.
+
+        ``when``: its date as typed, which chooses among the moments of what came as NetCDF.
+        """
         href = with_plain_scheme(href)
         if href.startswith(UPLOAD):
-            return self._upload(href.removeprefix(UPLOAD))
+            return self._upload(href.removeprefix(UPLOAD), when)
         if href.startswith(ITEM):
             return self._item(href.removeprefix(ITEM))
         if is_remote(href):
             return (self._elsewhere(href),)
         return (self._below_roots(href),)
 
-    def _upload(self, text: str) -> tuple[str, ...]:
+    def _upload(self, text: str, when: str | None) -> tuple[str, ...]:
         id_, _, image = text.partition("/")
         with self.store.read() as c:
             found = uploads.get(c, id_)
@@ -144,6 +149,8 @@ class _Door:
         if found.facts.get("plain"):
             raise ImageryError(f"the upload {id_} is no imagery", code="upload.kind", field="inputs",
                                hint="name one that is")  # fmt: skip
+        if not image and came_as_netcdf(found.facts):
+            return tuple(path for name in _of_moment(found, when) for path in files_of(found, self.settings, name))
         return files_of(found, self.settings, image)
 
     def _item(self, name: str) -> tuple[str, ...]:
@@ -183,6 +190,18 @@ class _Door:
 
     def _viewer(self) -> Caller | None:
         return self.caller
+
+
+def _of_moment(found: Upload, when: str | None) -> list[str]:
+    """Names of the images of one moment. Raises InputError (``netcdf.moments``) where that could be several."""
+    from pipelines.netcdf.among_inputs import chosen
+
+    said = {one["name"]: moment(one["datetime"]) if one["datetime"] else None for one in found.facts["images"]}
+    try:
+        return chosen(f"{UPLOAD}{found.id}", said, None if when is None else moment(when).astimezone(UTC))
+    except InputError as error:
+        error.field = "inputs"
+        raise
 
 
 def files_of(upload: Upload, settings: ServiceSettings, image: str = "") -> tuple[str, ...]:

@@ -25,7 +25,7 @@ def classic(path, dims, variables, version=2):
             if along:
                 one[:] = numbers
             for key, value in attributes.items():
-                setattr(one, key, value)
+                setattr(one, key, np.float64(value) if type(value) is float else value)  # scipy takes single precision
     return path
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import h5py
 import numpy as np
@@ -227,7 +228,7 @@ def test_a_mapping_may_be_wkt(tmp_path, write):
     dims = {"y": 6, "x": 8}
     coordinates = {"y": (("y",), 5_000_000 - 30.0 * np.arange(6), METRES["y"]),
                    "x": (("x",), 500_000 + 30.0 * np.arange(8), METRES["x"])}  # fmt: skip
-    mapping = {"spatial_ref": ((), np.int32(0), {"crs_wkt": CRS.from_epsg(32633).to_wkt()})}
+    mapping = {"spatial_ref": ((), np.int32(0), {"crs_wkt": CRS.from_epsg(32633).to_wkt("WKT1_GDAL")})}
     flat(write, tmp_path / "a.nc", grid=(dims, coordinates), attributes={"grid_mapping": "spatial_ref"}, more=mapping)
     _, found = only(tmp_path / "a.nc")
     assert found["crs"].to_epsg() == 32633
@@ -282,7 +283,8 @@ def test_variables_of_groups_are_found(tmp_path):
 ])  # fmt: skip
 def test_times_are_told_or_not_guessed(tmp_path, units, calendar, wanted):
     dims, coordinates = lonlat()
-    number = {"h": 1_087_686.0, "s": 0.0}.get(units[0], 5.0)
+    hours = (datetime(2024, 1, 30, 6, tzinfo=UTC) - datetime(1900, 1, 1, tzinfo=UTC)).total_seconds() / 3600
+    number = {"h": hours, "s": 0.0}.get(units[0], 5.0)
     variables = {"time": (("time",), np.array([number]), {"units": units, "calendar": calendar}), **coordinates,
                  "depth": (("time", "lat", "lon"), np.zeros((1, 6, 8), "f4"), {})}  # fmt: skip
     classic(tmp_path / "a.nc", {"time": 1, **dims}, variables)
@@ -334,6 +336,11 @@ def test_grids_that_bend_are_refused(tmp_path, write):
     })  # fmt: skip
     problem = refused(tmp_path / "a.nc")
     assert (problem.code, "depth" in problem.detail, "gdalwarp" in problem.hint) == ("netcdf.curvilinear", True, True)
+    write(tmp_path / "numbered.nc", {"y": 6, "x": 8}, {  # rows and columns have numbers, which are no places
+        "y": (("y",), np.arange(6.0), {}), "x": (("x",), np.arange(8.0), {}),
+        "lat": (("y", "x"), lat, LAT), "lon": (("y", "x"), lon, LON), "depth": (("y", "x"), lat * lon, {}),
+    })  # fmt: skip
+    assert refused(tmp_path / "numbered.nc").code == "netcdf.curvilinear"
 
 
 def test_uneven_and_unknown_spacing_is_refused(tmp_path, write):

@@ -7,6 +7,7 @@ from pipelines.netcdf import isolated
 from pipelines.sandbox.isolation import Isolation, isolation
 from serve.desk.asking import Asking
 from serve.desk.inputs import settled
+from swathe.errors import InputError
 from swathe.project import UploadState
 from tests.pipelines.netcdfs import WRITERS, classic, cube, flat
 
@@ -44,6 +45,24 @@ def test_it_becomes_an_image_for_each_variable_and_moment(front, tmp_path, write
     asking = Asking(model="image-as-it-is", inputs=(f"upload://{found.id}/{names[1]}",))
     recipe = settled(asking.to_recipe(), front.desk.settings, front.desk.store, owner).recipe
     assert recipe.inputs == (str(images[1]),)
+
+
+def test_a_date_chooses_among_its_moments(front, tmp_path):
+    owner = front.person()
+    cube(classic, tmp_path / "cube.nc")
+    found = brought(front, owner, tmp_path / "cube.nc")
+
+    def inputs(text):
+        asking = Asking(model="image-as-it-is", inputs=(text,))
+        return settled(asking.to_recipe(), front.desk.settings, front.desk.store, owner).recipe.inputs
+
+    (one,) = inputs(f"2024-01-31=upload://{found.id}")
+    assert one.endswith("/cube_depth_2024-01-31.tif")
+    for text in (f"upload://{found.id}", f"2024-05-01=upload://{found.id}"):
+        with pytest.raises(InputError) as caught:
+            inputs(text)
+        problem = caught.value.problem
+        assert (problem.code, problem.field, "2024-01-31" in problem.hint) == ("netcdf.moments", "inputs", True)
 
 
 def test_what_is_fetched_is_what_became_of_it(front, tmp_path):
