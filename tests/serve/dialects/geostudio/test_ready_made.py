@@ -237,6 +237,25 @@ def test_numbers_that_are_not_packed_are_the_same_to_the_bit(studio, tmp_path):
     assert (result(studio, record, 0)[0] == numbers[::-1]).all()
 
 
+@needs_sandbox
+def test_a_world_with_points_at_its_poles_is_a_layer(studio, tmp_path):
+    """As reanalyses have it: from 0 to 360, and the first and last row are half beyond the pole."""
+    numbers = np.random.default_rng(3).normal(0, 1e3, (73, 144)).astype("f4")
+    flat(netcdf4, tmp_path / "world.nc", numbers, grid=lonlat(0.0, -90.0, 2.5, numbers.shape))
+    record = laid_with(studio, studio.share(tmp_path / "world.nc"), push())
+    assert record["status"] == "COMPLETED", record["inference_output"]
+    found, transform, _ = result(studio, record, 0)
+    assert (found == np.roll(numbers[::-1], -72, axis=1)).all()
+    assert tuple(transform)[:6] == (2.5, 0, -181.25, 0, -2.5, 91.25)
+    layer = record["geoserver_layers"]["predicted_layers"][0]
+    west, south, east, north = layer["bbox"]
+    assert -180 <= west < east <= 180
+    assert -90 <= south < north <= 90
+    tilejson = studio.client.get(f"/api/layers/{layer['layer_id']}/tilejson.json").json()
+    tile = studio.client.get(tilejson["tiles"][0].format(z=0, x=0, y=0))
+    assert (colours(tile)[..., 3] == 255).mean() > 0.9
+
+
 @pytest.fixture
 def two(studio, tmp_path):
     """Two variables in one file: its address, and their numbers."""
