@@ -31,6 +31,8 @@ from swathe.source import (
 )
 
 Json = Mapping[str, Any]
+_COLLECTED = (SourceKind.STAC, SourceKind.STATIC)
+"""Kinds of which a card holds for one collection of several."""
 _TOPS = ("catalog.json", "collection.json", "catalogue.json")
 _MASKS = {"scl": MaskRule.SCL, "fmask": MaskRule.FMASK, "qa_pixel": MaskRule.QA_PIXEL}
 _ALIASES = {"B05": "rededge071", "B06": "rededge075", "B07": "rededge078", "B8A": "nir08", "B09": "nir09"}
@@ -47,11 +49,14 @@ def source_of(
     """The card of this name; else a card for this address: a STAC API, a catalogue, an item or a folder.
 
     For an address, a shipped card is used whose collection and assets it has; else a card is made of what its items
-    say. Raises InputError (``source.unknown``, ``.collection``, ``.unclear``), ImageryError and ReadError.
+    say. So it is for a card's name with another collection than the card's own, of which the card says nothing.
+    Raises InputError (``source.unknown``, ``.collection``, ``.unclear``), ImageryError and ReadError.
     """
     text = text.strip()
     if text in cards or not _is_address(text):
-        return in_collection(named(cards, text), collection)
+        card = named(cards, text)
+        other = card.kind in _COLLECTED and card.collection and collection not in (None, "", card.collection)
+        return _of_collection(card, str(collection), cards, documents) if other else in_collection(card, collection)
     if not is_remote(text):
         place = Path(text).expanduser().resolve()
         top = next((place / name for name in _TOPS if (place / name).is_file()), None)
@@ -62,8 +67,25 @@ def source_of(
                              hint="check the path", field="--source")  # fmt: skip
         text = str(top or place)
     bare = _bare(text, documents, collection)
-    same = [c for c in cards.values() if _at(c) == _at(bare) and c.collection == bare.collection]
-    return same[0] if same else _fitted(bare, cards, _probe(bare, documents))
+    return _known(bare, cards) or _fitted(bare, cards, _probe(bare, documents))
+
+
+def _of_collection(
+    card: SourceCard, collection: str, cards: Mapping[str, SourceCard], documents: Documents
+) -> SourceCard:
+    """A card for another collection of a card's archive: its bands and numbers are not those of the card's own.
+
+    How one proves who one is stays the given card's: it is the same provider.
+    """
+    proof = {"auth": card.auth, "search_auth": card.search_auth}
+    bare = _card(card.url, card.kind, collection).model_copy(update=proof)
+    found = _known(bare, cards) or _fitted(bare, cards, _probe(bare, documents))
+    return found.model_copy(update=proof)
+
+
+def _known(bare: SourceCard, cards: Mapping[str, SourceCard]) -> SourceCard | None:
+    """The card that was written for a collection at this very address."""
+    return next((c for c in cards.values() if _at(c) == _at(bare) and c.collection == bare.collection), None)
 
 
 def _is_address(text: str) -> bool:
@@ -109,8 +131,8 @@ def _probe(card: SourceCard, documents: Documents) -> Json:
         found = next((one[0] for one in static.items_of(card, documents) if not isinstance(one, LeftOut)), None)
     else:
         body = {"collections": [card.collection], "limit": 1}
-        search = resolved(_link(documents.json(card.url), "search"), card.url)
-        page = documents.json(search, method="POST", body=body)
+        search = resolved(_link(documents.json(card.url, card.search_auth), "search"), card.url)
+        page = documents.json(search, card.search_auth, method="POST", body=body)
         items = page.get("features") if isinstance(page, dict) else None
         found = items[0] if isinstance(items, list) and items else None
     if isinstance(found, Mapping) and isinstance(found.get("assets"), Mapping):

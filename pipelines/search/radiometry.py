@@ -7,7 +7,8 @@ sentinel2   reflectance = (DN + offset) / 10000. ESA's processing baseline 04.00
 
     archive           what its files hold                                            rule from baseline 04.00 on
     as-processed      ESA's numbers: Planetary Computer, CDSE, Earth Search's        -0.1; an item that says
-                      sentinel-2-c1-l2a, stactools                                   otherwise is left out
+                      sentinel-2-c1-l2a, stactools                                   otherwise is left out, be it by
+                                                                                     its offset or by a flag
     earth-search      sentinel-2-l2a of Earth Search v1: 1000 was taken out of       0 where the item says that it was
                       most, and ``earthsearch:boa_offset_applied`` says of which;    applied; left out where it says
                       ``raster:bands`` goes on advertising -0.1 either way           no, for that is known to be wrong
@@ -97,8 +98,10 @@ def _sentinel2(card: SourceCard, item: Json, asset: Json, band: SourceBand) -> M
     return PROVIDERS[card.radiometry.provider](baseline, name, item, advertised(asset, band.index))
 
 
-def _as_processed(baseline: tuple[int, int], name: str, _item: Json, said: tuple[float, float] | None) -> Meaning:
+def _as_processed(baseline: tuple[int, int], name: str, item: Json, said: tuple[float, float] | None) -> Meaning:
     offset = _MOVED if baseline >= _SINCE else 0.0
+    if offset and _applied(item) is True:
+        raise Unclear(f"{name}: its catalogue says that the offset was applied already, its source says that none was")
     if said is not None and not _same(said, (_SCALE, offset)):
         raise Unclear(f"{name} means {_formula(_SCALE, offset)}, its catalogue says {_formula(*said)}")
     return Meaning(_SCALE, offset, f"{name}, as processed by ESA: {_formula(_SCALE, offset)}")
@@ -107,8 +110,7 @@ def _as_processed(baseline: tuple[int, int], name: str, _item: Json, said: tuple
 def _earth_search(baseline: tuple[int, int], name: str, item: Json, _said: tuple[float, float] | None) -> Meaning:
     if baseline < _SINCE:
         return Meaning(_SCALE, 0.0, f"{name}: {_formula(_SCALE, 0.0)}")
-    properties = item.get("properties") or {}
-    applied = next((properties[key] for key in _APPLIED if isinstance(properties.get(key), bool)), None)
+    applied = _applied(item)
     if applied is True:
         return Meaning(_SCALE, 0.0, f"{name}, offset applied by Earth Search already: {_formula(_SCALE, 0.0)}")
     what = "says that the offset was not applied" if applied is False else "does not say whether the offset was applied"
@@ -116,6 +118,13 @@ def _earth_search(baseline: tuple[int, int], name: str, item: Json, _said: tuple
         f"{name}: Earth Search {what}, and such items are known to be wrong (earth-search issues 66 and 71); "
         "the collection sentinel-2-c1-l2a (source earth-search-s2-c1-l2a) is sound"
     )
+
+
+def _applied(item: Json) -> bool | None:
+    """Whether an archive says that it took the offset out itself; None where it does not say."""
+    properties = item.get("properties") or {}
+    said = [properties[key] for key in _APPLIED if isinstance(properties.get(key), bool)]
+    return any(said) if said else None
 
 
 _Provider = Callable[[tuple[int, int], str, Json, tuple[float, float] | None], Meaning]

@@ -88,6 +88,8 @@ def test_a_band_may_differ_from_its_card():
         (card("sentinel2", **ESA), {"s2:processing_baseline": "05.00"},
          {"raster:bands": [{"scale": 0.0001, "offset": 0}]}, "its catalogue says"),
         (card("sentinel2", **ESA), {"s2:processing_baseline": "02.00"}, WRONGLY, "its catalogue says"),
+        (card("sentinel2", **ESA), {"s2:processing_baseline": "05.09", "earthsearch:boa_offset_applied": True},
+         WRONGLY, "applied already"),
         (card("sentinel2", **EARTH), {"s2:processing_baseline": "05.09", "earthsearch:boa_offset_applied": False},
          WRONGLY, "known to be wrong"),
         (card("sentinel2", **EARTH), {"s2:processing_baseline": "05.09"}, WRONGLY, "does not say"),

@@ -9,14 +9,15 @@ from rasterio.transform import from_origin
 
 from pipelines.search.discover import source_of
 from pipelines.search.find import find
+from pipelines.search.items import scene_of
 from pipelines.search.query import Query
 from pipelines.search.sources import load_sources, mistake, named
 from swathe.aoi import AOI
 from swathe.errors import InputError, SwatheError
 from swathe.source import Auth
 from swathe.when import parse_dates
-from tests.pipelines import recorded
-from tests.pipelines.stac_server import StacServer
+from tests.pipelines import documented, recorded
+from tests.pipelines.stac_server import StacServer, Wanted
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
@@ -128,6 +129,78 @@ def test_shipped_cards_hold_no_mistake():
 def test_clouds_of_modis_are_masked_by_its_state_flags():
     mask = recorded.shipped_cards()["pc-modis-09a1"].mask
     assert (mask.rule.value, mask.asset) == ("modis_state", "sur_refl_state_500m")
+
+
+# --- another collection of a card's archive --------------------------------------------------------------------------
+
+
+class Unasked:
+    """No card of an archive has to be asked for where another one is there."""
+
+    def json(self, href, *_, **__):
+        raise AssertionError(href)
+
+
+def lying(item):
+    """With a footprint; where does not matter here."""
+    return {**item, "geometry": {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}}
+
+
+@pytest.mark.parametrize(
+    ("card", "of", "item", "expected"),
+    [
+        ("earth-search-s2-c1-l2a", "earth-search-s2-l2a",
+         lambda data: recorded.of_collection(data, "earth-search", "sentinel-2-l2a")[0], ("red", "red", 0.0)),
+        ("earth-search-s2-l2a", "earth-search-s2-c1-l2a", lambda _: lying(documented.earth_search_c1()),
+         ("red", "red", -0.1)),
+        ("pc-hls-l30", "pc-hls-s30", lambda _: lying(documented.planetary_hls("S30")), ("nir08", "B8A", 0.0)),
+        ("pc-hls-s30", "pc-hls-l30", lambda _: lying(documented.planetary_hls("L30")), ("swir16", "B06", 0.0)),
+    ],
+)  # fmt: skip
+def test_another_collection_takes_the_card_written_for_it(card, of, item, expected, real_data):
+    """Sensors' tables, by hand: near infrared of HLS is B8A of Sentinel-2, short-wave infrared B06 of Landsat."""
+    cards, raw, name = recorded.shipped_cards(), item(real_data), expected[0]
+    found = source_of(card, cards, Unasked(), raw["collection"])
+    assert (found.id, found.collection, found.auth) == (of, raw["collection"], cards[card].auth)
+    (read,) = scene_of(raw, found, (name,), "https://x/item.json").bands
+    assert (name, found.bands[name].asset, read.offset) == expected
+
+
+def test_another_collection_is_read_with_the_credentials_of_the_card_that_was_named():
+    shipped = recorded.shipped_cards()
+    auth = Auth(kind="bearer", secret="KEY", hosts=("planetarycomputer.microsoft.com",))
+    mine = shipped["pc-hls-l30"].model_copy(update={"id": "mine", "auth": auth, "search_auth": auth})
+    found = source_of("mine", {**shipped, "mine": mine}, Unasked(), "hls2-s30")
+    assert (found.id, found.auth, found.search_auth) == ("pc-hls-s30", auth, auth)
+
+
+def test_another_collection_that_no_card_knows_is_read_by_its_own_words(real_data):
+    """By a search with the card's credentials; the item's assets are named otherwise than the card's."""
+    item = {**stactools_sentinel2(real_data), "collection": "my-own"}
+    auth = Auth(kind="basic", secret="LOGIN", hosts=("127.0.0.1",))
+    door = recorded.open_door({"LOGIN": "me:hunter2"})
+    with StacServer([item], wanted=Wanted.basic("me:hunter2")) as api:
+        shipped = recorded.shipped_cards()["pc-hls-s30"]
+        mine = shipped.model_copy(update={"id": "mine", "url": api.url, "search_auth": auth})
+        found = source_of("mine", {"mine": mine}, door, "my-own")
+    door.close()
+    assert (found.collection, found.url, found.search_auth) == ("my-own", mine.url, auth)
+    assert found.bands["nir08"].asset == "nir08"
+    assert found.auth == mine.auth
+
+
+def test_another_collection_that_says_too_little_is_refused(fetcher):
+    item = lying(documented.planetary_hls("S30")) | {"collection": "hls2-other"}
+    with StacServer([item]) as api:
+        mine = recorded.shipped_cards()["pc-hls-l30"].model_copy(update={"id": "mine", "url": api.url})
+        with pytest.raises(InputError) as caught:
+            source_of("mine", {"mine": mine}, fetcher, "hls2-other")
+    assert caught.value.problem.code == "source.unclear"
+
+
+def test_a_card_s_own_collection_may_be_named(fetcher):
+    cards = recorded.shipped_cards()
+    assert source_of("pc-naip", cards, Unasked(), "naip") == cards["pc-naip"]
 
 
 # --- addresses --------------------------------------------------------------------------------------------------------
