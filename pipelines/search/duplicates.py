@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pipelines.search.items import timed
 from pipelines.search.query import LeftOut
@@ -15,6 +15,7 @@ from pipelines.search.radiometry import Unclear, baseline_of
 from swathe.when import read_moment
 
 Json = Mapping[str, Any]
+T = TypeVar("T")
 _APART = timedelta(seconds=60)
 """Parts of a tile that come from two data strips are minutes apart; a second processing moves times by seconds."""
 _DATATAKE = re.compile(r"G?(S2[A-Z])_(\d{8}T\d{6})")
@@ -26,34 +27,35 @@ _OLDEST = datetime(1, 1, 1)  # noqa: DTZ001  without a zone, as only distances m
 
 
 @dataclass(frozen=True, slots=True)
-class _Version:
+class _Version(Generic[T]):
     """One of several processings."""
 
     item: Json
-    where: str
+    made: T
     time: datetime
     rank: tuple[Any, ...]
 
 
-def newest(items: Iterable[tuple[Json, str]]) -> tuple[list[tuple[Json, str]], list[LeftOut]]:
+def newest(items: Iterable[tuple[Json, T]]) -> tuple[list[tuple[Json, T]], list[LeftOut]]:
     """Items without those that another one replaces, and what was replaced by what.
 
+    Each comes with what was made of it: one of which nothing can be made replaces none, and is not to be given.
     Sentinel-2: the same datatake, tile and data strip, by baseline and then by time of processing. Landsat: the same
     path, row and day, by tier and then by time. Anything else is its own acquisition.
     """
-    kept: list[tuple[Json, str]] = []
-    groups: dict[tuple[str, ...], list[_Version]] = defaultdict(list)
-    for item, where in items:
+    kept: list[tuple[Json, T]] = []
+    groups: dict[tuple[str, ...], list[_Version[T]]] = defaultdict(list)
+    for item, made in items:
         key = acquisition_of(item)
         if key is None:
-            kept.append((item, where))
+            kept.append((item, made))
         else:
-            groups[key].append(_Version(item, where, _time(item), _rank(item)))
+            groups[key].append(_Version(item, made, _time(item), _rank(item)))
     left_out: list[LeftOut] = []
     for versions in groups.values():
         for same in _clusters(versions):
             best = max(same, key=lambda v: v.rank)
-            kept.append((best.item, best.where))
+            kept.append((best.item, best.made))
             left_out += [
                 LeftOut(str(v.item.get("id")), f"processed again since: {best.item.get('id')} is used")
                 for v in same
@@ -79,8 +81,8 @@ def acquisition_of(item: Json) -> tuple[str, ...] | None:
     return None
 
 
-def _clusters(versions: list[_Version]) -> list[list[_Version]]:
-    found: list[list[_Version]] = []
+def _clusters(versions: list[_Version[T]]) -> list[list[_Version[T]]]:
+    found: list[list[_Version[T]]] = []
     for version in sorted(versions, key=lambda v: v.time):
         if found and version.time - found[-1][-1].time < _APART:
             found[-1].append(version)

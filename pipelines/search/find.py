@@ -51,8 +51,9 @@ def look(card: SourceCard, query: Query, documents: Documents, now: datetime) ->
         return Found((scene_of_tiles(card, query),))
     read = _reader(card, documents)
     left_out: list[LeftOut] = []
-    items, replaced = duplicates.newest(_matching(card, query, read, left_out))
-    scenes = [scene for item, where in items if (scene := _scene(item, where, card, query, left_out)) is not None]
+    matching = list(_matching(card, query, read, left_out))
+    found, replaced = duplicates.newest(_usable(matching, card, query, left_out))
+    scenes = [scene for _, scene in found]
     notes = _notes(card, query)
     if scenes:
         return Found(_sorted(scenes), (*left_out, *replaced), notes)
@@ -152,12 +153,15 @@ def _most(outline: BaseGeometry, aoi: AOI, limit: float) -> float:
     return 100.0 - float(inside) * (100.0 - limit)
 
 
-def _scene(item: Json, where: str, card: SourceCard, query: Query, left_out: list[LeftOut]) -> Scene | None:
-    try:
-        return scene_of(item, card, query.bands, where)
-    except Unclear as reason:
-        left_out.append(LeftOut(_name(item), str(reason)))
-        return None
+def _usable(
+    items: Iterable[tuple[Json, str]], card: SourceCard, query: Query, left_out: list[LeftOut]
+) -> Iterator[tuple[Json, Scene]]:
+    """Items with the scenes that they are. Before the newest of several is chosen: it may be the one that is none."""
+    for item, where in items:
+        try:
+            yield item, scene_of(item, card, query.bands, where)
+        except Unclear as reason:
+            left_out.append(LeftOut(_name(item), str(reason)))
 
 
 def _near(card: SourceCard, query: Query, read: Read) -> list[Near]:

@@ -175,6 +175,33 @@ def test_processed_again_is_searched_once(fetcher):
     assert found.left_out[0].reason == "processed again since: scene-0001 is used"
 
 
+def test_a_newer_processing_that_cannot_be_used_replaces_none(real_data, fetcher):
+    """Earth Search holds a tile twice, and says of the newer one alone that its offset was not applied."""
+    old = recorded.of_collection(real_data, "earth-search", "sentinel-2-l2a")[0]
+    new = copy.deepcopy(old)
+    new["id"] = old["id"].replace("_0_L2A", "_1_L2A")
+    new["properties"] |= {"s2:processing_baseline": "05.10", "earthsearch:boa_offset_applied": False}
+    source = recorded.shipped_cards()["earth-search-s2-l2a"]
+    with StacServer([old, new]) as api:
+        at = source.model_copy(update={"url": api.url})
+        found = find(at, query("2023-10-08", "-105.11,40.16,-105.10,40.17"), fetcher, NOW)
+    assert ids(found) == [old["id"]]
+    assert [one.id for one in found.left_out] == [new["id"]]
+    assert "says that the offset was not applied" in found.left_out[0].reason
+
+
+def test_of_three_processings_the_newest_usable_is_used(fetcher):
+    items = [made(k, **{"s2:datatake_id": f"GS2A_20240701T100000_1_N05.{k:02d}", "s2:mgrs_tile": "32TQR",
+                        "s2:processing_baseline": f"05.{k:02d}"}) for k in range(3)]  # fmt: skip
+    items[2]["assets"] = {}
+    with StacServer(items) as api:
+        found = find(card(api.url), query(), fetcher, NOW)
+    assert ids(found) == ["scene-0001"]
+    assert {one.id: one.reason for one in found.left_out} == {
+        "scene-0000": "processed again since: scene-0001 is used", "scene-0002": "it lacks the asset red (red)"
+    }  # fmt: skip
+
+
 def test_clouds_that_nobody_knows_are_a_note(fetcher):
     with StacServer([made(0)]) as api:
         found = find(card(api.url, cloud_property=""), query(max_cloud=5.0), fetcher, NOW)
