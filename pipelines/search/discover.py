@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from pipelines.search import static
 from pipelines.search.folder import WHOLE, files_of
 from pipelines.search.items import resolved
 from pipelines.search.query import Documents, LeftOut
-from pipelines.search.radiometry import advertised, described, physical
+from pipelines.search.radiometry import SCALE, advertised, described, is_sentinel2, physical, provider_of
 from pipelines.search.sources import in_collection, named
 from swathe.bands import NAMES
 from swathe.errors import InputError
@@ -178,7 +179,10 @@ def _has(item: Json, card: SourceCard) -> bool:
 
 
 def _made(bare: SourceCard, item: Json) -> SourceCard:
-    """From an item's own words: bands by their common names, scale and offset as it says them."""
+    """From an item's own words: bands by their common names, scale and offset as it says them.
+
+    Of Sentinel-2 they go by the processing baseline, as everywhere: catalogues often advertise the other number.
+    """
     bands = _bands(item)
     if not bands:
         raise _unclear(bare, "its items do not name the bands of their assets (eo:bands, bands)")
@@ -187,36 +191,47 @@ def _made(bare: SourceCard, item: Json) -> SourceCard:
         raise _unclear(bare, f"its items do not say how the numbers of {', '.join(silent)} become physical units")
     masks = {rule: key for key in item["assets"] for word, rule in _MASKS.items() if key.lower() == word}
     mask = next((SourceMask(rule=rule, asset=key) for rule, key in masks.items()), None)
-    radiometry = SourceRadiometry(rule=RadiometryRule.METADATA, unit=_unit(item, bands))
-    return bare.model_copy(update={"bands": bands, "mask": mask, "radiometry": radiometry})
+    return bare.model_copy(update={"bands": bands, "mask": mask, "radiometry": _radiometry(item, bands)})
+
+
+def _radiometry(item: Json, bands: Mapping[str, SourceBand]) -> SourceRadiometry:
+    said = [advertised(item["assets"][band.asset], band.index) for band in bands.values()]
+    esa = all(one is not None and math.isclose(one[0], SCALE) for one in said)  # else they are numbers of its own
+    if esa and (provider := provider_of(item)):
+        return SourceRadiometry(rule=RadiometryRule.SENTINEL2, provider=provider)
+    return SourceRadiometry(rule=RadiometryRule.METADATA, unit=_unit(item, bands))
 
 
 def _bands(item: Json) -> dict[str, SourceBand]:
     """Common name -> asset; of several assets the finest."""
     found: dict[str, tuple[float, SourceBand]] = {}
+    msi = is_sentinel2(item) or not (item.get("properties") or {}).get("platform")
     for key, asset in item["assets"].items():
         if not isinstance(asset, Mapping) or "overview" in (asset.get("roles") or []) or key == "visual":
             continue
-        for index, name in enumerate(_names(asset), 1):
+        for index, name in enumerate(_names(asset, msi), 1):
             gsd = float(asset.get("gsd") or described(asset, index).get("gsd") or 1e6)
             if name and (name not in found or gsd < found[name][0]):
                 found[name] = gsd, SourceBand(asset=key, index=index)
     return {name: band for name, (_, band) in found.items()}
 
 
-def _names(asset: Json) -> list[str]:
+def _names(asset: Json, msi: bool) -> list[str]:
     listed = asset.get("bands") or asset.get("eo:bands") or []
-    return [_name(band) for band in listed if isinstance(band, Mapping)]
+    return [_name(band, msi) for band in listed if isinstance(band, Mapping)]
 
 
-def _name(band: Json) -> str:
-    """Common name of one band; of Sentinel-2's by its own where the common one is shared or missing."""
+def _name(band: Json, msi: bool) -> str:
+    """Common name of one band; of Sentinel-2's by its own where the common one is shared or missing.
+
+    ``msi``: whether it may be one of those. Landsat's B05 is another band.
+    """
     own, said = str(band.get("name") or ""), str(band.get("common_name") or band.get("eo:common_name") or "")
-    if own in _ALIASES and said in ("rededge", "nir08", "nir09", ""):
+    if msi and own in _ALIASES and said in ("rededge", "nir08", "nir09", ""):
         return _ALIASES[own]
     if said in NAMES:
         return said
-    return own.lower() if own.lower() in NAMES else _SENTINEL2.get(own, "")
+    return own.lower() if own.lower() in NAMES else _SENTINEL2.get(own, "") if msi else ""
 
 
 def _explained(asset: Json, index: int) -> bool:

@@ -1,7 +1,8 @@
 """What the stored numbers of a catalogue's files mean: one rule per archive, never a guess.
 
 fixed       what the card says; the product's documentation fixes it (HLS, Landsat Collection 2, MODIS)
-metadata    what the item says of each band (``raster:bands``, or ``bands`` of STAC 1.1); the card where it is silent
+metadata    what the item says of each band (``raster:bands``, or ``bands`` of STAC 1.1); the card where it is silent.
+            An item that advertises an offset, and says that it was applied already, is left out
 sentinel2   reflectance = (DN + offset) / 10000. ESA's processing baseline 04.00 (25 January 2022, and all of
             Collection 1, whatever the date) moved the numbers by 1000; archives differ in what they did about it:
 
@@ -26,7 +27,8 @@ from typing import Any
 
 from swathe.source import RadiometryRule, SourceBand, SourceCard
 
-_SCALE = 0.0001
+SCALE = 0.0001
+"""Of Sentinel-2: reflectance of one step, whatever the baseline."""
 _MOVED = -0.1
 _SINCE = (4, 0)
 """The baseline that moved the numbers."""
@@ -76,8 +78,12 @@ def _fixed(card: SourceCard, _item: Json, _asset: Json, _band: SourceBand) -> Me
     return Meaning(rule.scale, rule.offset, f"fixed: {_formula(rule.scale, rule.offset)}")
 
 
-def _metadata(card: SourceCard, _item: Json, asset: Json, band: SourceBand) -> Meaning:
+def _metadata(card: SourceCard, item: Json, asset: Json, band: SourceBand) -> Meaning:
     said = advertised(asset, band.index)
+    if said is not None and said[1] and _applied(item):
+        raise Unclear(
+            f"it says that the offset was applied already, and advertises it all the same ({_formula(*said)})"
+        )
     if said is not None:
         return Meaning(*said, "the catalogue's own scale and offset")
     if physical(asset, band.index):
@@ -102,17 +108,17 @@ def _as_processed(baseline: tuple[int, int], name: str, item: Json, said: tuple[
     offset = _MOVED if baseline >= _SINCE else 0.0
     if offset and _applied(item) is True:
         raise Unclear(f"{name}: its catalogue says that the offset was applied already, its source says that none was")
-    if said is not None and not _same(said, (_SCALE, offset)):
-        raise Unclear(f"{name} means {_formula(_SCALE, offset)}, its catalogue says {_formula(*said)}")
-    return Meaning(_SCALE, offset, f"{name}, as processed by ESA: {_formula(_SCALE, offset)}")
+    if said is not None and not _same(said, (SCALE, offset)):
+        raise Unclear(f"{name} means {_formula(SCALE, offset)}, its catalogue says {_formula(*said)}")
+    return Meaning(SCALE, offset, f"{name}, as processed by ESA: {_formula(SCALE, offset)}")
 
 
 def _earth_search(baseline: tuple[int, int], name: str, item: Json, _said: tuple[float, float] | None) -> Meaning:
     if baseline < _SINCE:
-        return Meaning(_SCALE, 0.0, f"{name}: {_formula(_SCALE, 0.0)}")
+        return Meaning(SCALE, 0.0, f"{name}: {_formula(SCALE, 0.0)}")
     applied = _applied(item)
     if applied is True:
-        return Meaning(_SCALE, 0.0, f"{name}, offset applied by Earth Search already: {_formula(_SCALE, 0.0)}")
+        return Meaning(SCALE, 0.0, f"{name}, offset applied by Earth Search already: {_formula(SCALE, 0.0)}")
     what = "says that the offset was not applied" if applied is False else "does not say whether the offset was applied"
     raise Unclear(
         f"{name}: Earth Search {what}, and such items are known to be wrong (earth-search issues 66 and 71); "
@@ -150,6 +156,20 @@ def baseline_of(item: Json) -> tuple[int, int] | None:
         if match := _IN_NAME.search(text):
             return int(match[1]), int(match[2])
     return None
+
+
+def is_sentinel2(item: Json) -> bool:
+    """Whether an item says that it is of Sentinel-2."""
+    properties = item.get("properties") or {}
+    who = " ".join(str(properties.get(key) or "") for key in ("platform", "constellation")).lower()
+    return bool(re.search(r"sentinel-?2|\bs2", who)) or any(str(key).startswith("s2:") for key in properties)
+
+
+def provider_of(item: Json) -> str:
+    """Which of ``PROVIDERS`` an item of Sentinel-2 is read like; empty of others, and where it tells no baseline."""
+    if not is_sentinel2(item) or baseline_of(item) is None:
+        return ""
+    return "as-processed" if _applied(item) is None else "earth-search"
 
 
 def described(asset: Json, index: int) -> dict[str, Any]:

@@ -63,6 +63,7 @@ BY_HAND = [
     (100, "metadata", {}, {}, {"bands": [{"raster:scale": 0.5, "raster:offset": 3}]}, 53.0),
     (100, "metadata", {}, {}, {"raster:scale": 0.5, "raster:offset": 3, "bands": [{"name": "B1"}]}, 53.0),
     (100, "metadata", {}, {}, {"raster:bands": [{"scale": 0.5}]}, 50.0),
+    (100, "metadata", {}, {"earthsearch:boa_offset_applied": True}, {"raster:bands": [{"scale": 0.5}]}, 50.0),
     (100, "metadata", {"scale": 0.25, "offset": 1}, {}, None, 26.0),
     (0.25, "metadata", {}, {}, {"raster:bands": [{"data_type": "float32", "unit": "1"}]}, 0.25),
 ]  # fmt: skip
@@ -93,6 +94,8 @@ def test_a_band_may_differ_from_its_card():
         (card("sentinel2", **EARTH), {"s2:processing_baseline": "05.09", "earthsearch:boa_offset_applied": False},
          WRONGLY, "known to be wrong"),
         (card("sentinel2", **EARTH), {"s2:processing_baseline": "05.09"}, WRONGLY, "does not say"),
+        (card("metadata"), {"earthsearch:boa_offset_applied": True}, WRONGLY, "applied already"),
+        (card("metadata"), {"sentinel:boa_offset_applied": True}, WRONGLY, "applied already"),
         (card("metadata"), {}, None, "nothing says"),
         (card("metadata"), {}, {"raster:bands": [{"data_type": "float32"}]}, "nothing says"),
         (card("metadata", offset=1), {}, None, "nothing says"),

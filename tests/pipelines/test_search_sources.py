@@ -266,13 +266,56 @@ def test_an_unknown_collection_is_read_by_its_own_words(real_data, fetcher):
     item = {**stactools_sentinel2(real_data), "collection": "my-own"}
     with StacServer([item]) as api:
         found = source_of(api.url, recorded.shipped_cards(), fetcher, "my-own")
-    assert found.radiometry.rule.value == "metadata"
+    assert (found.radiometry.rule.value, found.radiometry.provider) == ("sentinel2", "as-processed")
     assert {name: band.asset for name, band in found.bands.items()} == {
         "coastal": "coastal", "blue": "blue", "green": "green", "red": "red", "rededge071": "rededge1",
         "rededge075": "rededge2", "rededge078": "rededge3", "nir": "nir", "nir08": "nir08", "nir09": "nir09",
         "swir16": "swir16", "swir22": "swir22",
     }  # fmt: skip
     assert (found.mask.rule.value, found.mask.asset) == ("scl", "scl")
+
+
+@pytest.mark.parametrize(
+    ("item", "rule", "offset"),
+    [
+        # 1000 was taken out, and is advertised all the same
+        (lambda data: recorded.of_collection(data, "earth-search", "sentinel-2-l2a")[0], "sentinel2", 0.0),
+        (lambda _: lying(documented.earth_search_c1()), "sentinel2", -0.1),
+        (lambda data: anonymous(stactools_sentinel2(data)), "metadata", 0.0),
+        (lambda data: rescaled(stactools_sentinel2(data)), "metadata", 0.3),
+    ],
+)
+def test_sentinel2_that_no_card_knows_goes_by_its_baseline(item, rule, offset, real_data, fetcher):
+    """By hand, from the products' documents. What tells no baseline, or has its own numbers, is taken at its word."""
+    raw = {**item(real_data), "collection": "my-own"}
+    with StacServer([raw]) as api:
+        found = source_of(api.url, recorded.shipped_cards(), fetcher, "my-own")
+    assert found.radiometry.rule.value == rule
+    assert scene_of(raw, found, ("red",), "https://x/item.json").bands[0].offset == offset
+
+
+def anonymous(item):
+    """Without a word of the satellite."""
+    return {**item, "id": "some", "properties": {key: item["properties"][key] for key in ("datetime", "proj:epsg")}}
+
+
+def rescaled(item):
+    """Its numbers are another archive's own."""
+    assets = json.loads(json.dumps(item["assets"]))
+    for asset in assets.values():
+        for band in asset.get("raster:bands", ()):
+            band |= {"scale": 0.5, "offset": 0.3}
+    return {**item, "assets": assets}
+
+
+def test_names_of_sentinel2_s_bands_are_no_other_sensor_s(fetcher):
+    """B05 of Landsat is near infrared, of Sentinel-2 red edge: a name alone does not tell."""
+    item = lying(documented.planetary_hls("L30")) | {"collection": "my-own"}
+    for asset in item["assets"].values():
+        asset["raster:bands"] = [{"scale": 0.0001, "offset": 0}]
+    with StacServer([item]) as api, pytest.raises(InputError) as caught:
+        source_of(api.url, {}, fetcher, "my-own")
+    assert "do not name the bands" in caught.value.detail
 
 
 @pytest.mark.parametrize(
