@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 _NORTH_UP = "make it north-up: gdalwarp IN.tif OUT.tif"
 _SLACK_PX = 0.5
-"""A catalogue may be this far off, in pixels, before it is not believed: it may give centres, or round."""
+"""A catalogue may be this far off, in pixels, before it is taken to speak of another file: it may give centres, or
+round."""
+_NO_GRID = ("no_crs", "local_crs", "gcps")
+"""Troubles of files that say nothing of a grid on Earth, so that their catalogue may."""
+_IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+"""What GDAL gives as the transform of a file that has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +94,23 @@ def _mirrored(a: float, e: float) -> tuple[str, str, str]:
 
 
 def settle(href: str, shape: tuple[int, int], found: Georeference, told: AssetGrid | None) -> AssetGrid:
-    """The grid to use: the catalogue's where it fits the file, else the file's own.
+    """The grid to use: the file's own; the catalogue's only where the file has none.
 
-    Raises GridError where neither is there, or where they contradict each other.
+    Raises GridError where neither is there, where the file's own cannot be used, or where they contradict each other.
     """
+    placed = not found.trouble or (found.trouble not in _NO_GRID and found.transform != _IDENTITY)
+    if found.trouble and (told is None or placed):
+        raise GridError(f"{shown(href)} {found.detail}", code=f"grid.{found.trouble}", hint=found.hint)
     if told is None:
-        if found.trouble:
-            detail = f"{shown(href)} {found.detail}"
-            raise GridError(detail, code=f"grid.{found.trouble}", hint=found.hint)
         return AssetGrid(found.crs, found.transform, shape)
     if tuple(told.shape) != shape:
         raise _contradiction(href, f"has {shape[0]} x {shape[1]} pixels, its catalogue says {tuple(told.shape)}")
-    if not found.trouble and _far(told, found, shape):
+    if not placed:
+        return told
+    if _far(told, found, shape):
         raise _contradiction(href, "lies elsewhere than its catalogue says (proj:transform, proj:code)")
-    return told
+    # The same CRS by either name: the catalogue's is the one that the output grid was laid out by.
+    return AssetGrid(told.crs, found.transform, shape)
 
 
 def _far(told: AssetGrid, found: Georeference, shape: tuple[int, int]) -> bool:

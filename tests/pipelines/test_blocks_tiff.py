@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 from rasterio.enums import Resampling
 from rasterio.windows import Window as RasterioWindow
 
@@ -282,6 +283,36 @@ def test_the_catalogue_is_held_against_the_file(tmp_path, opener):
         with pytest.raises(GridError) as caught:
             opener.open(asset(path, grid=wrong))
         assert caught.value.problem.code == "grid.mismatch"
+
+
+@pytest.mark.parametrize("off", [(5.0, -5.0), (-5.0, 5.0), (0.004, 0.0)])
+@pytest.mark.parametrize("stored", [TILED, {"driver": "JP2OpenJPEG", "QUALITY": 100, "REVERSIBLE": "YES"}])
+def test_the_file_s_own_grid_counts_where_the_catalogue_s_is_a_little_off(off, stored, tmp_path, opener):
+    """A catalogue that gives the centre of the first pixel, or rounds: what is read does not move by half a pixel."""
+    path = write_tif(tmp_path / f"a.{'jp2' if 'driver' in stored else 'tif'}", pixels(1, 300, 410), **stored)
+    own = opener.open(asset(path)).grid
+    (a, b, c, d, e, f), (x, y) = own.transform, off
+    told = replace(own, transform=(a, b, c + x, d, e, f + y))
+    assert opener.open(asset(path, grid=told)).grid == own
+
+
+@pytest.mark.parametrize(
+    ("transform", "code"),
+    [((10, 0, 500_000, 0, 10, 4_997_000), "grid.south_up"), ((10, 1, 500_000, 1, -10, 5_000_000), "grid.rotated")],
+)
+def test_no_catalogue_turns_a_file_round(transform, code, tmp_path, opener):
+    """Its rows lie as the file says: north-up in the catalogue's words, they would be read upside down."""
+    path = write_tif(tmp_path / "a.tif", pixels(1, 300, 410), transform=Affine(*transform), **TILED)
+    with pytest.raises(GridError) as caught:
+        opener.open(asset(path, grid=AssetGrid("EPSG:32632", (10, 0, 500_000, 0, -10, 5_000_000), (300, 410))))
+    assert caught.value.problem.code == code
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_file_with_a_crs_and_no_transform_takes_the_catalogue_s(tmp_path, opener):
+    path = write_tif(tmp_path / "a.tif", pixels(1, 300, 410), transform=Affine.identity(), **TILED)
+    told = AssetGrid("EPSG:32632", (10, 0, 500_000, 0, -10, 5_000_000), (300, 410))
+    assert opener.open(asset(path, grid=told)).grid == told
 
 
 def test_an_asset_may_overrule_nodata_but_not_invent_a_band(tmp_path, opener):
