@@ -133,13 +133,13 @@ def _bytes(asset: Asset, opener: Opener, work: Work) -> int | None:
     try:
         source = opener.open(asset)
         level = level_for(source, Frame.of(work.imagery))
-        window = _window(work, source.overviews[level - 1] if level else source.grid)
-        return 0 if window is None else source.bytes_of(window, level)
+        windows = _windows(work, source.overviews[level - 1] if level else source.grid)
+        return sum(source.bytes_of(window, level) for window in windows)
     except SwatheError:
         return None
 
 
-def _window(work: Work, grid: AssetGrid) -> Window | None:
+def _windows(work: Work, grid: AssetGrid) -> tuple[Window, ...]:
     """Pixels of a file under the area."""
     box = work.area.bounds if work.area is not None else tuple(work.grid.boundingbox)
     return under(box, work.imagery.crs, grid)

@@ -89,6 +89,13 @@ class Frame:
 
 
 LONLAT = "OGC:CRS84"
+_PSEUDO = "Popular Visualisation Pseudo Mercator"
+_CYLINDERS = frozenset({
+    _PSEUDO, "Mercator (variant A)", "Mercator (variant B)", "Mercator (Spherical)", "Equidistant Cylindrical",
+    "Equidistant Cylindrical (Spherical)", "Lambert Cylindrical Equal Area",
+    "Lambert Cylindrical Equal Area (Spherical)",
+})  # fmt: skip
+"""Methods by which x grows with longitude alone."""
 
 
 def part_of_pixel(value: float) -> float:
@@ -128,6 +135,83 @@ def transformer(source: str, target: str) -> Transformer:
     return Transformer.from_crs(source, target, always_xy=True)
 
 
-def turned(lon: NDArray[np.float64], middle: float) -> NDArray[np.float64]:
-    """Longitudes, moved by whole turns to within 180° of ``middle``."""
-    return middle + (lon - middle + 180.0) % 360.0 - 180.0
+# --- round the world ------------------------------------------------------------------------------------------------
+
+
+@cache
+def period(crs: str) -> float:
+    """What x gains once round the world, in units of the CRS, where places on both sides of its cut are neighbours.
+
+    360 for degrees, 2 pi 6378137 m for web Mercator; 0 for a CRS that is not cut along a meridian (UTM, polar ones).
+    """
+    found = CRS.from_user_input(crs)
+    if found.is_geographic:
+        return 360.0
+    way = found.coordinate_operation
+    if way is None or way.method_name not in _CYLINDERS or found.geodetic_crs is None:
+        return 0.0
+    x, _ = Transformer.from_crs(found.geodetic_crs, found, always_xy=True).transform([-90.0, 0.0, 90.0], [0.0] * 3)
+    return float(4 * max(x[1] - x[0], x[2] - x[1]))  # one of the two may hold the cut
+
+
+def turns(crs: str) -> tuple[float, ...]:
+    """What may have to be added to x of a file so that it lies beside a place that is counted in another turn."""
+    whole = period(crs)
+    return (0.0, -whole, whole) if whole else (0.0,)
+
+
+def turned(x: NDArray[np.float64], middle: float, whole: float = 360.0) -> NDArray[np.float64]:
+    """Longitudes (x of a CRS of this period), moved by whole turns to within half a turn of ``middle``."""
+    return x - whole * np.round((x - middle) / whole)  # what need not be moved stays as it is, to the last bit
+
+
+def unrolled(
+    x: NDArray[np.float64], y: NDArray[np.float64], crs: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Places all over a window that the cut of a CRS may cross, side by side; those without a place there left out.
+
+    Around a pole there are all meridians, whichever turn they are counted in, and the pole: few points show neither.
+    """
+    known, whole = np.isfinite(x) & np.isfinite(y), period(crs)
+    x, y = x[known], y[known]
+    if not whole or not len(x):
+        return x, y
+    middle = len(x) // 2
+    beside = turned(x, float(x[middle]), whole)
+    if np.ptp(beside) < whole / 2:
+        return beside, y
+    pole = np.copysign(90.0 if is_geographic(crs) else whole, y[middle])
+    return np.append(x, [-whole, whole]), np.append(y, [pole, pole])
+
+
+def overrun(x: NDArray[np.float64], crs: str) -> int:
+    """Over which end of a projected CRS x runs, east (1) or west (-1) of its cut; 0: over none."""
+    half, middle = period(crs) / 2, _easting(crs)
+    if not half or not len(x):
+        return 0
+    return 1 if x.max() > middle + half else -1 if x.min() < middle - half else 0
+
+
+def _easting(crs: str) -> float:
+    way = CRS.from_user_input(crs).coordinate_operation
+    return next((float(p.value) for p in way.params if p.name == "False easting"), 0.0) if way is not None else 0.0
+
+
+@cache
+def cut_behind(crs: str, end: int) -> str:
+    """The same cylinder, cut on the other side of the world: x run on where the CRS ends, east (1) or west (-1).
+
+    For GDAL, which knows longitudes that run on, and no other x that do. Of a projected CRS with a ``period``.
+    """
+    found = CRS.from_user_input(crs)
+    half = end * period(crs) / 2
+    said = found.to_json_dict()
+    said.pop("id", None)
+    if said["conversion"]["method"]["name"] == _PSEUDO:  # by that name GDAL knows one alone
+        return f"+proj=webmerc +datum=WGS84 +lon_0=180 +x_0={half!r} +units=m +no_defs"
+    for one in said["conversion"]["parameters"]:
+        if one["name"] == "Longitude of natural origin":
+            one["value"] += 180.0 if one["value"] <= 0 else -180.0
+        elif one["name"] == "False easting":
+            one["value"] += half
+    return CRS.from_json_dict(said).to_wkt()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.mosaic.frame import Frame, is_geographic, named, transformer, turned
+from pipelines.mosaic.frame import Frame, named, period, transformer, turned
 from swathe.mosaic import BLOCK
 from swathe.scene import AssetGrid
 from swathe.window import Window
@@ -76,12 +76,12 @@ def _mesh(x: Numbers, y: Numbers) -> tuple[Numbers, Numbers]:
 
 
 def _moved(at: tuple[Numbers, Numbers], source: str, target: str) -> tuple[Numbers, Numbers]:
-    """In another CRS; longitudes side by side, also across 180. What does not exist there is NaN."""
+    """In another CRS; side by side, also across the meridian where that is cut. What does not exist there is NaN."""
     found = transformer(source, target).transform(*at)
     east, north = (np.where(np.isfinite(v), v, np.nan) for v in found)
-    if is_geographic(target):
+    if whole := period(target):
         middle = float(east[east.shape[0] // 2, east.shape[1] // 2])
-        east = turned(east, middle) if np.isfinite(middle) else east
+        east = turned(east, middle, whole) if np.isfinite(middle) else east
     return east, north
 
 

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pyproj import Transformer
+import numpy as np
 
 from pipelines.blocks.services import TileSource
+from pipelines.mosaic.frame import named, transformer, turns, unrolled
 from swathe.errors import ImageryError, ReadError
 from swathe.imagery import shown
 from swathe.scene import AssetGrid
@@ -19,20 +20,30 @@ if TYPE_CHECKING:
     from pipelines.mosaic.grid import OutputGrid
     from swathe.scene import Asset
 
+_POINTS = 21
+"""Along each side of a box that is bent into another CRS."""
 _PROBES = (2, 0, 4, 1, 3)
 """Quarters of the area's width and height at which a tile is asked for: the middle and the ends first."""
 
 
-def under(box: Sequence[float], crs: str, grid: AssetGrid) -> Window | None:
-    """Pixels of a file under a box of another CRS. Straight from one to the other: degrees would break at 180."""
-    west, south, east, north = Transformer.from_crs(crs, grid.crs, always_xy=True).transform_bounds(
-        *box, densify_pts=21
-    )
+def under(box: Sequence[float], crs: str, grid: AssetGrid) -> tuple[Window, ...]:
+    """Pixels of a file under a box of another CRS: two windows where the file is cut at a meridian in between."""
+    west, south, east, north = box
+    x, y = np.meshgrid(np.linspace(west, east, _POINTS), np.linspace(south, north, _POINTS))
+    x, y = transformer(named(crs), named(grid.crs)).transform(x.ravel(), y.ravel())
+    x, y = unrolled(np.asarray(x), np.asarray(y), named(grid.crs))
+    if not len(x):
+        return ()
     a, _, c, _, e, f = grid.transform
-    cols, rows = ((west - c) / a, (east - c) / a), ((north - f) / e, (south - f) / e)
-    top, left = math.floor(min(rows)), math.floor(min(cols))
-    asked = Window(top, left, math.ceil(max(rows)) - top, math.ceil(max(cols)) - left)
-    return asked.intersection(Window(0, 0, *grid.shape))
+    rows = (y - f) / e
+    top, whole = math.floor(rows.min()), Window(0, 0, *grid.shape)
+    windows = []
+    for turn in turns(named(grid.crs)):
+        cols = (x - c - turn) / a
+        left = math.floor(cols.min())
+        asked = Window(top, left, math.ceil(rows.max()) - top, math.ceil(cols.max()) - left)
+        windows.append(asked.intersection(whole))
+    return tuple(dict.fromkeys(window for window in windows if window is not None))  # around a pole all are the same
 
 
 def refuse_missing(opener: Opener, asset: Asset, grid: OutputGrid) -> None:
@@ -41,11 +52,11 @@ def refuse_missing(opener: Opener, asset: Asset, grid: OutputGrid) -> None:
     A tile that is not there is no data and no fault; but a wrong zoom or template would make a whole map of nothing.
     """
     source = opener.open(asset)
-    window = under(grid.area.bounds, grid.frame.crs, source.grid)
-    if not isinstance(source, TileSource) or window is None:
+    windows = under(grid.area.bounds, grid.frame.crs, source.grid)
+    if not isinstance(source, TileSource) or not windows:
         return
     try:
-        if any(source.has(row, col) for row, col in _places(window)):
+        if any(source.has(row, col) for window in windows for row, col in _places(window)):
             return
     except ReadError:  # a tile that cannot be had is told by the run
         return

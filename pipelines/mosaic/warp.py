@@ -20,7 +20,18 @@ from rasterio.crs import CRS
 from rasterio.warp import Resampling, reproject
 
 from pipelines.blocks.source import PixelSource
-from pipelines.mosaic.frame import LONLAT, Frame, is_geographic, named, transformer, turned, unit_m
+from pipelines.mosaic.frame import (
+    LONLAT,
+    Frame,
+    cut_behind,
+    is_geographic,
+    named,
+    overrun,
+    transformer,
+    turns,
+    unit_m,
+    unrolled,
+)
 from pipelines.mosaic.sample import needed, restored, sample, sought
 from swathe.scene import AssetGrid
 from swathe.window import Window
@@ -31,7 +42,6 @@ _REACH = {"nearest": 1, "bilinear": 2, "cubic": 3}
 """Source pixels that a resampling looks beyond its own, and one for the approximation."""
 _POINTS = 17
 """Points along each axis of a block, by which its place in a file is found."""
-_TURN = 360.0
 _COARSER = 1.001
 FINER = 1.05
 """Files finer than the frame by more than this are not interpolated but averaged, which GDAL does (its own limit)."""
@@ -62,7 +72,7 @@ class Place:
     window: Window
     """Of that level."""
     grid: AssetGrid
-    """Of that level; in degrees moved by whole turns, so that it lies beside the frame's window."""
+    """Of that level; of degrees and Mercator moved by whole turns, so that it lies beside the frame's window."""
 
 
 class _Canvas:
@@ -141,9 +151,13 @@ def read_onto(view: View, frame: Frame, window: Window) -> Read | None:
     level = level_for(view.source, frame)
     if view.resampling != "nearest" and ratio(_grid(view, level), frame) > FINER:
         return _warped(view, frame, window, level)
-    canvas = _Canvas(view, window)
-    for _, grid in _windows(_grid(view, level), frame, window, _REACH[view.resampling]):
-        place = Place(level, Window(0, 0, *grid.shape), grid)
+    canvas, own = _Canvas(view, window), _grid(view, level)
+    whole = Window(0, 0, *own.shape)
+    if named(own.crs) != frame.crs:
+        _sampled(view, Place(level, whole, own), frame, canvas)
+        return canvas.read()
+    for _, grid in _windows(own, frame, window, _REACH[view.resampling]):
+        place = Place(level, whole, grid)
         if (shift := offset(grid, frame)) is not None:
             _copy(view, place, shift, canvas)
         elif view.resampling == "nearest" and (nest := nesting(grid, frame)) is not None:
@@ -267,22 +281,20 @@ def _as(number: float | None, dtype: np.dtype[np.generic]) -> float | np.generic
 
 
 def _sampled(view: View, place: Place, frame: Frame, canvas: _Canvas) -> None:
-    # In one CRS rows and columns are sought apart, and exactly: there is nothing that a block would have to hold.
-    blocks = [canvas.window] if named(place.grid.crs) == frame.crs else frame.blocks(canvas.window)
-    for block in blocks:
+    # In one CRS rows and columns are sought apart, and exactly: there is nothing that a block would have to hold. The
+    # place is beside the window then. Else it is looked for in each turn, whichever one a block is counted in.
+    alike = named(place.grid.crs) == frame.crs
+    for block in [canvas.window] if alike else frame.blocks(canvas.window):
         piece = block.intersection(canvas.window)
         if piece is None or not covers(place.grid, frame, piece):
             continue
-        rows, cols = sought(place.grid, frame, piece)
-        part = needed(rows, cols, _REACH[view.resampling], place.grid.shape)
-        if part is not None:
-            data, valid = stored(view, part, place.level)
-            canvas.add(piece, *sample(data, valid, rows - part.row, cols - part.col, view.resampling))
-
-
-def _turns(grid: AssetGrid) -> tuple[int, ...]:
-    """Whole turns by which a file in degrees may lie beside the frame."""
-    return (0, -1, 1) if is_geographic(named(grid.crs)) else (0,)
+        rows, first = sought(place.grid, frame, piece)
+        for turn in (0.0,) if alike else turns(named(place.grid.crs)):
+            cols = first - turn / place.grid.transform[0]
+            part = needed(rows, cols, _REACH[view.resampling], place.grid.shape)
+            if part is not None:
+                data, valid = stored(view, part, place.level)
+                canvas.add(piece, *sample(data, valid, rows - part.row, cols - part.col, view.resampling))
 
 
 def _warped(view: View, frame: Frame, window: Window, level: int) -> Read | None:
@@ -298,7 +310,7 @@ def _warp(view: View, frame: Frame, block: Window, place: Place) -> Read:
     data, valid = stored(view, place.window, place.level)
     ways: dict[str, Any] = {
         "src_transform": _cut(place.grid, place.window),
-        "src_crs": _rasterio_crs(named(place.grid.crs)),
+        "src_crs": _rasterio_crs(_running_on(place.grid, frame, block)),
         "dst_transform": Affine(*frame.transform(block)),
         "dst_crs": _rasterio_crs(frame.crs),
         "num_threads": 1,
@@ -327,6 +339,13 @@ def _resampled(
     return restored(np.nan_to_num(out, copy=False, nan=0.0), dtype)
 
 
+def _running_on(grid: AssetGrid, frame: Frame, block: Window) -> str:
+    """The CRS of a file, so that its x do not jump within a block; of longitudes GDAL sees to that itself."""
+    crs = named(grid.crs)
+    end = 0 if is_geographic(crs) else overrun(_points(grid, frame, block)[0], crs)
+    return cut_behind(crs, end) if end else crs
+
+
 @cache
 def _rasterio_crs(crs: str) -> CRS:
     return CRS.from_user_input(crs)
@@ -347,13 +366,13 @@ def _under(view: View, frame: Frame, block: Window, level: int) -> Iterator[Plac
 
 
 def _windows(grid: AssetGrid, frame: Frame, window: Window, reach: float) -> Iterator[tuple[Window, AssetGrid]]:
-    """The file's pixels under a window of the frame, with ``reach`` around; in degrees once per turn it lies at."""
+    """The file's pixels under a window of the frame, with ``reach`` around; once per turn it lies at."""
     x, y = _points(grid, frame, window)
     if not len(x):
         return
     a, b, c, d, e, f = grid.transform
-    for turn in _turns(grid):
-        west = c + turn * _TURN
+    for turn in turns(named(grid.crs)):
+        west = c + turn
         cols, rows = (x - west) / a, (y - f) / e
         top, left = math.floor(rows.min() - reach), math.floor(cols.min() - reach)
         bottom, right = math.ceil(rows.max() + reach), math.ceil(cols.max() + reach)
@@ -372,23 +391,4 @@ def _points(grid: AssetGrid, frame: Frame, window: Window) -> tuple[NDArray[np.f
     cols, rows = np.meshgrid(steps * window.width, steps * window.height)
     x, y = c + a * cols.ravel(), f + e * rows.ravel()
     x, y = transformer(frame.crs, crs).transform(x, y)
-    if is_geographic(crs):
-        x, y = _unrolled(np.asarray(x), np.asarray(y))
-    known = np.isfinite(x) & np.isfinite(y)
-    return np.asarray(x)[known], np.asarray(y)[known]
-
-
-def _unrolled(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Longitudes of a window that may cross ±180°, side by side.
-
-    Around a pole there are all of them, whichever turn they are counted in, and the pole: few points show neither.
-    """
-    known = np.isfinite(lon)
-    if not known.any():
-        return lon, lat
-    middle = np.flatnonzero(known)[int(known.sum()) // 2]
-    beside = turned(lon, float(lon[middle]))
-    if np.ptp(beside[known]) < _TURN / 2:
-        return beside, lat
-    pole = np.copysign(90.0, lat[middle])
-    return np.append(lon, [-_TURN, _TURN]), np.append(lat, [pole, pole])
+    return unrolled(np.asarray(x), np.asarray(y), crs)

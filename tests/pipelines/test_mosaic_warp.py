@@ -9,7 +9,7 @@ from affine import Affine
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import Resampling
 
-from pipelines.mosaic.frame import Frame
+from pipelines.mosaic.frame import LONLAT, Frame, transformer
 from pipelines.mosaic.reader import MosaicReader
 from pipelines.mosaic.warp import View, covers, level_for, nesting, offset, places, read_onto
 from swathe.scene import AssetGrid
@@ -218,6 +218,95 @@ def test_degrees_that_end_at_180_go_on_behind_it(tmp_path):
     assert (lon < -179).any()
     assert valid.all()
     assert np.abs(got[0] - np.floor(np.abs(np.asarray(lon)) * 100)).max() <= 1
+
+
+HALF = np.pi * 6_378_137
+MERCATOR = (2 * HALF / 36_000, 0, -HALF, 0, -2 * HALF / 36_000, -1_700_000)
+"""Once round the world in web Mercator, from 15 to 23 degrees south."""
+
+
+@pytest.fixture(scope="module")
+def globe(tmp_path_factory):
+    """Numbers fall to both sides of 180 degrees, by 1 a pixel, and with the rows."""
+    away = np.minimum(np.arange(36_000), np.arange(36_000)[::-1])
+    numbers = (20_000 - away[None] + 7 * np.arange(800)[:, None]).astype(np.uint16)
+    return write(tmp_path_factory.mktemp("mercator") / "globe.tif", numbers, "EPSG:3857", MERCATOR)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32660", "EPSG:32601", "EPSG:4326"])
+def test_mercator_goes_on_behind_180(crs, globe):
+    """Not more is read of the file than lies under the window: not once round the world."""
+    frame = Frame(crs, 0.009 if crs == "EPSG:4326" else 1000.0)
+    x, y = transformer(LONLAT, crs).transform(179.99 if crs != "EPSG:32601" else -179.99, -17.5)
+    row, col = (int(v) for v in frame.pixels(x, y))
+    window = Window(row - 30, col - 50, 60, 100)
+    source = Counted(view(globe))
+    got, valid = read_onto(source.view, frame, window)
+    assert valid.all()
+    np.testing.assert_array_equal(got[0], by_proj(globe, frame, window))
+    lon, _ = centres(frame.crs, frame.transform(window), (60, 100))
+    assert (np.asarray(lon) % 360).min() < 179.9
+    assert (np.asarray(lon) % 360).max() > 180.1
+    assert source.pixels < 20_000
+    assert sum(p.window.area for p in places(view(globe), frame, window)) < 20_000
+
+
+@pytest.mark.parametrize("how", ["bilinear", "cubic"])
+def test_mercator_that_is_finer_than_the_frame_goes_on_behind_180(how, globe):
+    """GDAL averages. Numbers are linear on either side, so that a mean is the number of the place."""
+    frame = Frame("EPSG:32660", 4000.0)
+    row, col = (int(v) for v in frame.pixels(*transformer(LONLAT, frame.crs).transform(179.99, -17.5)))
+    window = Window(row - 10, col - 20, 20, 40)
+    source = Counted(view(globe, how))
+    got, valid = read_onto(source.view, frame, window)
+    assert valid.all()
+    lon, lat = (np.asarray(v) for v in centres(frame.crs, frame.transform(window), (20, 40)))
+    north = np.asarray(transformer(LONLAT, "EPSG:3857").transform(lon, lat)[1])
+    wanted = 20_000 - (180 - np.abs(lon)) * 100 + 0.5 + 7 * ((MERCATOR[5] - north) / MERCATOR[0] - 0.5)
+    beside = np.abs(180 - np.abs(lon)) > 0.05
+    assert (lon > 0).any()
+    assert (lon < 0).any()
+    assert np.abs(got[0] - wanted)[beside].max() < 3
+    assert np.abs(got[0] - wanted).max() < 12
+    assert source.pixels < 6_000_000  # whole blocks of 2048 km: a thirtieth of the file
+
+
+class Counted:
+    """A view that counts the pixels that it gives."""
+
+    def __init__(self, inner):
+        self.pixels, read = 0, inner.source.read
+
+        def counting(indexes, window, level=0):
+            self.pixels += window.area
+            return read(indexes, window, level)
+
+        inner.source.read = counting
+        self.view = inner
+
+
+@pytest.mark.parametrize("middle", [-0.4, 0.0, 0.4])
+@pytest.mark.parametrize("crs", ["EPSG:3857", "EPSG:4326"])
+def test_a_part_of_a_block_across_180_is_that_of_the_whole(crs, middle, globe, tmp_path):
+    """Whichever side its own middle is on, and that of its block: on the line, and to either side of it."""
+    path, target, across = globe, "EPSG:4326", (180 + middle, 180.0)
+    if crs == "EPSG:4326":
+        numbers = np.minimum(np.arange(36_000), np.arange(36_000)[::-1])[None].repeat(1000, 0).astype(np.uint16)
+        path = write(tmp_path / "degrees.tif", numbers + 1, crs, (0.01, 0, -180, 0, -0.01, -13))
+        target, east = "EPSG:32660", transformer(LONLAT, "EPSG:32660").transform(180, -17.5)[0]
+        across = east + middle * 20_000, east
+    whole = 35 if crs == "EPSG:3857" else 4
+    frame = Frame(target, across[0] / ((whole + 0.5) * 512))
+    row = int(frame.pixels(*transformer(LONLAT, target).transform(180, -17.5))[0])
+    at = Window(row - 20, whole * 512, 40, 512)
+    assert at.col < frame.pixels(across[1], 0)[1] < at.right
+    everything, valid = read_onto(view(path), frame, at)
+    assert valid.all()
+    np.testing.assert_array_equal(everything[0], by_proj(path, frame, at))
+    for first in (0, 100, 240, 260, 400, 500):
+        got, seen = read_onto(view(path), frame, Window(at.row, at.col + first, at.height, 12))
+        assert seen.all()
+        np.testing.assert_array_equal(got, everything[:, :, first : first + 12])
 
 
 @pytest.mark.parametrize(

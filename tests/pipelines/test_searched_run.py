@@ -16,6 +16,8 @@ from pipelines.backdrop import backdrop
 from pipelines.begin import begin
 from pipelines.demo import catalogue
 from pipelines.imagery.gdal import Retry
+from pipelines.mosaic.frame import Frame
+from pipelines.mosaic.reader import MosaicReader
 from pipelines.remote.network import Network
 from pipelines.remote.secrets import Secrets
 from pipelines.run import Request, kept_scenes, run
@@ -28,6 +30,7 @@ from swathe.errors import ImageryError, InputError, OutputError
 from swathe.recipe import Recipe, Search
 from swathe.source import Auth, AuthKind, SourceBand, SourceKind
 from swathe.state import State
+from swathe.window import Window
 from tests.pipelines.fault_server import Every, FaultServer, Reset, Status
 from tests.pipelines.s3_server import running_s3  # noqa: F401  the fixture s3_server
 from tests.pipelines.scenes import Place, centres, outline, write
@@ -517,6 +520,50 @@ def test_a_tile_service_is_imagery_as_well(searched_run, sources, card, tmp_path
     assert (classes != 255).mean() > 0.95
     assert mosaic.unit == "DN"
     assert "open-sesame" not in "".join(p.read_text(errors="replace") for p in tmp_path.rglob("*.json*"))
+
+
+def test_a_tile_service_across_180_is_not_read_round_the_world(searched_run, sources, card, tmp_path, monkeypatch):
+    """Fiji: pixels are the service's on either side, and no tile is fetched that lies under none of the blocks."""
+    where = {"aoi": "179.95,-16.9,-179.95,-16.8", "crs": "EPSG:32660", "dates": (), "source": "own-tiles"}
+    with TileServer() as service:
+        made = own_tiles(sources["private-tiles"], service.url("xyz/{z}/{x}/{y}"), Auth())
+        nearest = {name: band.model_copy(update={"resampling": "nearest"}) for name, band in made.bands.items()}
+        tiles = made.tiles.model_copy(update={"zoom": 12})
+        monkeypatch.setitem(sources, "own-tiles", made.model_copy(update={"bands": nearest, "tiles": tiles}))
+        outcome, mosaic = searched_run(tmp_path, card=replace_bands(card), network=OPEN, **where)
+        asked = {tuple(v // 256 for v in service.asked(path)) for path in service.paths}
+        with (
+            searched.fetching(OPEN) as fetcher,
+            searched.opening(fetcher, Auth(), tiles, 64) as opener,
+            MosaicReader(mosaic, opener) as reader,
+        ):
+            stack = reader.read(Window(0, 0, *mosaic.shape))
+    assert outcome.state is State.DONE
+    (classes,), _, crs = bands_of(tmp_path / "result.tif")
+    assert crs.to_epsg() == 32660
+    assert (classes != 255).mean() > 0.95
+    rows, cols = tile_pixels(mosaic.crs, mosaic.transform, mosaic.shape)
+    assert (cols < 256).any()
+    assert (cols >= 4095 * 256).any()
+    assert stack.mask.all()
+    order = mosaic.bands.index("red")
+    np.testing.assert_array_equal(stack.data[0, order], (rows * 7 + cols * 3) % 251 + 1)
+    frame = Frame.of(mosaic)
+    held = set()
+    for block in frame.blocks(Window(*mosaic.corner, *mosaic.shape)):
+        # one pixel more on each side, as pixels here are centres and tiles may begin between two of them
+        wider = Window(block.row - 1, block.col - 1, block.height + 2, block.width + 2)
+        rows, cols = tile_pixels(mosaic.crs, frame.transform(wider), (wider.height, wider.width))
+        held |= set(zip((rows // 256).ravel().tolist(), (cols // 256).ravel().tolist(), strict=True))
+    assert asked <= held
+    assert len(asked) < 50
+
+
+def tile_pixels(crs, transform, shape):
+    """(rows, cols) of zoom 12 of web Mercator at the centres of a grid's pixels, by PROJ."""
+    half, res = 20037508.342789244, 156543.03392804097 / 2**12
+    x, y = (np.asarray(v) for v in centres(crs, transform, shape, "EPSG:3857"))
+    return np.floor((half - y) / res).astype(int), np.floor((x + half) / res).astype(int)
 
 
 def test_a_key_in_the_address_of_a_tile_service_is_kept_nowhere(searched_run, sources, card, tmp_path, monkeypatch):
