@@ -165,8 +165,8 @@ def _usable(
 
 
 def _near(card: SourceCard, query: Query, read: Read) -> list[Near]:
-    """What there is at another time, oldest first; where there is very much, some of it."""
-    items, _ = duplicates.newest(_some(_matching(card, query, read, [])))
+    """What there is at another time that would be used, oldest first; where there is very much, some of it."""
+    items, _ = duplicates.newest(_usable(_some(_matching(card, query, read, [])), card, query, []))
     return sorted((Near(timed(i).middle, cloud_of(i, card), _name(i)) for i, _ in items), key=lambda n: n.when)
 
 

@@ -21,14 +21,14 @@ _TICK = timedelta(microseconds=1)
 _EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 """Nothing looked at the Earth before."""
 Search = Callable[[Query], Sequence[Near]]
-"""Acquisitions over the area, oldest first."""
+"""Acquisitions over the area that can be used, oldest first."""
 
 
 def nearest(query: Query, search: Search, now: datetime) -> tuple[Near, ...]:
     """Cloudier ones of the same dates, where clouds were the reason; else the nearest before and after."""
     anyhow = replace(query, max_cloud=None, limit=_FEW)
-    if query.max_cloud is not None and (cloudy := search(anyhow)):
-        return tuple(sorted(cloudy, key=lambda n: 101.0 if n.cloud is None else n.cloud)[:_SHOWN])
+    if query.max_cloud is not None and (cloudy := [n for n in search(anyhow) if _above(n, query)]):
+        return tuple(sorted(cloudy, key=lambda n: n.cloud or 0.0)[:_SHOWN])
     starts = [i.start for i in query.intervals]
     ends = [i.end for i in query.intervals]
     first = None if None in starts else min(s for s in starts if s)
@@ -44,6 +44,11 @@ def nearest(query: Query, search: Search, now: datetime) -> tuple[Near, ...]:
         and _first(anyhow, search, lambda days: Interval(last + _TICK, min(now, last + timedelta(days))))
     )
     return (*(before[-1:] if before else ()), *(after[:1] if after else ()))
+
+
+def _above(near: Near, query: Query) -> bool:
+    """Whether the limit on clouds keeps it out, as far as its catalogue tells."""
+    return query.max_cloud is not None and near.cloud is not None and near.cloud > query.max_cloud
 
 
 def _first(query: Query, search: Search, stretch: Callable[[int], Interval]) -> Sequence[Near]:
@@ -69,9 +74,11 @@ def nothing(card: SourceCard, query: Query, found: Found) -> ImageryError:
 def _hint(query: Query, found: Found) -> str:
     near = found.nearest
     if not near:
-        why = found.notes[-1] if found.notes else "there is none within ten years"
+        why = found.notes[-1] if found.notes else "there is none that can be used within ten years"
         return f"{why}: check the area (longitude first), the collection and the dates"
-    inside = [n for n in near if any(i.holds(read_moment(n.when)) for i in query.intervals)]
+    cloudy = [n for n in near if _above(n, query)]
+    inside = [n for n in cloudy if any(i.holds(read_moment(n.when)) for i in query.intervals)]
     if inside:
         return f"raise --max-cloud: there are {', '.join(map(str, inside))}"
-    return f"the nearest are {' and '.join(map(str, near))}: give one of those dates"
+    higher = ", with a higher --max-cloud where that is below its clouds" if cloudy else ""
+    return f"the nearest are {' and '.join(map(str, near))}: give one of those dates{higher}"

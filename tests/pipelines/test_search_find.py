@@ -325,6 +325,39 @@ def test_where_clouds_are_the_reason_they_are_named(fetcher):
     assert "at most 10 % cloud" in caught.value.detail
 
 
+def test_what_cannot_be_used_is_no_nearest_date(fetcher):
+    """Nearer days lack a band, or do not say how cloudy they are; neither another date nor more clouds would help."""
+    items = [made(0, day=1), made(1, day=18), made(2, day=22), made(3, day=30)]
+    items[1]["assets"] = items[2]["assets"] = {}
+    with StacServer(items) as api, pytest.raises(ImageryError) as caught:
+        find(card(api.url), query("2024-07-20"), fetcher, NOW)
+    assert "2024-07-01 (10 % cloud) and 2024-07-30 (10 % cloud): give one of those dates" in caught.value.hint
+
+
+@pytest.mark.parametrize("spoil", [lambda i: i["assets"].clear(), lambda i: i["properties"].pop("eo:cloud_cover")])
+def test_more_clouds_are_not_advised_where_they_are_not_the_reason(spoil, fetcher):
+    items = [made(0, day=5, cloud=60), made(1, day=9, cloud=50)]
+    spoil(items[0])
+    with StacServer(items) as api, pytest.raises(ImageryError) as caught:
+        find(card(api.url), query("2024-07-05", max_cloud=20.0), fetcher, NOW)
+    assert "raise --max-cloud" not in caught.value.hint
+    assert "2024-07-09 (50 % cloud): give one of those dates, with a higher --max-cloud" in caught.value.hint
+
+
+def test_a_date_that_is_clear_enough_needs_no_higher_limit(fetcher):
+    with StacServer([made(0, day=9, cloud=5)]) as api, pytest.raises(ImageryError) as caught:
+        find(card(api.url), query("2024-07-05", max_cloud=20.0), fetcher, NOW)
+    assert caught.value.hint == "the nearest are 2024-07-09 (5 % cloud): give one of those dates"
+
+
+def test_nothing_usable_anywhere_is_said(fetcher):
+    item = made(0)
+    item["assets"] = {}
+    with StacServer([item]) as api, pytest.raises(ImageryError) as caught:
+        find(card(api.url), query("2024-08-05"), fetcher, NOW)
+    assert "none that can be used" in caught.value.hint
+
+
 def test_elsewhere_there_is_nothing_at_all(fetcher):
     with StacServer([made(0)]) as api, pytest.raises(ImageryError) as caught:
         find(card(api.url), query(aoi="-70,-30,-69,-29"), fetcher, NOW)
