@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from pipelines.imagery.gdal import Access
 from pipelines.imagery.header import read_headers
@@ -16,6 +16,7 @@ from pipelines.search.items import resolved
 from pipelines.search.query import Documents, LeftOut
 from pipelines.search.radiometry import SCALE, advertised, described, is_sentinel2, physical, provider_of
 from pipelines.search.sources import in_collection, named
+from pipelines.search.stac import method_of
 from swathe.bands import NAMES
 from swathe.errors import InputError
 from swathe.imagery import is_remote, shown
@@ -115,8 +116,12 @@ def _bare(url: str, documents: Documents, collection: str | None) -> SourceCard:
 
 
 def _link(document: Any, rel: str) -> str:
+    return next((str(one["href"]) for one in _links(document, rel)), "")
+
+
+def _links(document: Any, rel: str) -> list[Json]:
     links = document.get("links") if isinstance(document, dict) else None
-    return next((str(one["href"]) for one in links or [] if isinstance(one, dict) and one.get("rel") == rel), "")
+    return [one for one in links or [] if isinstance(one, dict) and one.get("rel") == rel and one.get("href")]
 
 
 def _card(url: str, kind: SourceKind, collection: str) -> SourceCard:
@@ -131,9 +136,7 @@ def _probe(card: SourceCard, documents: Documents) -> Json:
     if card.kind is SourceKind.STATIC:
         found = next((one[0] for one in static.items_of(card, documents) if not isinstance(one, LeftOut)), None)
     else:
-        body = {"collections": [card.collection], "limit": 1}
-        search = resolved(_link(documents.json(card.url, card.search_auth), "search"), card.url)
-        page = documents.json(search, card.search_auth, method="POST", body=body)
+        page = _one(card, documents)
         items = page.get("features") if isinstance(page, dict) else None
         found = items[0] if isinstance(items, list) and items else None
     if isinstance(found, Mapping) and isinstance(found.get("assets"), Mapping):
@@ -145,6 +148,19 @@ def _probe(card: SourceCard, documents: Documents) -> Json:
         hint="check the address and --collection",
         field="--source",
     )
+
+
+def _one(card: SourceCard, documents: Documents) -> Any:
+    """The answer of an API that is asked for one item, by the method that a search of it will use."""
+    links = _links(documents.json(card.url, card.search_auth), "search")
+    method = method_of(link.get("method") for link in links)
+    fitting = [link for link in links if link.get("method") in (method, None)] or links
+    search = resolved(str(fitting[0]["href"]) if fitting else "", card.url)
+    if method == "POST":
+        body = {"collections": [card.collection], "limit": 1}
+        return documents.json(search, card.search_auth, method="POST", body=body)
+    asked = urlencode({"collections": card.collection, "limit": 1})
+    return documents.json(f"{search}{'&' if '?' in search else '?'}{asked}", card.search_auth)
 
 
 # --- a card that fits -------------------------------------------------------------------------------------------------

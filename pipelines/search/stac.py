@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -110,7 +110,7 @@ def _client(card: SourceCard, documents: Documents) -> Client:
 
 
 def _search(client: Client, card: SourceCard, query: Query, where: Json) -> Iterator[Json]:
-    method = _method(client)
+    method = method_of(link.extra_fields.get("method") for link in client.get_links("search"))
     clouds = _cloud(client, card, query) if method == "POST" else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PystacClientWarning)  # of a method that the API supports and does not tell
@@ -128,10 +128,9 @@ def _search(client: Client, card: SourceCard, query: Query, where: Json) -> Iter
         raise _malformed(card.url, " ".join(str(error).split())[:200]) from error
 
 
-def _method(client: Client) -> str:
-    """POST, which has room for any area, unless the API says that it takes GET alone."""
-    said = {link.extra_fields.get("method") for link in client.get_links("search")}
-    return "POST" if said & {"POST", None} else "GET"
+def method_of(said: Iterable[Any]) -> str:
+    """POST, which has room for any area, unless an API says in all of its links to a search that it takes GET alone."""
+    return "POST" if {"POST", None} & set(said) else "GET"
 
 
 def _cloud(client: Client, card: SourceCard, query: Query) -> Json:

@@ -222,6 +222,17 @@ def test_an_api_with_a_known_collection_takes_its_card(service, collection, card
     assert (found.id, found.url, found.collection) == (card, api.url, collection)
 
 
+@pytest.mark.parametrize("methods", [("GET",), ("POST",)])
+def test_an_api_that_searches_by_one_method_alone(methods, real_data, fetcher):
+    """What looks at an address asks as the search after it will; whatever else answers 404 here."""
+    with StacServer(recorded.of_collection(real_data, "earth-search", "sentinel-2-l2a"), methods=methods) as api:
+        card = source_of(api.url, recorded.shipped_cards(), fetcher, "sentinel-2-l2a")
+        query = Query(AOI.parse("-105.11,40.16,-105.10,40.17"), parse_dates("2023-10-08", NOW), bands=("red",))
+        assert [scene.id for scene in find(card, query, fetcher, NOW).scenes] == ["S2A_13TDE_20231008_0_L2A"]
+        assert {asked.method for asked in api.searches} == set(methods)
+    assert card.id == "earth-search-s2-l2a"
+
+
 def test_a_stranger_s_archive_gets_no_signature_and_no_consent_to_pay(real_data, fetcher):
     items = recorded.of_collection(real_data, "usgs", "landsat-c2l2-sr")
     with StacServer(items) as api:
