@@ -29,7 +29,7 @@ from swathe.mosaic import Mosaic, Slot
 from swathe.recipe import Recipe, Search
 from swathe.scene import Scene
 from swathe.source import Auth, MaskRule, SourceCard, TileService
-from swathe.unit import Conversion, settle
+from swathe.unit import Conversion, settle, stretched
 from swathe.when import Interval, parse_dates
 from swathe.window import Window
 
@@ -114,7 +114,12 @@ class Sight:
             auth=source.auth,
             tiles=source.tiles,
             max_loss=self.search.max_loss,
-            notes=(*_converted(source, conversion), *notes, *_uncovered(chosen.slots, self.query.aoi)),
+            notes=(
+                *_converted(source, conversion),
+                *_stretched(self.card, source),
+                *notes,
+                *_uncovered(chosen.slots, self.query.aoi),
+            ),
         )
 
 
@@ -214,6 +219,11 @@ def said(found: Found) -> tuple[str, ...]:
 def _converted(source: SourceCard, conversion: Conversion | None) -> tuple[str, ...]:
     unit = source.radiometry.unit
     return (f"{unit} was converted to {conversion.unit}: {conversion.value}",) if conversion else ()
+
+
+def _stretched(card: ModelCard, source: SourceCard) -> tuple[str, ...]:
+    told = stretched(card.input, source.radiometry.unit)
+    return (told,) if told else ()
 
 
 def unmeasured(measured: Measured) -> tuple[str, ...]:

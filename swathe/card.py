@@ -98,8 +98,9 @@ class Input(BandStatistics):
     overlap: Whole = 32
     """Pixels shared with each neighbour, blended with a cosine ramp."""
     unit: Literal["", "reflectance", "linear power", "dB", "kelvin", "DN"] = ""
-    """Physical unit that ``scale`` starts from. Empty: what comes, but for optical bands no radar or temperature. Of
-    radar, linear power and dB are converted into each other (``swathe/unit.py``)."""
+    """Physical unit that ``scale`` starts from. Empty: what comes, but for optical bands no radar or temperature.
+    reflectance: also what has a scale and no unit, but no DN. Of radar, linear power and dB are converted into each
+    other (``swathe/unit.py``)."""
     modalities: dict[str, BandStatistics] = {}
     """For models of several sensors: name of the modality -> its bands. Empty: one sensor, the bands above."""
     alternatives: dict[BandName, tuple[BandName, ...]] = {}

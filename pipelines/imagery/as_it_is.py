@@ -19,7 +19,7 @@ from pipelines.imagery.gdal import FAILURES, Access, retried
 from pipelines.imagery.header import Header, opened
 from pipelines.imagery.match import Found
 from pipelines.imagery.peek import peek, refusal
-from pipelines.imagery.radiometry import DECLARED, Units, nodata_of
+from pipelines.imagery.radiometry import Units, nodata_of
 from pipelines.products.layer import COLOUR_STEPS
 from swathe.bands import TRUE_COLOUR
 from swathe.card import ModelCard, Output
@@ -27,6 +27,7 @@ from swathe.errors import BandError, ReadError
 from swathe.imagery import BandSource, Imagery, is_remote, shown
 from swathe.mosaic import Mosaic
 from swathe.recipe import Radiometry
+from swathe.unit import DECLARED
 
 if TYPE_CHECKING:
     from pipelines.imagery.remote_files import RemoteFiles

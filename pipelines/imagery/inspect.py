@@ -18,14 +18,14 @@ from pipelines.imagery.header import Header, read_headers
 from pipelines.imagery.inputs import Files, InputSpec, by_date, parse_input
 from pipelines.imagery.match import SKIP, Found, Names, Naming, fitting, match, tokens, vocabulary
 from pipelines.imagery.peek import version_of
-from pipelines.imagery.radiometry import UNNAMED, Units, nodata_of, units
+from pipelines.imagery.radiometry import Units, nodata_of, units
 from swathe.bands import NAMES, TRUE_COLOUR
 from swathe.card import Input
 from swathe.errors import BandError, GridError
 from swathe.imagery import Acquisition, BandSource, Imagery, is_remote, shown
 from swathe.recipe import Radiometry
 from swathe.sensor import SensorProfile
-from swathe.unit import settle
+from swathe.unit import UNNAMED, settle
 
 if TYPE_CHECKING:
     from pipelines.imagery.remote_files import RemoteFiles

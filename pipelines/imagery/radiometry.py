@@ -19,10 +19,8 @@ from swathe.errors import BandError
 from swathe.imagery import shown
 from swathe.recipe import Radiometry
 from swathe.sensor import SensorProfile
+from swathe.unit import DECLARED, TAGGED
 
-DECLARED, TAGGED = "as declared", "as tagged"
-UNNAMED = frozenset({DECLARED, TAGGED})
-"""Units of which only a scale is known."""
 _TOO_BRIGHT = 3.0
 """No scene's median reflectance is above this; scaled ones (0..255, 0..10000) are far above."""
 _PLAUSIBLE = (-0.03, 1.5)

@@ -31,6 +31,7 @@ from swathe.source import (
     SourceMask,
     SourceRadiometry,
 )
+from swathe.unit import TAGGED
 
 Json = Mapping[str, Any]
 _COLLECTED = (SourceKind.STAC, SourceKind.STATIC)
@@ -257,7 +258,7 @@ def _explained(asset: Json, index: int) -> bool:
 
 def _unit(item: Json, bands: Mapping[str, SourceBand]) -> str:
     said = {str(described(item["assets"][b.asset], b.index).get("unit") or "") for b in bands.values()}
-    return said.pop() or "reflectance" if len(said) == 1 else "as tagged"
+    return said.pop() or "reflectance" if len(said) == 1 else TAGGED
 
 
 def _unclear(card: SourceCard, why: str) -> InputError:
@@ -284,5 +285,5 @@ def _of_folder(place: Path) -> SourceCard:
         )
     return SourceCard(
         id="address", title=str(place), kind=SourceKind.FOLDER, url=str(place), bands=bands, cloud_property="",
-        radiometry=SourceRadiometry(rule=RadiometryRule.METADATA, unit="as tagged"),
+        radiometry=SourceRadiometry(rule=RadiometryRule.METADATA, unit=TAGGED),
     )  # fmt: skip

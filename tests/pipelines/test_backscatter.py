@@ -69,6 +69,11 @@ def test_scale_and_offset_come_first():
         (wants("", "red"), "reflectance", None),
         (wants("", "red"), "DN", None),
         (wants("", "lwir11"), "kelvin", None),
+        (wants("reflectance", "red"), "reflectance", None),
+        (wants("reflectance", "red"), "as tagged", None),
+        (wants("reflectance", "red"), "reflectance, as tagged", None),
+        (wants("reflectance", "red"), "", None),
+        (wants("reflectance", "red"), "1", None),
     ],
 )
 def test_units_that_fit(eats, comes, wanted):
@@ -80,6 +85,9 @@ def test_units_that_fit(eats, comes, wanted):
     [
         (wants("", "red", "nir"), "dB"),
         (wants("reflectance", "red"), "DN"),
+        (wants("reflectance", "red"), "brightness"),
+        (wants("reflectance", "red"), "reflectance, DN"),
+        (wants("reflectance", "red"), "W·m⁻²·sr⁻¹·µm⁻¹"),
         (wants("dB"), "DN"),
         (wants("dB"), ""),
         (wants("dB"), "reflectance"),

@@ -26,7 +26,7 @@ from pipelines.search.sources import load_sources
 from pipelines.store.blobs import StoreSettings, open_blobs
 from pipelines.store.scratch import scratch
 from swathe.composite import Composite
-from swathe.errors import ImageryError, InputError, OutputError
+from swathe.errors import BandError, ImageryError, InputError, OutputError
 from swathe.recipe import Recipe, Search
 from swathe.source import Auth, AuthKind, SourceBand, SourceKind
 from swathe.state import State
@@ -520,6 +520,17 @@ def test_a_tile_service_is_imagery_as_well(searched_run, sources, card, tmp_path
     assert (classes != 255).mean() > 0.95
     assert mosaic.unit == "DN"
     assert "open-sesame" not in "".join(p.read_text(errors="replace") for p in tmp_path.rglob("*.json*"))
+
+
+def test_digital_numbers_are_refused_before_anything_is_searched(sources, pytestconfig):
+    from models.registry import load_cards
+
+    evi = load_cards((pytestconfig.rootpath / "configs" / "models",))["vegetation-evi"]
+    recipe = Recipe(evi.id, search=Search("pc-naip", ("2023-11",)), aoi="-116.05,49.01,-116.0,49.06")
+    with pytest.raises(BandError) as caught:
+        searched.look(recipe, evi, searched.Archive(sources, Network(retry=Retry(attempts=1))))
+    assert caught.value.problem.code == "band.unit"
+    assert "comes in DN" in caught.value.detail
 
 
 def test_a_tile_service_across_180_is_not_read_round_the_world(searched_run, sources, card, tmp_path, monkeypatch):

@@ -206,6 +206,7 @@ def test_a_shipped_card_reads_what_its_archive_gives(case, archive):
     found = stack.data[0][:, *clear] * stack.scale + stack.offset
     expected = [archive.physical(name) for name in case.bands]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert any("digital numbers" in note for note in mosaic.notes) is (case.unit == "DN")
     if case.mask is not None:
         assert 0.5 < scene.clear < 0.8  # of three parts two, but for what the area overhangs
 
