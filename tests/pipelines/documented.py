@@ -15,6 +15,8 @@ planetary_hls     github.com/microsoft/planetary-computer-tasks, datasets/hls2: 
                   The grid stands in the item (odc-stac issue 239)
 planetary_landsat github.com/stac-utils/stac-geoparquet, tests/data/landsat-c2-l2-pc.json
 planetary_modis   github.com/stactools-packages/modis, examples/modis-061: the package that made the archive's items
+private           no archive's: the shape in which several sell scenes, one file of all bands beside one of masks, whose
+                  first band is 1 where the ground is seen (Planet's "UDM 2", docs.planet.com)
 planetary_rtc     github.com/stac-utils/stac-geoparquet, tests/data/sentinel-1-rtc-pc.json
 """
 
@@ -279,5 +281,24 @@ def planetary_rtc() -> dict[str, Any]:
             "proj:transform": [10.0, 0.0, 373180.0, 0.0, -10.0, 3424680.0, 0.0, 0.0, 1.0],
             "sar:polarizations": ["VV", "VH"], "sar:instrument_mode": "IW", "sat:orbit_state": "descending",
         },
+        assets,
+    )  # fmt: skip
+
+
+def private() -> dict[str, Any]:
+    """Four bands in one file, as the shipped form names them."""
+    root = "https://files.example.com/scenes/20240725_100012_55_24c1"
+    grid = {"proj:shape": [8000, 9000], "proj:transform": [3.0, 0.0, 391_200.0, 0.0, -3.0, 5_820_300.0]}
+    names = ("blue", "green", "red", "nir")
+    assets = {
+        "analytic": {
+            "href": f"{root}/analytic_sr.tif", "type": COG, "roles": ["data", "reflectance"], **grid,
+            "eo:bands": [{"name": name, "common_name": name} for name in names],
+        },
+        "udm2": {"href": f"{root}/udm2.tif", "type": COG, "roles": ["data", "cloud"], **grid},
+    }  # fmt: skip
+    return feature(
+        "20240725_100012_55_24c1", "surface-reflectance",
+        {"datetime": "2024-07-25T10:00:12.550000Z", "platform": "24c1", "eo:cloud_cover": 12, "proj:epsg": 32633},
         assets,
     )  # fmt: skip

@@ -96,6 +96,8 @@ class StacServer:
     page: int = 100
     """Most items per page, whatever is asked for."""
     wanted: Wanted | None = None
+    host: str = "127.0.0.1"
+    """By which name it calls itself; whoever asks has to know that it lies here."""
     faults: Faults = lambda _asked: None
     documents: dict[str, Any] = field(default_factory=dict)
     """Path -> JSON or bytes, for static catalogues on the web."""
@@ -121,7 +123,7 @@ class StacServer:
 
     @property
     def root(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http://{self.host}:{self._server.server_address[1]}"
 
     @property
     def url(self) -> str:

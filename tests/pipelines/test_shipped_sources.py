@@ -1,4 +1,4 @@
-"""Every shipped card of a public archive, end to end: its item found through a STAC API, its files read.
+"""Every shipped card of an archive, end to end: its item found through a STAC API, its files read.
 
 Files lie behind the credentials that the archive wants, in its own format; what comes out has to be the band, the
 number and the day that its documents say. The items are recorded ones, or built from those documents
@@ -9,6 +9,7 @@ cloudy by its mask, and in the last third the bands are empty.
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 import posixpath
@@ -34,6 +35,7 @@ from pipelines.mosaic.reader import MosaicReader
 from pipelines.remote.fetch import Fetcher
 from pipelines.remote.network import Network
 from pipelines.remote.secrets import Secrets
+from swathe.errors import InputError
 from swathe.recipe import Recipe, Search
 from swathe.source import AuthKind, SourceKind
 from swathe.window import Window
@@ -46,6 +48,9 @@ from tests.pipelines.stac_server import Answer, StacServer
 ROWS, COLS = 192, 384
 """Of the finest files."""
 TOKEN = "hunter2"
+LOGIN = "me:hunter3"
+"""For searching, where that wants another credential than the files."""
+BASIC = "Basic " + base64.b64encode(LOGIN.encode()).decode()
 DEAD = "http://127.0.0.1:9"
 """Another S3 of the environment, where nobody answers: a card's own endpoint comes first."""
 
@@ -90,6 +95,8 @@ class Case:
     step: float = 7
     """Numbers of files: the first one's, and from one to the next."""
     driver: str = "COG"
+    host: str = "127.0.0.1"
+    """What the API calls itself: a secret for searching is for the card's own host alone."""
     of_their_own: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Scale and offset of bands that differ."""
 
@@ -181,13 +188,17 @@ CASES = [
     Case("pc-naip", first_of("planetary-computer", "naip"),
          {name: (".tif", n) for n, name in enumerate(("red", "green", "blue", "nir"), 1)}, 1.0, 0.0, None,
          "2023-11-17T16:00:00Z", unit="DN", finest=0.6, dtype="uint8", first=40, step=5),
+    Case("private-stac", lambda _data: documented.private(),
+         {name: ("/analytic_sr.tif", n) for n, name in enumerate(("blue", "green", "red", "nir"), 1)}, 0.0001, 0.0, 0,
+         "2024-07-25T10:00:12.550000Z", Mask("/udm2.tif", 1, 0, "uint8"), finest=3.0, host="stac.example.com"),
 ]  # fmt: skip
 
 
-def test_no_public_archive_is_forgotten():
-    """The other cards: one's own disk (``test_search_demo.py``, ``test_search_find.py``), and forms to be filled in."""
-    public = {card.id for card in recorded.shipped_cards().values() if card.kind is SourceKind.STAC} - {"private-stac"}
-    assert public == {case.card for case in CASES}
+def test_no_archive_is_forgotten():
+    """The other cards: one's own disk (``test_search_demo.py``, ``test_search_find.py``), and tiles
+    (``test_searched_run.py``)."""
+    archives = {card.id for card in recorded.shipped_cards().values() if card.kind is SourceKind.STAC}
+    assert archives == {case.card for case in CASES}
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -209,6 +220,21 @@ def test_a_shipped_card_reads_what_its_archive_gives(case, archive):
     assert any("digital numbers" in note for note in mosaic.notes) is (case.unit == "DN")
     if case.mask is not None:
         assert 0.5 < scene.clear < 0.8  # of three parts two, but for what the area overhangs
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.card == "private-stac"], ids=str)
+def test_each_secret_goes_where_it_is_for(archive):
+    """The login to the API, the key to the files' host, and neither to the other; without them nothing is given."""
+    archive.read()
+    files = [asked for asked in archive.api.asked if asked.path.startswith("/scenes/")]
+    others = [asked for asked in archive.api.asked if asked not in files]
+    assert {path for asked in files if (path := asked.path)} == {urlsplit(name).path for name in archive.numbers}
+    assert {(asked.headers.get("x-api-key"), asked.headers.get("authorization")) for asked in files} == {(TOKEN, None)}
+    assert {(asked.headers.get("x-api-key"), asked.headers.get("authorization")) for asked in others} == {(None, BASIC)}
+    archive.secrets = {}
+    with pytest.raises(InputError) as caught:
+        archive.read()
+    assert caught.value.problem.code == "secret.missing"
 
 
 # --- an archive, cut down ---------------------------------------------------------------------------------------------
@@ -238,6 +264,7 @@ class Archive:
     def __init__(self, case, item, api, store, folder):
         self.case, self.api, self.store = case, api, store
         self.item = copy.deepcopy(item)
+        self.secrets = {"EARTHDATA_TOKEN": TOKEN, "PROVIDER_KEY": TOKEN, "PROVIDER_LOGIN": LOGIN}
         self.place = self._place()
         self.card = self._card(recorded.shipped_cards()[case.card])
         self.hosts = {urlsplit(url).hostname for url in (self.card.url, self.card.auth.sas_url) if url}
@@ -362,10 +389,13 @@ class Archive:
     def _refused(self, asked):
         """Without its credential no archive gives a file."""
         if not any(urlsplit(name).path == asked.path for name in self.numbers):
-            return None
+            shut = self.card.search_auth.kind is AuthKind.BASIC and asked.headers.get("authorization") != BASIC
+            return Answer(401, b"") if shut else None
         kind = self.card.auth.kind
         if kind is AuthKind.PLANETARY_COMPUTER and asked.query.get("sig") != TOKEN:
             return Answer(403, b"")
+        if kind is AuthKind.HEADER and asked.headers.get(self.card.auth.name.lower()) != TOKEN:
+            return Answer(401, b"")
         if kind is AuthKind.BEARER and asked.headers.get("authorization") != f"Bearer {TOKEN}":
             return Answer(401, b"")
         return None
@@ -391,7 +421,7 @@ class Archive:
     def network(self):
         pairs = {f"{whose}_ACCESS_KEY_ID": self.store.key for whose in ("AWS", "CDSE")}
         pairs |= {f"{whose}_SECRET_ACCESS_KEY": self.store.secret for whose in ("AWS", "CDSE")}
-        secrets = pairs | {"EARTHDATA_TOKEN": TOKEN}
+        secrets = pairs | self.secrets
         retry = Retry(attempts=2, base_s=0.01, cap_s=0.05, timeout_s=20)
         return Network(allow_private=True, retry=retry, secrets=Secrets(secrets), s3_endpoint=DEAD)
 
@@ -438,7 +468,7 @@ class Store:
 @pytest.fixture
 def archive(case, real_data, tmp_path, request, monkeypatch):
     """Names of its hosts lead to this machine; nothing else of the network is not the program's own."""
-    with StacServer([]) as api:
+    with StacServer([], host=case.host) as api:
         made = Archive(case, case.item(real_data), api, Store(request), tmp_path)
 
         @contextmanager
