@@ -156,3 +156,8 @@ class Job:
     """Submission id of the Ray job that carries it out, where it is one."""
     last_seq: int = 0
     """Number of its newest event."""
+
+    @property
+    def published(self) -> str:
+        """Name of the raster that is the result: of the model, or of the last step after it that made one."""
+        return str(self.result.get("published", "result.tif"))

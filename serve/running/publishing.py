@@ -112,7 +112,7 @@ class Publishing:
             owner = users.get(c, job.owner)
         there = {layer.file: layer for layer in self._layers.of_job(Caller(owner, SCOPES_OF[owner.role]), job.id)
                  if layer.band == 1}  # fmt: skip
-        wished = one.files or (str(job.result.get("published", "result.tif")),)
+        wished = one.files or (job.published,)
         for name in wished:
             if name in there:
                 return there[name]

@@ -71,7 +71,7 @@ def _pushed(desk: Desk, caller: Caller, part: Part) -> dict[str, dict[str, Any]]
 
 
 def _layers(desk: Desk, seen: Seen, part: Part) -> list[tuple[Mapping[str, Any], Layer]]:
-    """Those that the wish names, else the result."""
+    """Those that the wish names, else the result: what a map server beside ours is given under the same name."""
     assert part.job is not None
     there = {layer.file: layer for layer in reversed(desk.layers.of(part.job))}
     labels = seen.batch.labels
@@ -79,12 +79,12 @@ def _layers(desk: Desk, seen: Seen, part: Part) -> list[tuple[Mapping[str, Any],
     pushes = pushes_of(labels.get("push") or [], only[part.number] if only else None)
     named = [(push, _file(push, there)) for push in pushes]
     found = [(push, layer) for push, layer in named if layer is not None]
-    first = _file({}, there)
+    first = there.get(part.job.published)
     return found or ([({}, first)] if first else [])
 
 
 def _file(push: Mapping[str, Any], there: Mapping[str, Layer]) -> Layer | None:
-    names = _FILES.get(str(push.get("filepath_key", "")), ()) if push else ("masked.tif", "processed.tif", "result.tif")
+    names = _FILES.get(str(push.get("filepath_key", "")), ())
     return next((there[name] for name in names if name in there), None)
 
 

@@ -4,10 +4,12 @@ import re
 
 import pytest
 
+from pipelines.sandbox.isolation import isolation
 from serve.dialects.geostudio.ids import id_of
 from serve.running.publishing import publishing
 from swathe.user import SCOPES_OF, Caller
 from tests.serve.dialects.geostudio.conftest import Studio
+from tests.serve.dialects.geostudio.test_processors import bring
 from tests.serve.publishing.exchange import PASSWORD, USER, exchange
 
 
@@ -28,6 +30,13 @@ def layer_of(studio, made):
     return studio.get(f"inference/{made['id']}")["geoserver_layers"]["predicted_layers"][0]
 
 
+def blobs_of(studio, made):
+    """What the job of its only task left."""
+    desk, who = studio.house.desk, Caller(studio.person.user, SCOPES_OF[studio.person.user.role])
+    _, (part,) = desk.batches.get(who, id_of(made["id"], "b"))
+    return desk.settings.blobs(f"jobs/{part.job.id}")
+
+
 def test_a_result_is_pushed_with_the_style_that_was_wished(studio, server, image):
     push = {"workspace": "floods", "layer_name": "water map", "display_name": "Water", "file_suffix": "",
             "filepath_key": "model_output_image", "geoserver_style": {"segmentation": [
@@ -38,12 +47,10 @@ def test_a_result_is_pushed_with_the_style_that_was_wished(studio, server, image
     layer = layer_of(studio, made)
     assert layer["uri"] == f"floods:{name}"
     assert layer["pushed"] == {"state": "waiting", "url": "", "problem": None}
-    desk = studio.house.desk
-    who = Caller(studio.person.user, SCOPES_OF[studio.person.user.role])
-    _, parts = desk.batches.get(who, id_of(made["id"], "b"))
-    raster = desk.settings.blobs(f"jobs/{parts[0].job.id}").get("result.tif")
+    raster = blobs_of(studio, made).get("result.tif")
     names = {"lagoon": "floods", "water": name}
     server.expect("free", "first", names=names, RASTER=raster, SLD=layer["sld_body"].encode())
+    desk = studio.house.desk
     assert publishing(desk.settings, desk.store).turn() == 1
     pushed = layer_of(studio, made)["pushed"]
     assert pushed == {"state": "published", "problem": None, "url": f"{server.url}/floods/wms?layers=floods:{name}"}
@@ -63,3 +70,22 @@ def test_names_are_plain_and_tasks_have_their_own(studio, image):
     assert [layer["uri"] for layer in layers] == [f"geofm:{made['id']}-task_{n}-a-b-c" for n in (0, 1)]
     assert all(layer["pushed"]["state"] == "waiting" for layer in layers)
     assert all(re.fullmatch(r"[\w:-]+", layer["uri"]) for layer in layers)
+
+
+@pytest.mark.skipif(isolation().walls is None, reason="this machine cannot shut a program in")
+def test_of_masks_and_a_program_the_program_has_the_last_word(studio, server, image):
+    """On our maps as on the map server: one name, one raster."""
+    program = bring(studio).json()["id"]
+    made = studio.infer(studio.share(image), generic_processor_id=program, post_processing={"ocean_masking": "True"})
+    studio.work()
+    record = studio.get(f"inference/{made['id']}")
+    assert record["status"] == "COMPLETED", record["inference_output"]
+    layer = layer_of(studio, made)
+    assert layer["layer_id"].endswith("-processed")
+    folder = blobs_of(studio, made)
+    assert folder.get("masked.tif") != folder.get("processed.tif")
+    server.expect("free", "first", names={"lagoon": "geofm", "water": f"{made['id']}-pred"},
+                  RASTER=folder.get("processed.tif"), SLD=layer["sld_body"].encode())  # fmt: skip
+    desk = studio.house.desk
+    assert publishing(desk.settings, desk.store).turn() == 1
+    assert layer_of(studio, made)["pushed"]["state"] == "published"
