@@ -56,6 +56,12 @@ class Presets:
         with self._store.read() as c:
             return presets.listed(c, kind, None if caller.admin else caller.user.id)
 
+    def expect_changeable(self, caller: Caller, id_: str) -> None:
+        """Before whatever is made for one. Raises NotFoundError, ForbiddenError."""
+        rights.require(caller, Scope.MODELS_WRITE)
+        with self._store.read() as c:
+            self._changeable(c, caller, id_)
+
     def change(self, caller: Caller, id_: str, **changes: Any) -> Preset:
         """Change ``name``, ``model``, ``shared``, ``labels``. Raises NotFoundError, ForbiddenError, LimitError."""
         rights.require(caller, Scope.MODELS_WRITE)

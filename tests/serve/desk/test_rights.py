@@ -124,6 +124,7 @@ CASES = {
     "presets.add": Case(lambda d, w, t: d.presets.add(w, "recipe", "mine"), MAKE),
     "presets.get": Case(lambda d, w, t: d.presets.get(w, t.preset), READ),
     "presets.listed": Case(lambda d, w, t: d.presets.listed(w, "recipe"), OPEN),
+    "presets.expect_changeable": Case(lambda d, w, t: d.presets.expect_changeable(w, t.preset), WRITE),
     "presets.change": Case(lambda d, w, t: d.presets.change(w, t.preset, name="other"), WRITE),
     "presets.change to shared": Case(lambda d, w, t: d.presets.change(w, t.preset, shared=True),
                                      (FORBIDDEN, FORBIDDEN, FORBIDDEN, OK, FORBIDDEN)),

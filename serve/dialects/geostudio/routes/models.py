@@ -16,6 +16,7 @@ from serve.dialects.geostudio.problems import Refusal, msg
 from serve.dialects.geostudio.records import listing
 from serve.dialects.geostudio.schema import Deploy, ModelCreate, ModelUpdate
 from serve.dialects.geostudio.shared import Limit, Route, Skip, TheirModels, Who
+from swathe.errors import SwatheError
 
 if TYPE_CHECKING:
     from serve.desk.desk import Desk
@@ -106,13 +107,19 @@ async def deploy(service: Here, models: TheirModels, who: Who, id: ModelId, aske
 
 def _deployed(who: Caller, desk: Desk, models: Models, model: Model, asked: Deploy) -> Model:
     assert model.preset is not None
+    desk.presets.expect_changeable(who, model.preset.id)
     known = about(model, model.internal_name, str(model.fields.get("description") or ""), model.fields)
     state = desk.adoption.adopt(
         who, known, asked.model_configs_url, asked.model_checkpoint_url, shared=model.preset.shared
     )
     fields = {**model.fields, "model_onboarding_config": asked.model_dump(mode="json")}
     labels = {**model.preset.labels, "fields": fields, "brought": True}
-    desk.presets.change(who, model.preset.id, model=state.card.id, labels=labels)
+    try:
+        desk.presets.change(who, model.preset.id, model=state.card.id, labels=labels)
+    except SwatheError:
+        if model.preset.model is None:  # else the card stood there before
+            desk.models.drop(who, state.card.id)
+        raise
     return models.get(who, model.id)
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from serve.desk.adoption import Adoption
 from serve.dialects.geostudio import ids
 from serve.dialects.geostudio.schema import Spec
 from serve.dialects.geostudio.translate import band_names
@@ -131,6 +132,36 @@ def test_who_sees_a_model_sees_its_network_and_nobody_else_does(house, trained):
                                                   "tune_checkpoint_url": checkpoint}, 201)  # fmt: skip
     other.get(f"tunes/{tune['tune_id']}", 404)
     assert not [one for one in seen() if "admins-tune" in one]
+
+
+def own_cards(studio):
+    return [s.card.id for s in studio.house.desk.models.listed(_caller(studio)) if s.owner == studio.person.user.id]
+
+
+def test_a_shared_model_is_deployed_by_its_owner_alone(studio, trained):
+    """Who may not leaves nothing behind."""
+    admin = Studio(studio.house, studio.house.person(Role.ADMIN))
+    made = post(admin, "models", {"display_name": "for_all", "sharable": True}, 201)
+    body = dict(zip(("model_configs_url", "model_checkpoint_url"), trained, strict=True))
+    assert "owner" in post(studio, f"models/{made['id']}/deploy", body, 403)["detail"]
+    assert own_cards(studio) == []
+    assert studio.get(f"models/{made['id']}")["status"] == "PENDING"
+
+
+def test_a_model_that_goes_while_it_is_deployed_leaves_no_network(studio, trained, monkeypatch):
+    made = post(studio, "models", {"display_name": "short_lived"}, 201)
+    adopt, presets = Adoption.adopt, studio.house.desk.presets
+
+    def adopted(*given, **more):
+        state = adopt(*given, **more)
+        assert own_cards(studio) == [state.card.id]
+        presets.drop(_caller(studio), ids.id_of(made["id"], "s"))
+        return state
+
+    monkeypatch.setattr(Adoption, "adopt", adopted)
+    body = dict(zip(("model_configs_url", "model_checkpoint_url"), trained, strict=True))
+    post(studio, f"models/{made['id']}/deploy", body, 404)
+    assert own_cards(studio) == []
 
 
 def test_what_is_said_in_a_change_counts_and_null_says_nothing(studio):
