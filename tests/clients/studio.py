@@ -9,11 +9,17 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+import folium
 import plotly.io
 import rasterio
 import requests
 from geostudio import Client
-from geostudio.gswidgets import download_file, list_output_files, view_inference_process_timeline
+from geostudio.gswidgets import (
+    download_file,
+    inferenceTaskViewerWMS,
+    list_output_files,
+    view_inference_process_timeline,
+)
 
 plotly.io.renderers.default = ""  # there is no notebook to draw in
 config, image, box, dates, tune_config, tune_checkpoint, tune_image = sys.argv[1:]
@@ -84,6 +90,11 @@ def by_box():
     })  # fmt: skip
     assert advice["results"][0]["unique_dates"], advice
     assert client.list_datasource()["results"]
+    layers = record["geoserver_layers"]["predicted_layers"]
+    assert [client.get_layer_timestamps(one["uri"]) for one in layers] == [None]
+    drawn = inferenceTaskViewerWMS(client, found["id"])
+    assert [one.options["layers"] for one in drawn._children.values() if isinstance(one, folium.WmsTileLayer)] == [
+        one["uri"] for one in layers]  # fmt: skip
 
 
 def events(id_):

@@ -70,6 +70,7 @@ def mapped(service: Service) -> FastAPI:
     """What stands where their map server would."""
     made = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     made.state.service = service
+    made.include_router(maps.for_all)
     made.include_router(maps.router)
     problems.install(made)
     return made
