@@ -89,7 +89,8 @@ def by_box():
         "collections": ["coast"], "dates": [dates], "bbox": [[float(v) for v in box.split(",")]],
     })  # fmt: skip
     assert advice["results"][0]["unique_dates"], advice
-    assert client.list_datasource()["results"]
+    sources = client.list_datasource()["results"]
+    assert [client.get_datasource(one["id"]) for one in sources] == [[one] for one in sources]
     layers = record["geoserver_layers"]["predicted_layers"]
     assert [client.get_layer_timestamps(one["uri"]) for one in layers] == [None]
     drawn = inferenceTaskViewerWMS(client, found["id"])

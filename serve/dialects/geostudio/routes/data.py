@@ -13,6 +13,7 @@ from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 
 from serve.api.service import Here
+from serve.dialects.geostudio.ids import uuid_of_name
 from serve.dialects.geostudio.problems import Refusal, msg
 from serve.dialects.geostudio.schema import DataAdvisor
 from serve.dialects.geostudio.shared import Limit, Route, Skip, Who, root_of
@@ -98,8 +99,9 @@ def _shown(card: SourceCard) -> dict[str, Any]:
     ]  # fmt: skip
     mask = {"band": card.mask.asset, "encoding": card.mask.rule.value} if card.mask else None
     return {
-        "connector": _KINDS[card.kind], "collection_name": card.id, "data_collection": card.collection,
-        "bands": bands, "resolution_m": card.gsd_m, "rgb_bands": [n for n in _RGB if n in card.bands],
+        "id": uuid_of_name(card.id), "connector": _KINDS[card.kind], "collection_name": card.id,
+        "data_collection": card.collection, "bands": bands, "resolution_m": card.gsd_m,
+        "rgb_bands": [n for n in _RGB if n in card.bands],
         "modality_tag": card.id, "cloud_masking": mask, "search": {"cloud_property": card.cloud_property},
         "query_template": "", "request_input_data": {}, "title": card.title, "licence": card.licence,
     }  # fmt: skip
