@@ -78,7 +78,8 @@ def test_what_users_of_the_sdk_do(running, scene):
     checkpoint = terratorch.write_random_checkpoint(card, running.folder / "state-dict.ckpt", seed=3)
     six = write_image(running.folder / "six-bands.tif", scale=0, names=("",) * 6)
     said = running.drive(ROOT / "tests" / "clients" / "studio.py", running.config, scene, running.box,
-                         "2024-07-01_2024-07-10", running.folder / "config.yaml", checkpoint, six)  # fmt: skip
+                         "2024-07-01_2024-07-10", running.folder / "config.yaml", checkpoint, six,
+                         EXAMPLES / "fill.py")  # fmt: skip
     assert said.strip().endswith("all of it")
 
 
