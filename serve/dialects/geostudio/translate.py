@@ -220,7 +220,7 @@ def check_days(asked: InferenceConfig) -> None:
 
 
 def _day(dates: Sequence[str], n: int, *, only: bool = False) -> str:
-    """The date of an image. A span says nothing of it: what the file itself says counts then."""
+    """The date of an image; empty: none was said. A span says nothing of it: any of its days would be a guess."""
     said = dates[n] if n < len(dates) else dates[0] if dates and only else ""
     return "" if "_" in said else said
 

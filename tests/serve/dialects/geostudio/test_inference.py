@@ -214,6 +214,24 @@ def test_as_their_guide_writes_it(studio, url):
     assert studio.get(f"inference/{made.json()['id']}")["status"] == "STOPPED"
 
 
+def test_a_span_dates_no_image_and_fails_none(studio, image):
+    """As their notebook sends an image of one's own: with the days that it lies in."""
+    span = ["2024-06-10_2024-06-20"]
+    urls = [studio.share(image, name) for name in ("scene_2024-06-15.tif", "undated.tif")]
+    made = studio.infer("", spatial_domain={"urls": urls}, temporal_domain=span)
+    studio.work()
+    record = studio.get(f"inference/{made['id']}")
+    assert (record["status"], record["temporal_domain"]) == ("COMPLETED", span), record["inference_output"]
+    _, parts = studio.house.desk.batches.get(_caller(studio), _ours(made))
+    for part, stem in zip(parts, ("scene-2024-06-15", "undated"), strict=True):
+        assert part.request["inputs"][0].startswith("upload://")  # not DATE=upload://
+        item = studio.client.get(f"/api/jobs/{part.job.id}/files/item.json").json()
+        assert "acquisition is not known" in item["properties"]["swathe:datetime_is"]
+        href = studio.get(f"tasks/{made['id']}-task_{part.number}/output")["url"]
+        with zipfile.ZipFile(io.BytesIO(studio.house.client().get(href).content)) as archive:
+            assert f"{made['id']}-task_{part.number}_{stem}_imputed_pred.tif" in archive.namelist()
+
+
 def test_dates_of_searched_places_have_to_be_said(studio):
     for dates in ([], None):
         body = {"model_display_name": "water-ndwi", "spatial_domain": {"bbox": [[10, 49, 10.1, 49.1]]}}
