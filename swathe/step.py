@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from swathe.state import Event
+
+_NESTED = (Mapping, list, tuple)
+DEEPEST = 64
+"""Lists and objects within each other in one detail: what reads and writes records is recursive, and ends somewhere."""
 
 
 class StepState(StrEnum):
@@ -42,7 +46,7 @@ class Step:
     files: tuple[str, ...] = ()
     """Names of what it made."""
     detail: dict[str, Any] = field(default_factory=dict)
-    """What it has to tell, as plain JSON values."""
+    """What it has to tell, as plain JSON values, nested no deeper than ``DEEPEST``."""
     problem: dict[str, Any] | None = None
     """RFC 9457: why it failed."""
 
@@ -55,6 +59,17 @@ class Step:
         """From ``as_dict``; what a newer service tells beyond it is passed over."""
         known = {name: facts[name] for name in cls.__dataclass_fields__ if name in facts}
         return cls(**known | {"state": StepState(facts["state"]), "files": tuple(facts.get("files", ()))})
+
+
+def too_deep(value: Any) -> bool:
+    """Whether lists and objects in it are nested deeper than ``DEEPEST``."""
+    layer = [value]
+    for _ in range(DEEPEST + 1):
+        inner = [one.values() if isinstance(one, Mapping) else one for one in layer if isinstance(one, _NESTED)]
+        if not inner:
+            return False
+        layer = [value for values in inner for value in values]
+    return True
 
 
 def fold(events: Iterable[Event]) -> tuple[Step, ...]:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from swathe.errors import InputError, LimitError
+from swathe.step import too_deep
 
 MB = 1_000_000
 LARGEST_MB = 10
@@ -19,6 +20,8 @@ MOST_SIGNS = 500_000
 _LETTERS = bytes(c for c in range(256) if chr(c).isalnum() or c >= 128)  # noqa: PLR2004  beyond ASCII
 LONGEST_ARGUMENTS = 30_000
 """Characters of parameters as JSON where they are arguments: a system takes 128 kB of one, written twice as long."""
+LONGEST_RESULT = 32_768
+"""Characters of what a script reports: it stands in every record of the step, and records in lists."""
 _FLAG = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _TAKEN = ("input", "output")
 
@@ -141,12 +144,12 @@ def flags(parameters: Mapping[str, Any]) -> Iterator[str]:
 
 
 def last_json(text: str) -> dict[str, Any] | None:
-    """The last line of what was said that is a JSON object."""
+    """The last line of what was said that is a JSON object; None where that is longer or deeper than a record takes."""
     for line in reversed(text.splitlines()):
         try:
             found = json.loads(line)
         except (ValueError, RecursionError):
             continue
         if isinstance(found, dict):
-            return found
+            return found if len(line) <= LONGEST_RESULT and not too_deep(found) else None
     return None

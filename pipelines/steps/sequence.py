@@ -14,7 +14,7 @@ from pipelines.products.assets import ASSETS
 from pipelines.steps.memory import Kept, Memory, chained
 from pipelines.steps.treatment import Bench, Made, Treatment
 from swathe.errors import Interrupted, SwatheError
-from swathe.step import Step, StepState
+from swathe.step import Step, StepState, too_deep
 
 Tell = Callable[[Step], None]
 FIRST = "result.tif"
@@ -112,7 +112,8 @@ def _carried_out(treatment: Treatment, bench: Bench, tell: Tell) -> tuple[Step, 
         else:
             step = _concluded(step, made)
             log.conclude(_words(made))
-    return replace(step, ended=_now(), detail=noted | step.detail), made
+    detail = {name: None if too_deep(value) else value for name, value in (noted | step.detail).items()}
+    return replace(step, ended=_now(), detail=detail), made
 
 
 def _concluded(step: Step, made: Made) -> Step:

@@ -184,3 +184,23 @@ def test_a_log_has_a_bound(treated, tmp_path):
     assert 1 << 20 <= len(text) + 10_100 <= (1 << 20) + 20_200
     assert "the log is cut here\n" in text
     assert text.endswith("finished\n")
+
+
+@pytest.mark.parametrize("levels", [65, 300, 900, 5000])
+def test_what_nests_too_deep_is_left_out_and_the_step_stands(treated, tmp_path, levels):
+    deep = 1
+    for i in range(levels):
+        deep = [deep] if i % 2 else {"a": deep}
+
+    @dataclass
+    class Deep(Copy):
+        def carry_out(self, bench):
+            bench.note(noted=deep, plain=[1])
+            made = super().carry_out(bench)
+            return Made(made.files, made.raster, {"told": deep, "bytes": 1})
+
+    outcome, events = treated(tmp_path, Deep())
+    (step,) = fold(events)
+    assert (outcome.state, step.state) == (State.DONE, StepState.FINISHED)
+    assert step.detail == {"noted": None, "plain": [1], "told": None, "bytes": 1}
+    assert json.loads((tmp_path / "report.json").read_text())["steps"][0]["detail"] == step.detail

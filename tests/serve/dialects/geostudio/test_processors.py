@@ -118,6 +118,19 @@ def test_it_runs_on_the_result(studio, image):
     assert record["geoserver_layers"]["predicted_layers"][0]["layer_id"].endswith("-processed")
 
 
+@pytest.mark.parametrize("levels", [65, 300, 900])
+def test_what_it_prints_breaks_no_list(studio, image, levels):
+    printed = '{"a": ' * levels + "1" + "}" * levels
+    id_ = bring(studio, TURNED.replace('json.dumps({"turned": json.load(open(parameters))["how"]})', repr(printed)))
+    made = studio.infer(studio.share(image), generic_processor_id=id_.json()["id"])
+    studio.work()
+    assert studio.get(f"inference/{made['id']}")["status"] == "COMPLETED"
+    answer = studio.house.client(studio.person).get("/api/jobs")
+    assert answer.status_code == 200, answer.text
+    (step,) = answer.json()["jobs"][0]["result"]["steps"]
+    assert (step["state"], step["detail"]["result"]) == ("finished", None)
+
+
 def test_one_that_is_deleted_still_runs_in_what_was_accepted_before(studio, image):
     id_ = bring(studio).json()["id"]
     made = studio.infer(studio.share(image), generic_processor_id=id_)
