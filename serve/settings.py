@@ -141,7 +141,7 @@ class Settings(BaseSettings):
 
     @property
     def image_limits(self) -> ImageLimits:
-        """What files at addresses may claim about themselves."""
+        """What files at addresses, and uploads, may claim about themselves."""
         from pipelines.imagery.limits import Limits as ImageLimits
 
         return ImageLimits(side=self.max_image_side, block_mb=self.max_block_mb, pixels=self.max_whole_pixels)

@@ -19,7 +19,7 @@ from rasterio.errors import CRSError, NotGeoreferencedWarning
 from rasterio.windows import Window as RasterioWindow
 
 from pipelines.imagery.gdal import FAILURES, MIB, Access, retried
-from pipelines.imagery.limits import check_shape
+from pipelines.imagery.limits import Limits, check_block, check_shape
 from pipelines.imagery.peek import Peek, peek, refusal
 from swathe.errors import GridError, ImageryError, ReadError
 from swathe.imagery import is_remote, shown
@@ -81,34 +81,41 @@ class Header:
         return self.colours.index("alpha") + 1 if "alpha" in self.colours else None
 
 
-def read_headers(hrefs: Sequence[str], access: Access, remote: RemoteFiles | None = None) -> list[Header]:
+def read_headers(
+    hrefs: Sequence[str], access: Access, remote: RemoteFiles | None = None, limits: Limits | None = None
+) -> list[Header]:
     """Open files and check them. Raises ImageryError or GridError whose code names what is wrong with one of them.
 
-    Files at addresses are opened through ``remote``, side by side, because a look is mostly waiting.
+    Files at addresses are opened through ``remote``, side by side, because a look is mostly waiting. ``limits``: of
+    files that strangers made, held against shape and tiles before one of those is decoded.
     """
     pool = ThreadPoolExecutor(_AT_ONCE if any(map(is_remote, hrefs)) else 1)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # refused by name below
-            return list(pool.map(lambda href: _look(href, access, remote), hrefs))
+            return list(pool.map(lambda href: _look(href, access, remote, limits), hrefs))
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _look(href: str, access: Access, remote: RemoteFiles | None) -> Header:
+def _look(href: str, access: Access, remote: RemoteFiles | None, limits: Limits | None) -> Header:
     seen = peek(href, access.retry, remote)
     try:
         if is_remote(href):  # the door is stubborn by itself
-            return _open(href, seen, access, remote)
-        return retried(lambda: _open(href, seen, access, remote), href, access.retry, time.sleep)
+            return _open(href, seen, access, remote, limits)
+        return retried(lambda: _open(href, seen, access, remote, limits), href, access.retry, time.sleep)
     except (*FAILURES, ReadError) as error:
         raise refusal(href, error) from None
 
 
-def _open(href: str, seen: Peek, access: Access, remote: RemoteFiles | None) -> Header:
+def _open(href: str, seen: Peek, access: Access, remote: RemoteFiles | None, limits: Limits | None) -> Header:
     with access.env(href), opened(href, seen, access, remote) as dataset:
         if remote is not None and is_remote(href):  # a file of one's own may be as large as it likes
             check_shape(href, dataset.shape, dataset.count, remote.limits)
+        if limits is not None:
+            check_shape(href, dataset.shape, dataset.count, limits)
+            if dataset.block_shapes[0][1] < dataset.width:  # a giant strip is how some programs write: not decoded here
+                check_block(href, dataset.block_shapes[0], _pixel_bytes(dataset), limits)
         _refuse(dataset, shown(href))
         return _header(dataset, href, seen.stamp, _probe(dataset))
 
@@ -201,15 +208,24 @@ def _probe(dataset: DatasetReader) -> tuple[str, tuple[float, ...]]:
 
 def _samples(dataset: DatasetReader) -> Iterator[tuple[list[int], RasterioWindow]]:
     (rows, cols), (h, w) = dataset.block_shapes[0], dataset.shape
-    one = rows * cols * np.dtype(dataset.dtypes[0]).itemsize
+    one = rows * cols * _pixel_bytes(dataset)
     if one > _PROBE_BYTES:
         return
     down, across = -(-h // rows), -(-w // cols)
     corner = [(0, 0, [1]), (down - 1, across - 1, [dataset.count])]
-    if one * dataset.count <= _PROBE_BYTES:
+    if (one if _by_pixel(dataset) else one * dataset.count) <= _PROBE_BYTES:
         corner.insert(1, (down // 2, across // 2, list(range(1, dataset.count + 1))))
     for i, j, indexes in corner:
         yield indexes, RasterioWindow(j * cols, i * rows, min(cols, w - j * cols), min(rows, h - i * rows))  # type: ignore[call-arg]
+
+
+def _by_pixel(dataset: DatasetReader) -> bool:
+    return dataset.count > 1 and dataset.interleaving == Interleaving.pixel
+
+
+def _pixel_bytes(dataset: DatasetReader) -> int:
+    """Of what is decoded together: one band, or all of them where they are interleaved."""
+    return np.dtype(dataset.dtypes[0]).itemsize * (dataset.count if _by_pixel(dataset) else 1)
 
 
 def _level(band: NDArray[np.generic], nodata: float | None) -> float:
@@ -234,7 +250,7 @@ def _header(dataset: DatasetReader, href: str, stamp: str, probed: tuple[str, tu
         transform=tuple(float(x) for x in list(dataset.transform)[:6]),  # type: ignore[arg-type]
         shape=dataset.shape,
         block=tuple(dataset.block_shapes[0]),
-        by_pixel=dataset.count > 1 and dataset.interleaving == Interleaving.pixel,
+        by_pixel=_by_pixel(dataset),
         stamp=stamp,
         digest=probed[0],
     )

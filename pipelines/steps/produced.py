@@ -76,7 +76,7 @@ def looked_at(path: Path, plan: Plan) -> Produced:
     Raises ImageryError (``image.*``, ``imagery.*``, ``processor.type``), GridError (``processor.grid``, ``grid.*``).
     """
     check_image(path)
-    (header,) = read_headers([str(path)], Access())
+    (header,) = read_headers([str(path)], Access(), limits=_LIMITS)
     check_shape("the script's raster", header.shape, len(header.dtypes), _LIMITS)
     if len(set(header.dtypes)) > 1 or header.dtypes[0] not in _TYPES:
         raise ImageryError(f"the script wrote numbers of type {', '.join(sorted(set(header.dtypes)))}",

@@ -13,6 +13,7 @@ from pipelines.imagery.peek import begins_as_netcdf, driver_of
 
 if TYPE_CHECKING:
     from pipelines.imagery.header import Header
+    from pipelines.imagery.limits import Limits as ImageLimits
     from pipelines.netcdf.isolated import Image
     from pipelines.sandbox.bounds import Bounds
 
@@ -55,19 +56,21 @@ def safe_name(name: str) -> str:
     return f"{path.stem[:_LONGEST]}{path.suffix[:8].lower()}"
 
 
-def looked_at(path: Path, limits: Limits, bounds: Bounds) -> tuple[list[Path], dict[str, Any]]:
+def looked_at(
+    path: Path, limits: Limits, image_limits: ImageLimits, bounds: Bounds
+) -> tuple[list[Path], dict[str, Any]]:
     """The images that came, under names of their own in one folder, and what is to be known of them.
 
-    ``bounds``: of the program that reads NetCDF. Raises ImageryError, GridError, LimitError: what a job would refuse is
+    ``limits``: of archives; ``image_limits``: of what is decoded; ``bounds``: of the program that reads NetCDF. Raises ImageryError, GridError, LimitError: what a job would refuse is
     refused here.
     """
     from pipelines.netcdf.isolated import ENDINGS as OF_NETCDF
 
     suffix = path.suffix.lower()
     if suffix in OF_NETCDF or (suffix not in ENDINGS and not is_archive(path) and begins_as_netcdf(path)):
-        return _of_netcdf(path, limits, bounds)
+        return _of_netcdf(path, limits, image_limits, bounds)
     images = _images(path, limits)
-    return images, _facts(images)
+    return images, _facts(images, image_limits)
 
 
 def came_as_netcdf(facts: Mapping[str, Any]) -> bool:
@@ -86,13 +89,15 @@ def moments_of(facts: Mapping[str, Any], place: str) -> tuple[Moment, ...]:
 # --- pieces -----------------------------------------------------------------------------------------------------------
 
 
-def _of_netcdf(path: Path, limits: Limits, bounds: Bounds) -> tuple[list[Path], dict[str, Any]]:
+def _of_netcdf(
+    path: Path, limits: Limits, image_limits: ImageLimits, bounds: Bounds
+) -> tuple[list[Path], dict[str, Any]]:
     from pipelines.netcdf.isolated import BOUNDS, images_of
 
     # A request waits for it, so its time is short; how much memory strangers' programs have, the service says.
     allowed = replace(BOUNDS, memory_mb=bounds.memory_mb, output_mb=min(BOUNDS.output_mb, bounds.output_mb))
     made = images_of(path, path.parent / "converted", bounds=allowed, limits=limits)
-    headers = _headers([image.path for image in made])
+    headers = _headers([image.path for image in made], image_limits)
     told = [asdict(_fact(image.path.name, header)) | _of_variable(image, header)
             for image, header in zip(made, headers, strict=True)]  # fmt: skip
     images = [image.path for image in made]
@@ -131,20 +136,20 @@ def _flat(images: list[Path], folder: Path) -> list[Path]:
     return found
 
 
-def _facts(images: list[Path]) -> dict[str, Any]:
+def _facts(images: list[Path], limits: ImageLimits) -> dict[str, Any]:
     """What their headers say. Raises ImageryError, GridError."""
     return {
         "files": [image.name for image in images],
         "images": [asdict(_fact(image.name, header)) for image, header in
-                   zip(images, _headers(images), strict=True)],
+                   zip(images, _headers(images, limits), strict=True)],
     }  # fmt: skip
 
 
-def _headers(images: list[Path]) -> list[Header]:
+def _headers(images: list[Path], limits: ImageLimits) -> list[Header]:
     from pipelines.imagery.gdal import Access
     from pipelines.imagery.header import read_headers
 
-    return read_headers([str(image) for image in images], Access())
+    return read_headers([str(image) for image in images], Access(), limits=limits)
 
 
 def _fact(name: str, header: Header) -> _Fact:

@@ -292,7 +292,8 @@ class Uploads:
             with told({str(path): found.name, path.name: found.name}):
                 plain = path.suffix in PLAIN
                 images, facts = ([path], {"files": [path.name], "plain": True}) if plain else looked_at(
-                    path, self._settings.unpacking.limits, self._settings.limits.bounds)  # fmt: skip
+                    path, self._settings.unpacking.limits, self._settings.image_limits, self._settings.limits.bounds,
+                )  # fmt: skip
         except (ImageryError, LimitError) as error:
             return self._told(caller, found, UploadState.REFUSED, size, sha256, problem=error.problem.as_dict())
         room = secrets.token_hex(4)  # of this writer: whoever else writes at the same time has another

@@ -14,6 +14,7 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import Affine, from_origin
 
 from pipelines.imagery.gdal import Access, Retry
+from pipelines.imagery.header import read_headers
 from pipelines.imagery.inputs import InputSpec
 from pipelines.imagery.inspect import Declared, inspect, parse_input
 from pipelines.imagery.limits import Limits
@@ -24,7 +25,7 @@ from swathe.errors import ImageryError, InputError
 from swathe.imagery import shown
 from swathe.recipe import Radiometry
 from tests.pipelines.fault_server import Always, FaultServer, First, NoRange, Redirect, Status
-from tests.pipelines.tiffs import pixels, write_tif
+from tests.pipelines.tiffs import pixels, write_claim, write_tif
 
 SENSORS = load_sensors(Path(__file__).resolve().parents[2] / "configs" / "sensors")
 SIX = ("blue", "green", "red", "nir08", "swir16", "swir22")
@@ -699,3 +700,29 @@ def test_colours_of_another_grid_are_no_picture(tmp_path):
     files = [write_tif(tmp_path / f"x_{name}.tif", pixels(1, 40, 50)) for name in ("green", "blue")]
     files.append(write_tif(tmp_path / "x_red.tif", pixels(1, 39, 50)))
     assert look(files, ("green",), scale=1.0).picture == ()
+
+
+# --- blocks that are larger than their file ---------------------------------------------------------------------------
+
+
+def test_bands_that_are_decoded_together_count_together(tmp_path):
+    """Each band of the tile is below the bound of a look; decoding one decodes all."""
+    path = write_claim(tmp_path / "one.tif", bands=24, side=2048)
+    assert path.stat().st_size < 47_000
+    (header,) = read_headers([str(path)], Access(), limits=Limits())
+    assert (header.block, header.by_pixel) == ((2048, 2048), True)
+    assert np.isnan(header.levels).all()
+    with pytest.raises(ImageryError) as caught:  # control: a tile that a look may decode shows its damage
+        read_headers([str(write_claim(tmp_path / "small.tif", bands=8, side=2048))], Access())
+    assert caught.value.problem.code == "imagery.unreadable"
+
+
+def test_tiles_of_strangers_are_bounded_before_one_is_decoded(tmp_path):
+    path = write_claim(tmp_path / "tiles.tif", bands=24, side=1024, width=4096)
+    limits = Limits(block_mb=16)
+    with pytest.raises(ImageryError) as caught:
+        read_headers([str(path)], Access(), limits=limits)
+    assert caught.value.problem.code == "imagery.limits"
+    with pytest.raises(ImageryError) as caught:  # control: without them it is decoded, and cannot be
+        read_headers([str(path)], Access())
+    assert caught.value.problem.code == "imagery.unreadable"

@@ -17,6 +17,7 @@ from serve.desk.inputs import settled
 from swathe.errors import ConflictError, ForbiddenError, ImageryError, LimitError, NotFoundError
 from swathe.job import JobState
 from swathe.project import UploadState
+from tests.pipelines.tiffs import write_claim
 
 
 @pytest.fixture
@@ -130,6 +131,7 @@ def test_a_mask_is_an_upload_too_and_no_file_of_the_service(front, image):
 
 def hostile(image):
     good = image().read_bytes()
+    tiles = write_claim(image().with_name("tiles.tif"), bands=40, side=2048, width=4096)
     link = zipfile.ZipInfo("a.tif")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     linked = io.BytesIO()
@@ -144,6 +146,7 @@ def hostile(image):
         "broken.zip": (zipped(**{"a.tif": good})[:-30], "archive.unreadable"),
         "inner.zip": (zipped(**{"b.zip": zipped(a=b"x"), "a.tif": good}), "archive.nested"),
         "nowhere.tif": (image("nowhere.tif", crs=None).read_bytes(), "grid.no_crs"),
+        "tiles.tif": (tiles.read_bytes(), "imagery.limits"),
     }  # fmt: skip
 
 
