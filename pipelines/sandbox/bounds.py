@@ -16,9 +16,9 @@ class Bounds:
     cpu_s: int = 1800
     """Of one process, by the processor."""
     memory_mb: int = 4096
-    """Address space of one process, and resident memory of all of them together."""
+    """Address space of one process, and resident memory of all of them together; beside it stands ``scratch_mb``."""
     output_mb: int = 4096
-    """All files of the output folder together, and each of them."""
+    """All files of the output folder together, those without a name included, and each of them."""
     files: int = 1000
     """Files and folders of the output folder."""
     processes: int = 64
@@ -26,6 +26,6 @@ class Bounds:
     open_files: int = 512
     """Of one process."""
     scratch_mb: int = 512
-    """Of /tmp, and the same of /dev/shm; both are memory."""
+    """Of /tmp, and the same of /dev/shm; both are memory, and not in ``memory_mb``."""
     said_mb: int = 16
     """Standard output and error together: whoever says more is stopped."""
