@@ -21,6 +21,8 @@ IN = "/in"
 _LAUNCH = f"{IN}/.launch.py"
 _GRACE_S = 5
 """Of processor time, for a program that wants to say something when it has had its share."""
+_MORE = 8
+"""Processes beyond the bound that the kernel allows: the watch sees that there are too many, and can say so."""
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/alternatives")
 _OF_PYTHON = ("bin", "lib", "lib64", "include", "pyvenv.cfg")
 _ENVIRONMENT = {
@@ -125,7 +127,7 @@ def _links(path: Path) -> Iterator[Path]:
 def _limits(bounds: Bounds) -> dict[str, tuple[int, int]]:
     """Soft and hard. Of processor time the hard one is later: SIGXCPU, which says why, comes at the soft one."""
     same = {
-        "AS": bounds.memory_mb * MIB, "FSIZE": bounds.output_mb * MIB, "CORE": 0, "NPROC": bounds.processes,
+        "AS": bounds.memory_mb * MIB, "FSIZE": bounds.output_mb * MIB, "CORE": 0, "NPROC": bounds.processes + _MORE,
         "NOFILE": bounds.open_files, "MSGQUEUE": 0, "MEMLOCK": 0,
     }  # fmt: skip
     return {"CPU": (bounds.cpu_s, bounds.cpu_s + _GRACE_S)} | {name: (most, most) for name, most in same.items()}
