@@ -10,9 +10,8 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 import psutil
@@ -20,6 +19,7 @@ import psutil
 from pipelines.sandbox import filter as walls_filter
 from pipelines.sandbox.bounds import MIB, Bounds
 from pipelines.sandbox.command import Inside, Walls, command
+from pipelines.sandbox.holdings import Device, in_folder, nameless, resident_mb, tasks
 
 _LOOK_S = 0.1
 """Between two looks at memory and output."""
@@ -27,6 +27,8 @@ _UIDS = range(61184, 65520)
 """From which nobody in particular is drawn: what systemd gives to passing services."""
 _OURS = 2
 """Processes of bubblewrap itself."""
+_UNSEEN = 2
+"""Looks in a row at which its files may not be countable: what is looked at goes on meanwhile."""
 _LAST = 1 << 16
 """Bytes of standard output that are remembered."""
 _LINE = 4096
@@ -52,13 +54,14 @@ class Ended:
 
 def execute(inside: Inside, walls: Walls, say: Callable[[str], None], check: Callable[[], None]) -> Ended:
     """Run it. ``say`` gets its lines, ``check`` raises where it is to stop; no process of it is left behind."""
+    device = Device.of(inside.out)
     uid = secrets.choice(_UIDS) if walls.way == "root" else None
     if uid is not None:
         os.chown(inside.out, uid, uid)
     started = time.monotonic()
     process = _started(inside, walls, uid)
     ears = _Ears(process, inside.bounds, say)
-    watch = _Watch(process, inside, ears)
+    watch = _Watch(process, inside, ears, device)
     try:
         stopped = watch.until_end(check)
     finally:
@@ -147,11 +150,13 @@ class _Ears:
 class _Watch:
     """Time, memory and output, looked at as long as it runs."""
 
-    def __init__(self, process: subprocess.Popen[bytes], inside: Inside, ears: _Ears) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], inside: Inside, ears: _Ears, device: Device) -> None:
         self.peak_mb = 0.0
         self._process, self._inside, self._ears = process, inside, ears
         self._until = time.monotonic() + inside.bounds.seconds
         self._seen: dict[int, psutil.Process] = {}
+        self._device = device
+        self._unseen = 0
 
     def until_end(self, check: Callable[[], None]) -> str:
         """Why it was stopped; empty: it ended by itself."""
@@ -182,12 +187,12 @@ class _Watch:
         if self._ears.flooded:
             return "said"
         family = self._family()
-        if len(family) > self._inside.bounds.processes + _OURS:
+        if sum(len(tasks(one.pid)) for one in family) > self._inside.bounds.processes + _OURS:
             return "processes"
-        self.peak_mb = max(self.peak_mb, sum(_resident_mb(p) for p in family))
+        self.peak_mb = max(self.peak_mb, sum(resident_mb(one.pid) for one in family))
         if self.peak_mb > self._inside.bounds.memory_mb:
             return "memory"
-        return self._beyond()
+        return self._beyond(family)
 
     def _family(self) -> list[psutil.Process]:
         try:
@@ -197,34 +202,20 @@ class _Watch:
         self._seen |= {one.pid: one for one in found}
         return found
 
-    def _beyond(self) -> str:
-        """Whether the output folder holds more than it may."""
-        bounds, size, count = self._inside.bounds, 0, 0
-        for folder, folders, files in os.walk(self._inside.out):
-            count += len(folders) + len(files)
-            if count > bounds.files:
+    def _beyond(self, family: Sequence[psutil.Process] = ()) -> str:
+        """Whether the output folder holds more than it may, or what cannot be counted."""
+        bounds = self._inside.bounds
+        try:
+            size, count = in_folder(self._inside.out, bounds.files)
+        except OSError:
+            return "files"
+        if count > bounds.files:
+            return "files"
+        try:
+            size += nameless([one.pid for one in family], self._device)
+            self._unseen = 0
+        except OSError:
+            self._unseen += 1
+            if self._unseen > _UNSEEN:
                 return "files"
-            size += sum(_size(Path(folder) / name) for name in files)
         return "output" if size > bounds.output_mb * MIB else ""
-
-
-def _size(path: Path) -> int:
-    """On the disk, or as it claims: a file of holes is as large as it says."""
-    try:
-        found = path.lstat()
-    except OSError:  # removed in between
-        return 0
-    return max(found.st_size, found.st_blocks * 512)
-
-
-def _resident_mb(process: psutil.Process) -> float:
-    """Its share of what it shares included, where that can be read."""
-    try:
-        with Path(f"/proc/{process.pid}/smaps_rollup").open() as lines:
-            return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
-    except (OSError, StopIteration, ValueError):
-        pass
-    try:
-        return process.memory_info().rss / MIB
-    except psutil.Error:  # gone
-        return 0.0

@@ -30,8 +30,8 @@ _BOUNDS = {
     "time": "ran longer than {0.seconds:g} s",
     "memory": "took more than {0.memory_mb:,} MB of memory",
     "output": "wrote more than {0.output_mb:,} MB",
-    "files": "made more than {0.files:,} files",
-    "processes": "started more than {0.processes:,} processes",
+    "files": "made more than {0.files:,} files, or some that cannot be counted",
+    "processes": "started more than {0.processes:,} processes and threads",
     "said": "printed more than {0.said_mb:,} MB",
 }
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import atexit
 import fcntl
 import os
-import shutil
+import secrets
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from io import TextIOWrapper
 from pathlib import Path
@@ -34,7 +34,7 @@ def scratch(root: Path | None = None) -> Iterator[Path]:
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove(folder)
 
 
 @lru_cache(maxsize=1)
@@ -60,10 +60,48 @@ def sweep(root: Path) -> None:
         try:
             with (folder / _LOCK).open() as lock:
                 if _left(lock):
-                    shutil.rmtree(folder, ignore_errors=True)
+                    remove(folder)
         except OSError:  # no lock: half made, or half removed
             if _old(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+                remove(folder)
+
+
+def remove(folder: Path) -> None:
+    """Remove it with all that can be removed: folders that are closed even to their owner, and nested without end.
+
+    Nobody may be at work in it any more.
+    """
+    token, moved, waiting = secrets.token_hex(8), 0, [folder]
+    while waiting:
+        here = waiting.pop()
+        for entry in _opened(here):
+            path = Path(entry.path)
+            with suppress(OSError):
+                if not entry.is_dir(follow_symlinks=False):
+                    path.unlink()
+                    continue
+                with suppress(OSError):
+                    path.chmod(0o700)
+                if here != folder:  # up to the top: no path becomes longer, however deep it was
+                    moved += 1
+                    path = path.rename(folder / f"{token}-{moved}")
+                waiting.append(path)
+        if here != folder:
+            with suppress(OSError):
+                here.rmdir()
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _opened(folder: Path) -> list[os.DirEntry[str]]:
+    with suppress(OSError):
+        if folder.is_symlink():
+            return []
+        with suppress(OSError):
+            folder.chmod(0o700)
+        with os.scandir(folder) as entries:
+            return list(entries)
+    return []
 
 
 def _left(lock: TextIOWrapper) -> bool:

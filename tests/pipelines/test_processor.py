@@ -147,6 +147,10 @@ if __name__ == "__main__":
         (MAIN + "sys.exit(177)", {}, "processor.stopped"),
         (MAIN + "[open(f'f{i}', 'w').close() for i in range(200)]; time.sleep(60)", {}, "processor.files"),
         (MAIN + "[open(str(i), 'wb').write(bytes(8 << 20)) for i in range(8)]; time.sleep(60)", {}, "processor.output"),
+        (MAIN + "[os.fork() or time.sleep(60) for _ in range(40)]; time.sleep(60)", {"processes": 20},
+         "processor.processes"),
+        (MAIN + "kept = [open('f', 'w+b') for _ in range(5) if not os.path.exists('f') or not os.remove('f')]\n    "
+         "[(f.write(bytes(8 << 20)), f.flush()) for f in kept]; time.sleep(60)", {}, "processor.output"),
         (MAIN + "open(sys.argv[2], 'w').write('hello')", {}, "image.content"),
         (MAIN + "open(sys.argv[2], 'wb').write(b'II*\\0' + bytes(100))", {}, "imagery.unreadable"),
         (MAIN + "os.mkdir(sys.argv[2])", {}, "processor.file"),
@@ -158,7 +162,7 @@ if __name__ == "__main__":
         (WRITE.format(change="profile['dtype'] = 'int32'; data = data.astype('int32') + (1 << 30) + 1"), {},
          "processor.type"),
     ],
-    ids=range(18),
+    ids=range(20),
 )  # fmt: skip
 def test_what_goes_wrong_fails_the_step_alone(processed, text, bounds, code):
     outcome, step, out = processed(text, **bounds)
@@ -298,6 +302,28 @@ def test_a_script_that_reads_its_parameters_as_text_gets_them(processed):
 )  # fmt: skip
 def test_the_source_tells_how_it_is_called(source, call):
     assert call_of(source.encode()) is call
+
+
+def nested(levels):
+    """A JSON object of so many, lists and objects by turns."""
+    begin = "".join('{"a": ' if i % 2 == 0 else "[" for i in range(levels))
+    return begin + "1" + "".join("]" if i % 2 else "}" for i in reversed(range(levels)))
+
+
+@pytest.mark.parametrize(("levels", "kept"), [(2, True), (64, True), (65, False), (300, False), (900, False)])
+def test_what_a_record_does_not_take_is_no_result(processed, levels, kept):
+    outcome, step, out = processed(GOOD.replace('json.dumps({"pixels": int((data == params["to"]).sum())})',
+                                                repr(nested(levels))), {"of": 1, "to": 2})  # fmt: skip
+    assert (outcome.state, step.state) == (State.DONE, StepState.FINISHED)
+    assert step.detail["result"] == (json.loads(nested(levels)) if kept else None)
+    told = json.loads((out / "report.json").read_text())["steps"][0]["detail"]
+    assert told["result"] == step.detail["result"]
+
+
+def test_a_result_has_a_size():
+    assert last_json(json.dumps({"a": "x" * 30_000}))
+    assert last_json(json.dumps({"a": "x" * 40_000})) is None
+    assert last_json(f'{{"first": 1}}\n{nested(100)}') is None
 
 
 def test_the_last_json_object_counts():

@@ -436,3 +436,24 @@ def test_what_a_killed_process_left_is_swept(tmp_path, monkeypatch):
             assert other != alive
         assert not other.exists()
     assert not alive.exists()
+
+
+def test_what_a_hostile_program_left_goes_too(tmp_path):
+    """Folders closed to their owner, and nested deeper than a path is long and than recursion goes."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "kept").touch()
+    with scratch(tmp_path / "rooms") as room:
+        (room / "closed" / "inner").mkdir(parents=True)
+        (room / "closed" / "inner" / "file").touch()
+        (room / "closed" / "link").symlink_to(tmp_path / "outside")
+        here = os.open(room, os.O_RDONLY)
+        for _ in range(3000):
+            os.mkdir("deep", dir_fd=here)
+            below = os.open("deep", os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = below
+        os.close(here)
+        for path in (room / "closed" / "inner", room / "closed"):
+            path.chmod(0o300 if path.name == "inner" else 0)
+    assert list((tmp_path / "rooms").iterdir()) == []
+    assert (tmp_path / "outside" / "kept").exists()
