@@ -61,8 +61,8 @@ def looked_at(
 ) -> tuple[list[Path], dict[str, Any]]:
     """The images that came, under names of their own in one folder, and what is to be known of them.
 
-    ``limits``: of archives; ``image_limits``: of what is decoded; ``bounds``: of the program that reads NetCDF. Raises ImageryError, GridError, LimitError: what a job would refuse is
-    refused here.
+    ``limits``: of archives; ``image_limits``: of what is decoded; ``bounds``: of the program that reads NetCDF. Raises
+    ImageryError, GridError, LimitError: what a job would refuse is refused here.
     """
     from pipelines.netcdf.isolated import ENDINGS as OF_NETCDF
 

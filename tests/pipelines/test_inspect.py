@@ -669,7 +669,7 @@ def test_the_guide_lists_every_code_and_every_profile():
     root = Path(__file__).resolve().parents[2]
     guide = (root / "docs" / "imagery.md").read_text()
     names = ("inputs", "peek", "header", "match", "radiometry", "inspect", "sensors", "area", "read")
-    text = "".join((root / "pipelines" / f"{n}.py").read_text() for n in names)
+    text = "".join((root / "pipelines" / "imagery" / f"{n}.py").read_text() for n in names)
     area = (root / "swathe" / "aoi.py").read_text() + (root / "pipelines" / "imagery" / "area.py").read_text()
     codes = set(re.findall(r'code="([a-z_]+\.[a-z_]+)"', text))
     codes |= {f"grid.{c}" for c in re.findall(r'_grid\(\s*"([a-z_]+)"', text)}

@@ -1,5 +1,7 @@
 """NetCDF as an upload: what becomes of it, what is fetched of it, what a job reads, and what is refused."""
 
+from pathlib import Path
+
 import pytest
 import rasterio
 
@@ -36,7 +38,7 @@ def test_it_becomes_an_image_for_each_variable_and_moment(front, tmp_path, write
     assert (first["variable"], first["datetime"]) == ("depth", "2024-01-30T00:00:00Z")
     assert (first["scale"], first["offset"], first["crs"], first["dtype"]) == (0.01, 12.5, "EPSG:4326", "int16")
     images = front.desk.uploads.images(owner, found.id)
-    assert [image.name for image in images] == names
+    assert [Path(image).name for image in images] == names
     for n, image in enumerate(images):
         with rasterio.open(image) as file:
             assert (file.read(1) == stored[n, ::-1]).all()
@@ -44,7 +46,7 @@ def test_it_becomes_an_image_for_each_variable_and_moment(front, tmp_path, write
     assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == names
     asking = Asking(model="image-as-it-is", inputs=(f"upload://{found.id}/{names[1]}",))
     recipe = settled(asking.to_recipe(), front.desk.settings, front.desk.store, owner).recipe
-    assert recipe.inputs == (str(images[1]),)
+    assert recipe.inputs == (images[1],)
 
 
 def test_a_date_chooses_among_its_moments(front, tmp_path):
@@ -75,7 +77,7 @@ def test_what_is_fetched_is_what_became_of_it(front, tmp_path):
     numbers = flat(classic, tmp_path / "flat.nc")
     one = brought(front, owner, tmp_path / "flat.nc")
     assert front.desk.uploads.content_name(owner, one.id) == "flat.tif"
-    with rasterio.open(front.desk.uploads.path(owner, one.id)) as file:
+    with rasterio.open(front.desk.uploads.images(owner, one.id)[0]) as file:
         assert (file.read(1) == numbers[::-1]).all()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.desk import uploads as at_the_desk
+from serve.desk import brought as looking
 from serve.desk.asking import Asking
 from serve.desk.inputs import settled
 from swathe.errors import ConflictError, ForbiddenError, ImageryError, LimitError, NotFoundError
@@ -236,14 +236,14 @@ def test_uploads_side_by_side_do_not_exceed_the_storage_together(front, image, m
     content = image("large.tif", side=(800, 800)).read_bytes()
     owner = front.person(storage_mb=4)
     first, second = (front.desk.uploads.begin(owner, "scene.tif") for _ in range(2))
-    look, others = at_the_desk._images, [second]
+    look, others = looking._images, [second]
 
     def meanwhile(*given):
         if others:
             front.desk.uploads.write(owner, others.pop().id, [content])
         return look(*given)
 
-    monkeypatch.setattr(at_the_desk, "_images", meanwhile)
+    monkeypatch.setattr(looking, "_images", meanwhile)
     with pytest.raises(LimitError, match=r"you keep 2\.6 MB and 2\.6 MB more, 4\.0 MB are allowed") as caught:
         front.desk.uploads.write(owner, first.id, [content])
     assert caught.value.problem.code == "quota.storage"
@@ -286,14 +286,14 @@ def test_what_is_settled_does_not_expire(front, image):
 
 
 def test_whoever_writes_to_one_that_expires_finds_it_gone(front, image, monkeypatch):
-    owner, look = front.person(), at_the_desk._images
+    owner, look = front.person(), looking._images
     begun = front.desk.uploads.begin(owner, "scene.tif")
 
     def meanwhile(*given):
         front.desk.uploads.expire(begun.id)
         return look(*given)
 
-    monkeypatch.setattr(at_the_desk, "_images", meanwhile)
+    monkeypatch.setattr(looking, "_images", meanwhile)
     with pytest.raises(NotFoundError) as caught:
         front.desk.uploads.write(owner, begun.id, [image().read_bytes()])
     assert (caught.value.problem.code, kept(front, begun)) == ("upload.unknown", [])
