@@ -86,7 +86,7 @@ def nameless(pids: Iterable[int], device: Device) -> int:
     sizes: dict[int, int] = {}
     mapped: set[int] = set()
     for pid in pids:
-        threads = tasks(pid)
+        threads = [task for task in tasks(pid) if not _over(task)]
         for task in threads:  # each may have descriptors of its own, and the first may be gone
             sizes |= _open(task, device)
         for task in threads:
@@ -104,6 +104,14 @@ def tasks(pid: int) -> list[Path]:
         return list(Path(f"/proc/{pid}/task").iterdir())
     except _GONE:
         return []
+
+
+def _over(task: Path) -> bool:
+    """Whether it has ended and waits for its parent: it holds nothing, and is closed to all but root."""
+    try:
+        return (task / "stat").read_text(errors="replace").rpartition(")")[2].split()[0] in "ZX"
+    except (*_GONE, IndexError):
+        return True
 
 
 def _open(task: Path, device: Device) -> dict[int, int]:

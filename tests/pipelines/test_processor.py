@@ -147,7 +147,7 @@ if __name__ == "__main__":
         (MAIN + "sys.exit(177)", {}, "processor.stopped"),
         (MAIN + "[open(f'f{i}', 'w').close() for i in range(200)]; time.sleep(60)", {}, "processor.files"),
         (MAIN + "[open(str(i), 'wb').write(bytes(8 << 20)) for i in range(8)]; time.sleep(60)", {}, "processor.output"),
-        (MAIN + "[os.fork() or time.sleep(60) for _ in range(40)]; time.sleep(60)", {"processes": 20},
+        (MAIN + "[os.fork() or time.sleep(60) for _ in range(24)]; time.sleep(60)", {"processes": 20},
          "processor.processes"),
         (MAIN + "kept = [open('f', 'w+b') for _ in range(5) if not os.path.exists('f') or not os.remove('f')]\n    "
          "[(f.write(bytes(8 << 20)), f.flush()) for f in kept]; time.sleep(60)", {}, "processor.output"),

@@ -270,6 +270,7 @@ def hide_in_depth():
 def take_memory_behind_a_thread():
     import threading
     def take():
+        time.sleep(0.6)
         kept = b"1" * (600 << 20)
         hold()
     for _ in range(2):
@@ -430,6 +431,7 @@ def test_a_bound_ends_it(world, tmp_path, name, way):
     assert not list((tmp_path / "scratch").iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="this is one")
 def test_all_of_it_holds_for_an_ordinary_user(tmp_path):
     """The same tests by somebody who is not root, as in the image that we ship: what root sees through others do not.
@@ -466,7 +468,7 @@ def test_numbers_are_crunched_as_ever(tmp_path):
 
 
 LIBRARIES = """
-import asyncio, mmap, multiprocessing, os, sqlite3, tempfile
+import asyncio, mmap, multiprocessing, os, sqlite3, subprocess, tempfile
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 import numpy as np, rasterio, torch
 from scipy import ndimage
@@ -478,6 +480,7 @@ async def slept():
     return await asyncio.to_thread(squared, 0)
 
 if __name__ == "__main__":
+    nobody_waits = subprocess.Popen(["/bin/true"])
     shared, kept = mmap.mmap(-1, 1 << 20), np.memmap(tempfile.TemporaryFile(dir="."), np.uint8, "w+", shape=(1 << 20,))
     counter = multiprocessing.RawArray("i", 10)
     with rasterio.open("a.tif", "w", driver="GTiff", width=64, height=64, count=1, dtype="uint8") as file:
