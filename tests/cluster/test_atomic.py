@@ -58,6 +58,7 @@ def test_without_room_nothing_is_started(tmp_path):
     assert not (head.home(tmp_path) / "head.log").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(400)
 def test_a_ray_that_cannot_be_recorded_is_ended(tmp_path, monkeypatch):

@@ -500,6 +500,7 @@ def test_a_full_disk_under_a_registration_is_one_problem(card_of, home, tmp_path
     assert not list(home.artefacts.glob("*/*"))
 
 
+@pytest.mark.slow
 def test_weights_are_brought_where_they_are_needed_alone(card_of, home, tmp_path):
     """A model whose artefact is here starts without them, as on a machine without a network."""
     card, _ = own(card_of, tmp_path / "mine")
@@ -532,7 +533,6 @@ def test_nobody_has_to_wait_for_what_another_registers(card_of, home, tmp_path):
         with pytest.raises(Interrupted):
             ensure(card, home, check=check)
     assert time.monotonic() - began < 10
-    assert ensure(card, home).engine == "openvino"
 
 
 @pytest.mark.slow

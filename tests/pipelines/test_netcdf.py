@@ -105,6 +105,7 @@ def test_variables_of_groups_are_found(tmp_path):
 # --- what cannot be ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_damaged_files_are_refused(tmp_path, write):
     cube(write, tmp_path / "whole.nc", steps=40)
     whole = (tmp_path / "whole.nc").read_bytes()
@@ -131,6 +132,7 @@ def test_other_files_are_no_netcdf(tmp_path):
     assert (problem.code, "nccopy" in problem.hint) == ("netcdf.format", True)
 
 
+@pytest.mark.slow
 def test_more_than_is_taken_is_refused_before_it_is_read(tmp_path):
     cube(classic, tmp_path / "long.nc", steps=501, shape=(2, 2))
     problem = refused(tmp_path / "long.nc")
