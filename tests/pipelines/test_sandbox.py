@@ -12,6 +12,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import replace
@@ -438,7 +439,7 @@ CLOSED_TO_OTHERS = [one for one in Path(__file__).parents if not one.stat().st_m
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="this is one")
 @pytest.mark.skipif(bool(CLOSED_TO_OTHERS), reason=f"nobody else may enter {CLOSED_TO_OTHERS[:1]}")
-def test_all_of_it_holds_for_an_ordinary_user(tmp_path):
+def test_all_of_it_holds_for_an_ordinary_user():
     """The same tests by somebody who is not root, as in the image that we ship: what root sees through others do not.
 
     An interpreter below the home of root is shown to them where it is, in a mount namespace of their own.
@@ -447,16 +448,15 @@ def test_all_of_it_holds_for_an_ordinary_user(tmp_path):
     hidden = [str(one) for one in reversed(root.parents) if one.is_relative_to("/root")]
     shown = [word for one in hidden for word in ("--perms", "0755", "--tmpfs" if one == "/root" else "--dir", one)]
     shown += ["--ro-bind", str(root), str(root)]
-    tmp_path.chmod(0o777)
-    for one in tmp_path.parents[:2]:
-        one.chmod(0o755)
-    done = subprocess.run(
-        ["bwrap", "--dev-bind", "/", "/", *(shown if hidden else []), "--cap-add", "ALL", "--",
-         "setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups",
-         sys.executable, "-B", "-m", "pytest", __file__, "-q", "-p", "no:cacheprovider", "--basetemp",
-         str(tmp_path / "ordinary")],
-        capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=280, check=False,
-    )  # fmt: skip
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as room:
+        Path(room).chmod(0o777)
+        done = subprocess.run(
+            ["bwrap", "--dev-bind", "/", "/", *(shown if hidden else []), "--cap-add", "ALL", "--",
+             "setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups",
+             sys.executable, "-B", "-m", "pytest", __file__, "-q", "-p", "no:cacheprovider", "--basetemp",
+             f"{room}/ordinary"],
+            capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=280, check=False,
+        )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     assert "passed" in done.stdout
 
