@@ -307,6 +307,7 @@ def test_openvino_is_chosen_and_the_record_says_why(card_of, network_of, home, j
 
 
 @needs_torch
+@pytest.mark.slow
 def test_a_wrong_export_is_refused(card_of, network_of, tmp_path):
     from models.export import export
     from models.runtimes.eager import wrap

@@ -359,6 +359,7 @@ def test_an_api_over_http_gives_the_same_bytes(searched_run, served, tmp_path):
     assert told["retried"] > 0
 
 
+@pytest.mark.slow
 def test_a_server_that_breaks_off_loses_nothing_silently(searched_run, served, tmp_path):
     api, files = served
     outcome, _ = searched_run(tmp_path / "good", source=api.url, collection="swathe-demo", network=OPEN)

@@ -303,6 +303,7 @@ def test_plan_refuses_what_a_run_would_and_tells_the_same_key(swathe, image, tmp
         assert swathe("plan", *NDWI[1:], *more, *wrong)[0] == 2
 
 
+@pytest.mark.slow
 def test_plan_tells_the_key_of_a_network_once_its_engine_is_settled(swathe, tmp_path, monkeypatch):
     monkeypatch.setenv("SWATHE_MODELS_DIR", str(tmp_path / "cards"))
     what = ("--model", make_card(tmp_path / "cards"), "--input", make_scene(tmp_path / "scene.tif", (150, 200)))

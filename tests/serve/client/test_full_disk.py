@@ -102,6 +102,7 @@ def digest(client, job):
     return hashlib.sha256(client.get(f"/api/jobs/{job}/files/result.tif").content).hexdigest()
 
 
+@pytest.mark.slow
 def test_storage_that_is_full_refuses_bytes_and_keeps_accepted_jobs_waiting(disk, scene):
     """The database has a disk of its own, and room."""
     with small_disk(disk, f"sqlite:///{disk.parent / 'service.sqlite'}") as (client, say):
