@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -34,6 +35,7 @@ _RUN = f"import sys; sys.path.insert(0, {IN!r}); from pipelines.netcdf.convert i
 _TOLD_MB = 1
 _CPU = 128 + 24
 _STRANGE = re.compile(r"[^A-Za-z0-9.-]+")
+_log = logging.getLogger("swathe.netcdf")
 _WHEN = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")
 _CUT = "cut it into parts: ncks -d time,0,9 IN.nc OUT.nc, or cdo"
 _CONVERT = "convert it to GeoTIFF first: gdal_translate NETCDF:IN.nc:VARIABLE OUT.tif"
@@ -129,7 +131,8 @@ def _run(path: Path, out: Path, bounds: Bounds, limits: Limits, check: Callable[
     most = Most(IMAGES, BANDS, min(SIDE, limits.side), bounds.output_mb)
     arguments = ("-c", _RUN, f"{IN}/file.nc", json.dumps(asdict(most)))
     inside = Inside({"file.nc": path.absolute(), **program}, out, arguments, bounds)
-    return execute(inside, isolation().required(), print, check)
+    # What it prints is a stranger's, or its libraries': standard output belongs to whoever asked.
+    return execute(inside, isolation().required(), lambda line: _log.debug("%s", line), check)
 
 
 def _readable(path: Path, room: Path) -> Path:

@@ -36,6 +36,14 @@ def made(path, **more):
     return images_of(path, path.parent / "converted", **{"bounds": BOUNDS, **more})
 
 
+def test_what_the_program_prints_is_nobody_s_output(tmp_path, write, capfd, monkeypatch):
+    """With --json, standard output is JSON lines; libraries warn, and a file may make one of them say anything."""
+    cube(write, tmp_path / "cube.nc", steps=2)
+    monkeypatch.setattr(isolated, "_RUN", f"print('not JSON', flush=True); {isolated._RUN}")
+    assert made(tmp_path / "cube.nc")
+    assert capfd.readouterr().out == ""
+
+
 def refused(path, **more):
     """The problem; nothing is left beside the file."""
     before = sorted(path.parent.iterdir())
