@@ -105,6 +105,14 @@ def loop_per_forward(facts: Any) -> list[float]:
     ]
 
 
+def tiled_per_tile(facts: Any) -> list[float]:
+    """What tiled_inference takes for each tile of the small scene, to the forward bound."""
+    return [
+        held["tiled"]["seconds"] / held["loop"]["tiles"] / (held["forward"]["seconds"] / held["forward"]["tiles"])
+        for held in facts["rounds"]
+    ]
+
+
 def at(which: int, figure: Callable[[Any], float]) -> Callable[[Any], list[float]]:
     """A figure at the small (0) or the large (1) scene."""
     return lambda facts: [figure(held[str(facts["sizes"][which])]) for held in facts["rounds"]]
@@ -136,6 +144,10 @@ def _tracing(facts: Any) -> list[float]:
     return [sum(ms for stage, ms in r["stages"].items() if stage.startswith("trace")) for r in facts["rounds"]]
 
 
+def _network(ran_: Any) -> float:
+    return ran_["stages"]["workers_predict"] / ran_["stages"]["workers_total"]
+
+
 def _share(ran_: Any) -> float:
     return ran_["products_s"] / (ran_["steady_s"] + ran_["products_s"])
 
@@ -160,6 +172,9 @@ ROWS = (
 ALSO = (
     Row("our loop (fp32 artefact, 2 threads) / forward bound, per forward", "tiled", loop_per_forward),
     Row("our loop / tiled_inference, {small}", "tiled", against("loop", "tiled")),
+    Row("tiled_inference / forward bound, per tile", "tiled", tiled_per_tile),
+    Row("of our workers' time: the network", "tiled", lambda f: [_network(r["ray"]) for r in f["rounds"]], unit="%"),
+    Row("tiles computed twice, {small}", "tiled", lambda f: [r["ray"]["repeated"] for r in f["rounds"]], unit="%"),
     Row("products with the bf16 artefact, share of the run", "speed", ran("bf16", _share), unit="%"),
     Row("of the CPU around the network: tracing polygons", "cpu", _tracing, unit="ms"),
     Row("peak memory beyond Ray's idle, {small}", "scale", at(0, _gb), unit="GB"),
