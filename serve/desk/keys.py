@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from serve.desk import rights
+from serve.desk.usage import check_count
 from serve.store import audit, keys, users
 from serve.store.keys import Pepper
 from serve.store.store import now
@@ -63,7 +64,7 @@ class Keys:
             if most:
                 _check_room(keys.of_user(c, whose), label, most)
             if not caller.admin:
-                _check_count(keys.count(c, whose), self._most)
+                check_count(keys.count(c, whose), self._most, "keys", "limit.keys")
             given = rights.granted(caller, scopes, SCOPES_OF[owner.role])
             key, secret = keys.make(c, self._pepper, whose, given, label=label, days=days)
             audit.note(c, caller, "key.make", key.id, user=whose, scopes=sorted(given))
@@ -104,9 +105,3 @@ def _check_room(there: Iterable[Key], label: str, most: int) -> None:
     if count >= most:
         raise LimitError(f"there are {count} keys labelled {label!r}, {most} are allowed", code="limit.keys",
                          hint="delete one of them first")  # fmt: skip
-
-
-def _check_count(has: int, most: int) -> None:
-    if has >= most:
-        raise LimitError(f"you have {has:,} keys, {most:,} are allowed", code="limit.keys",
-                         hint="delete one that is no longer needed")  # fmt: skip

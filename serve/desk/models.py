@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from models.registry import LARGEST_CARD, Registry
 from pipelines.chunking import least_mb
 from serve.desk import rights
+from serve.desk.usage import check_count
 from serve.desk.wording import told
 from serve.planning import cards_of_folders
 from serve.store import audit, jobs, models
@@ -206,9 +207,8 @@ class Models:
     def _check_count(self, c: Connection, caller: Caller) -> None:
         most = self._settings.limits.models_per_user
         has = sum(row.owner == caller.user.id for row in models.listed(c) if row.card)
-        if has >= most and not caller.admin:
-            raise LimitError(f"you have {has} models, {most} are allowed", code="limit.models",
-                             hint="remove one that is no longer needed")  # fmt: skip
+        if not caller.admin:
+            check_count(has, most, "models", "limit.models")
 
 
 def checked_card(document: Mapping[str, Any]) -> ModelCard:

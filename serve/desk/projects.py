@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from serve.desk import rights
 from serve.desk.labels import check_labels
+from serve.desk.usage import check_count
 from serve.store import audit, projects, users
-from swathe.errors import LimitError, NotFoundError
+from swathe.errors import NotFoundError
 from swathe.user import Scope
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Projects:
         check_labels(labels)
         with self._store.begin() as c:
             users.hold(c, caller.user.id)  # two requests at once do not both make the last one
-            _check_count(projects.count(c, caller.user.id), self._most)
+            check_count(projects.count(c, caller.user.id), self._most, "projects", "limit.projects")
             made = projects.add(c, caller.user.id, name, description=description, shared=shared, labels=labels or {})
             audit.note(c, caller, "project.add", made.id)
         return made
@@ -96,9 +97,3 @@ class Projects:
             rights.change(caller, found.owner, f"project {id_}", shared=found.shared)
             projects.drop(c, id_)
             audit.note(c, caller, "project.drop", id_)
-
-
-def _check_count(has: int, most: int) -> None:
-    if has >= most:
-        raise LimitError(f"you have {has:,} projects, {most:,} are allowed", code="limit.projects",
-                         hint="remove one that is no longer needed")  # fmt: skip

@@ -90,6 +90,12 @@ def check_job(c: Connection, user: User, limits: Limits, area_km2: float) -> Non
     check_storage(c, user, limits)
 
 
+def check_count(has: int, most: int, what: str, code: str, hint: str = "remove one that is no longer needed") -> None:
+    """Whether one more of something fits; ``what``: its plural. Raises LimitError."""
+    if has >= most:
+        raise LimitError(f"you have {has:,} {what}, {most:,} are allowed", code=code, hint=hint)
+
+
 def check_storage(c: Connection, user: User, limits: Limits, more_mb: float = 0.0) -> None:
     """Whether there is room for so much more. Raises LimitError (``quota.storage``)."""
     may, has = allowed(user.quota, limits).storage_mb, used(c, user.id).storage_mb
