@@ -123,7 +123,7 @@ def _files(specs: list[InputSpec], unpacking: Unpacking, containers: RemoteConta
             hrefs += images_in(unpacked(path, unpacking))
             listed = False
         elif begins_as_netcdf(path):
-            from pipelines.netcdf.among_inputs import images_at
+            from pipelines.netcdf.inputs import images_at
 
             hrefs += images_at(path, None if spec.when is None else moment(spec.when).astimezone(UTC), unpacking)
             listed = False

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.imagery.inputs import moment, parse_input
 from serve.desk import rights
-from serve.desk.brought import came_as_netcdf
 from serve.desk.links import UPLOAD as LINKED
 from serve.desk.links import Seal
 from serve.desk.processors import settled_wish
+from serve.desk.upload_images import came_as_netcdf
 from serve.desk.wording import told
 from serve.store import catalogue, uploads
 from swathe.errors import ConflictError, ForbiddenError, ImageryError, InputError
@@ -194,7 +194,7 @@ class _Door:
 
 def _of_moment(found: Upload, when: str | None) -> list[str]:
     """Names of the images of one moment. Raises InputError (``netcdf.moments``) where that could be several."""
-    from pipelines.netcdf.among_inputs import chosen
+    from pipelines.netcdf.inputs import chosen
 
     said = {one["name"]: moment(one["datetime"]) if one["datetime"] else None for one in found.facts["images"]}
     try:

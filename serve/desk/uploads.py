@@ -17,7 +17,6 @@ from pipelines.store.blobs import is_stored
 from pipelines.store.scratch import scratch
 from serve.desk import rights, usage
 from serve.desk.archives import bundled
-from serve.desk.brought import Moment, came_as_netcdf, looked_at, moments_of, safe_name
 from serve.desk.catalogue import IMAGERY, item_id
 from serve.desk.content import Content, of_path
 from serve.desk.inputs import UPLOAD, not_ready, room_of
@@ -25,6 +24,7 @@ from serve.desk.labels import check_labels
 from serve.desk.links import UPLOAD as LINKED
 from serve.desk.links import Seal
 from serve.desk.projects import check_into, is_shared
+from serve.desk.upload_images import Moment, came_as_netcdf, looked_at, moments_of, safe_name
 from serve.desk.wording import told
 from serve.store import audit, batches, catalogue, jobs, uploads, users
 from swathe.errors import (
@@ -79,7 +79,9 @@ class Uploads:
             check_into(c, caller, project)
             users.hold(c, caller.user.id)  # two requests at once do not both take the last place
             usage.check_storage(c, caller.user, self._settings.limits)
-            _check_count(uploads.awaited(c, caller.user.id), self._settings.limits.open_uploads_per_user)
+            usage.check_count(uploads.awaited(c, caller.user.id), self._settings.limits.open_uploads_per_user,
+                              "uploads that await their bytes", "limit.uploads",
+                              "send them, or remove those that are no longer needed")  # fmt: skip
             made = uploads.add(c, caller.user.id, name[:200], project=project, labels=labels or {})
             audit.note(c, caller, "upload.begin", made.id)
         return made
@@ -338,12 +340,6 @@ def _expect_open(found: Upload) -> None:
     if found.state is not UploadState.OPEN:
         raise ConflictError(f"the upload {found.id} is {found.state} already", code="upload.state",
                             hint="begin another one")  # fmt: skip
-
-
-def _check_count(has: int, most: int) -> None:
-    if has >= most:
-        raise LimitError(f"{has:,} of your uploads await their bytes, {most:,} may", code="limit.uploads",
-                         hint="send them, or remove those that are no longer needed")  # fmt: skip
 
 
 def _refuse_virtual(name: str) -> None:

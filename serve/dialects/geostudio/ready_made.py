@@ -14,7 +14,7 @@ from serve.dialects.geostudio.translate import Task, check_days
 from swathe.errors import InputError
 
 if TYPE_CHECKING:
-    from serve.desk.brought import Moment
+    from serve.desk.upload_images import Moment
     from serve.desk.uploads import Uploads
     from serve.dialects.geostudio.schema import Push
     from swathe.user import Caller

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from serve.desk import brought as looking
+from serve.desk import upload_images as looking
 from serve.desk.asking import Asking
 from serve.desk.inputs import settled
 from swathe.errors import ConflictError, ForbiddenError, ImageryError, LimitError, NotFoundError
@@ -265,7 +265,7 @@ def test_so_many_uploads_may_await_their_bytes(limited, image):
     front = limited(open_uploads_per_user=2)
     owner, other = front.person(), front.person()
     first, second = (front.desk.uploads.begin(owner, "scene.tif") for _ in range(2))
-    with pytest.raises(LimitError, match="2 of your uploads await their bytes, 2 may") as caught:
+    with pytest.raises(LimitError, match="you have 2 uploads that await their bytes, 2 are allowed") as caught:
         front.desk.uploads.begin(owner, "scene.tif")
     assert caught.value.problem.code == "limit.uploads"
     assert front.desk.uploads.begin(other, "scene.tif").state is UploadState.OPEN
