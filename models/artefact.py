@@ -40,6 +40,8 @@ FAMILY: dict[str, Family] = {
 CHAIN = {"cpu": ("openvino", "onnxruntime", "torchexport", "eager"), "cuda": ("torchexport", "eager")}
 """Device -> engines that ``auto`` tries, best first."""
 
+DRAFT = ".draft-"
+"""How folders of what is still being made begin."""
 _RECORD = "artefact.json"
 
 
@@ -296,7 +298,7 @@ def card_sha256(card: ModelCard) -> str:
 def draft(home: ModelHome) -> tempfile.TemporaryDirectory[str]:
     """Folder in which an artefact is put together, on the file system where it will stay."""
     home.artefacts.mkdir(parents=True, exist_ok=True)
-    return tempfile.TemporaryDirectory(dir=home.artefacts, prefix=".draft-", ignore_cleanup_errors=True)
+    return tempfile.TemporaryDirectory(dir=home.artefacts, prefix=DRAFT, ignore_cleanup_errors=True)
 
 
 def store(artefact: Artefact, files: Path, home: ModelHome) -> Artefact:

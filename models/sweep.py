@@ -5,7 +5,6 @@ A folder's time of change is when it was last used: ``models.weights.fetch`` and
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -13,8 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from models.artefact import CHAIN, FAMILY, candidates, key_of, source
-from models.weights import ModelHome, expected_sha256
+from models.artefact import CHAIN, DRAFT, FAMILY, candidates, key_of, source
+from models.weights import PART, ModelHome, expected_sha256
 from swathe.card import ModelCard, Weights
 from swathe.errors import SwatheError
 
@@ -46,7 +45,7 @@ def remove_unused(home: ModelHome, cards: Iterable[ModelCard], keep: Keep) -> li
     named = {folder for card in cards for folder in _named(card, home)}
     lying = [*_inside(home.cache / "weights"), *_inside(home.artefacts)]
     unnamed = sorted((folder for folder in lying if folder not in named), key=_age)
-    drafts = [*(home.cache / "weights").glob(".part-*"), *home.artefacts.glob(".draft-*")]
+    drafts = [*(home.cache / "weights").glob(f"{PART}*"), *home.artefacts.glob(f"{DRAFT}*")]
     stale = [(folder, keep.unused) for folder in unnamed if keep.unused is not None]
     stale += [(folder, _FRESH) for folder in _beyond(unnamed, keep.mb)]
     stale += [(draft, _DRAFT) for draft in drafts]
@@ -104,13 +103,7 @@ def _removed(folder: Path, age: timedelta) -> bool:
     """Whether it is gone now. First out of everybody's sight as a whole: nobody finds the half of one."""
     if _age(folder) <= age:
         return False
-    if folder.name.startswith("."):
-        shutil.rmtree(folder, ignore_errors=True)
-        return not folder.exists()
-    try:
-        aside = tempfile.mkdtemp(dir=folder.parent, prefix=".part-" if folder.parent.name == "weights" else ".draft-")
+    draft = PART if folder.parent.name == "weights" else DRAFT
+    with suppress(OSError), tempfile.TemporaryDirectory(dir=folder.parent, prefix=draft) as aside:
         folder.rename(Path(aside) / folder.name)
-    except OSError:
-        return False
-    shutil.rmtree(aside, ignore_errors=True)
-    return True
+    return not folder.exists()

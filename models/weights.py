@@ -31,6 +31,8 @@ from models.metered import Check, TooLarge
 from swathe.card import Weights
 from swathe.errors import WeightsError
 
+PART = ".part-"
+"""How folders of what is still being fetched begin."""
 _HF = re.compile(r"^hf://(?P<owner>[\w.-]+)/(?P<repo>[\w.-]+)(@(?P<revision>[\w.-]+))?/(?P<file>.+)$")
 
 
@@ -300,7 +302,7 @@ def _download(place: Place, home: ModelHome, weights: Weights, watch: Watch | No
 def _into_cache(place: Place, home: ModelHome, weights: Weights, save_to: Callable[[IO[bytes]], None]) -> Path:
     folder = home.cache / "weights"
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".part-") as scratch:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=PART) as scratch:
         part = Path(scratch) / "part"
         with part.open("w+b") as target:
             save_to(target)
