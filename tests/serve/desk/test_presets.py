@@ -8,12 +8,12 @@ from swathe.user import Role
 
 def test_a_preset_from_its_making_to_its_end(hall):
     ada = hall.person()
-    made = hall.desk.presets.add(ada, "recipe", "mine", labels={"a": 1})
+    made = hall.desk.presets.add(ada, "its own kind", "mine", labels={"a": 1})
     assert (made.model, made.shared, made.labels) == (None, False, {"a": 1})
     changed = hall.desk.presets.change(ada, made.id, model="water-ndwi", name="ours", labels={"a": 2})
     assert (changed.model, changed.name, changed.labels) == ("water-ndwi", "ours", {"a": 2})
-    other = hall.desk.presets.add(ada, "recipe", "mine")
-    assert [p.id for p in hall.desk.presets.listed(ada, "recipe")] == [other.id, made.id]
+    other = hall.desk.presets.add(ada, "its own kind", "mine")
+    assert [p.id for p in hall.desk.presets.listed(ada, "its own kind")] == [other.id, made.id]
     assert hall.desk.presets.listed(ada, "other") == []
     hall.desk.presets.drop(ada, made.id)
     with pytest.raises(NotFoundError):
