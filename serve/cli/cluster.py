@@ -96,15 +96,17 @@ def logs(
     job: Annotated[str, typer.Argument(help="Id of the job, as `jobs` lists it.")],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Until it ends; exits with its code.")] = False,
     address: Address = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Show what a job has printed."""
+    """Show what a job has printed; as JSON, an object for each line."""
     from cluster import submit
 
-    at = _dashboard(context, address)
-    if not follow:
-        sys.stdout.write(submit.logs(job, at))
-        return
-    raise typer.Exit(submit.follow(job, at, _write).exit_code)
+    at, lines = _dashboard(context, address), _Lines()
+    write = lines.take if as_json else _write
+    ended = submit.follow(job, at, write) if follow else write(submit.logs(job, at))
+    lines.finish()
+    if ended is not None:
+        raise typer.Exit(ended.exit_code)
 
 
 @app.command()
@@ -152,6 +154,21 @@ def _row(job: Job) -> dict[str, Any]:
 def _write(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+class _Lines:
+    """Text that comes in pieces, as JSON lines."""
+
+    def __init__(self) -> None:
+        self._rest = ""
+
+    def take(self, text: str) -> None:
+        *whole, self._rest = (self._rest + text).split("\n")
+        _write("".join(f"{json.dumps({'line': line})}\n" for line in whole))
+
+    def finish(self) -> None:
+        if self._rest:
+            self.take("\n")
 
 
 def _show(values: Mapping[str, Any], as_json: bool) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
 
 from cluster import submit
 from cluster.submit import Dashboard, Job, JobRequest
+from models.weights import ModelHome
 from swathe.errors import ClusterError, InputError
+from tests.cluster.test_commands import Settings, call
 
 pytestmark = pytest.mark.timeout(400)
 NOWHERE = Dashboard("http://127.0.0.1:9")
@@ -28,7 +31,7 @@ def at(kept):
 
 
 @pytest.mark.ray
-def test_the_same_run_sent_twice_is_one_job(at):
+def test_the_same_run_sent_twice_is_one_job(at, kept):
     sent = submit.submit(request("run", "--out", "a folder", key="aa11"), at)
     again = submit.submit(request("run", "--out", "a folder", key="aa11"), at)
     assert (sent.id, sent.fresh) == ("swathe-aa11-a1", True)
@@ -39,6 +42,14 @@ def test_the_same_run_sent_twice_is_one_job(at):
     assert "".join(written) == "arguments run --out a folder\n"
     assert (ended.status, ended.exit_code, ended.ended) == ("succeeded", 0, True)
     assert submit.submit(request("run", key="aa11"), at).id == sent.id
+
+    settings = Settings(kept[0], ModelHome(kept[0]))
+    for more in ((), ("--follow",)):
+        answer = call(settings, "cluster", "logs", sent.id, "--json", *more)
+        assert answer.exit_code == 0
+        assert json.loads(answer.stdout.splitlines()[-1]) == {"line": "arguments run --out a folder"}
+        assert all(list(json.loads(line)) == ["line"] for line in answer.stdout.splitlines())
+    assert call(settings, "cluster", "logs", sent.id).stdout.endswith("\narguments run --out a folder\n")
 
     # A reader that went away is no fault of the cluster.
     with pytest.raises(BrokenPipeError):
