@@ -199,8 +199,8 @@ def hold():
     return True
 
 def nameless(name, write=True):
-    # A file of 15 MB that lies in no folder any more.
-    file = open(f"{told['out']}/{name}", "w+b")
+    # A file of 15 MB that lies in no folder any more; of its own name, for an attempt before may not be over yet.
+    file = open(f"{told['out']}/{os.getpid()}-{name}", "w+b")
     os.remove(file.name)
     if write:
         file.write(b"1" * (15 << 20))
