@@ -135,12 +135,13 @@ def turn(url: str, keys: Sequence[str], mix: Mix, seconds: float) -> Tally:
 
 
 def crowd(url: str, keys: Sequence[str], mix: Mix, seconds: float, rounds: int) -> dict[str, Any]:
-    """One user alone and all of them, so many seconds each altogether; their throughputs' ratio, round by round."""
+    """All users for so many seconds, and one of them alone for half as many; their throughputs' ratio, by round."""
     turn(url, keys[:1], mix, 5.0)  # whatever is loaded at first use
     found: dict[str, list[Tally]] = {"alone": [], "together": []}
     for number in range(rounds):
         for name in shuffled(list(found), number):
-            found[name].append(turn(url, keys if name == "together" else keys[:1], mix, seconds / rounds))
+            all_ = name == "together"
+            found[name].append(turn(url, keys if all_ else keys[:1], mix, seconds if all_ else seconds / 2))
     ratios = [many.per_second / one.per_second for one, many in zip(found["alone"], found["together"], strict=True)]
     spread = Spread.of(ratios)
     return {"users": len(keys), "throughput": [round(v, 3) for v in (spread.middle, spread.low, spread.high)],

@@ -279,7 +279,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-cold", action="store_true", help="without terratorch predict")
     parser.add_argument("--users", type=int, default=16)
-    parser.add_argument("--seconds", type=float, default=120.0, help="of the crowd, and of one user alone; 0: none")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=120.0,
+        help="of the crowd in each round, half as many of one user alone; 0: none",
+    )
     parser.add_argument("--listeners", type=int, default=200)
     given = parser.parse_args()
     made_ = made(given.out.resolve())

@@ -24,6 +24,7 @@ import psutil
 
 from cluster import atomic, environment, reach, scratch
 from cluster.environment import AuthMode
+from cluster.processes import outlived
 from swathe.errors import ClusterError
 
 READY_S = 180
@@ -319,12 +320,12 @@ def _end(head: Head, grace_s: float) -> None:
     if leader:
         with suppress(psutil.Error):
             leader.terminate()
-        psutil.wait_procs([leader], timeout=grace_s)
-    _, left = psutil.wait_procs(family, timeout=grace_s / 4)
+        outlived([leader], grace_s)
+    left = outlived(family, grace_s / 4)
     for process in left:
         with suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(left, timeout=grace_s / 4)
+    outlived(left, grace_s / 4)
 
 
 def _undo(head: Head) -> None:

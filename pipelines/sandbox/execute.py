@@ -16,6 +16,7 @@ from typing import IO
 
 import psutil
 
+from cluster.processes import outlived
 from pipelines.sandbox import filter as walls_filter
 from pipelines.sandbox.bounds import MIB, Bounds
 from pipelines.sandbox.command import Inside, Walls, command
@@ -173,7 +174,7 @@ class _Watch:
         family = [*self._family(), *self._seen.values()]
         self._process.kill()
         self._process.wait()
-        psutil.wait_procs(family, timeout=5)
+        outlived(family, 5)
 
     def _wait(self) -> None:
         try:

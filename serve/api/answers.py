@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve.api import openapi
+from serve.store.rows import LONGEST_LISTED
 from swathe.imagery import shown as without_query
 from swathe.job import ENDED, JobState, Where, may_resume
 from swathe.project import UploadState
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
     from swathe.processor import ProcessorCard
     from swathe.project import Project, Upload
     from swathe.state import Event
-
-
-LONGEST_LISTED = 4096
-"""Characters, as JSON, of one field of a job's request above which lists leave it out."""
 
 
 class Answered(BaseModel):

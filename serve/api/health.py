@@ -94,6 +94,17 @@ def _answer(parts: dict[str, PartAnswer]) -> ReadyAnswer:
     return ReadyAnswer(ok=ok, status="UP" if ok else "DOWN", parts=parts)
 
 
+def _sent(found: ReadyAnswer) -> Response:
+    return Response(
+        found.model_dump_json(), 200 if found.ok else 503, {"Cache-Control": "no-store"}, "application/json"
+    )
+
+
+def missing(part: str, error: SwatheError) -> Response:
+    """Of a service that cannot be ready for want of this part."""
+    return _sent(_answer({part: PartAnswer(ok=False, detail=_said(error))}))
+
+
 def _said(error: SwatheError) -> str:
     """Who asks here has no key, so that addresses and paths are left out."""
     return f"{error.problem.code}: {error.title}"
@@ -117,9 +128,7 @@ async def live() -> LiveAnswer:
 def ready(request: Request, service: Here) -> Response:
     """Whether database and storage can be written and Ray answers, tried just now."""
     found = request.app.state.health.look(service)
-    return Response(
-        found.model_dump_json(), 200 if found.ok else 503, {"Cache-Control": "no-store"}, "application/json"
-    )
+    return _sent(found)
 
 
 @router.get("/metrics", operation_id="get_metrics", response_class=Response,

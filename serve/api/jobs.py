@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +14,6 @@ from starlette.responses import Response
 
 from serve.api import examples, streams
 from serve.api.answers import (
-    LONGEST_LISTED,
     EstimateAnswer,
     EventAnswer,
     EventsAnswer,
@@ -61,7 +59,6 @@ _ASKED = Body(openapi_examples={
 })  # fmt: skip
 Asked = Annotated[Asking, _ASKED]
 _PAGE = 500
-_JSON = json.JSONEncoder()
 
 
 @router.post("/estimates", operation_id="estimate_job", response_model=EstimateAnswer)
@@ -100,7 +97,7 @@ def listed(  # noqa: PLR0913, PLR0917  what a request has
     wanted = Filter(state=tuple(state or ()), model=model, project=project, since=since)
     page = service.desk.jobs.listed(who, wanted, limit, cursor)
     root = address(request)
-    found = [_in_list(job, root) for job in page.items]
+    found = [JobAnswer.of(job, root) for job in page.items]
     return sent(request, JobsAnswer(jobs=found, links=_links(page_links(request, page))))
 
 
@@ -224,22 +221,6 @@ def hooks(request: Request, service: Here, who: Who, id: JobId) -> Response:  # 
 
 
 # --- pieces -----------------------------------------------------------------------------------------------------------
-
-
-def _in_list(job: Job, root: str) -> JobAnswer:
-    """One of up to a thousand: without what is long of its request."""
-    short = {name: value for name, value in job.request.items() if not _is_long(value)}
-    return JobAnswer.of(job, root).model_copy(update={"request": short})
-
-
-def _is_long(value: object) -> bool:
-    """Written piece by piece, no further than it takes to know."""
-    size = 0
-    for piece in _JSON.iterencode(value):
-        size += len(piece)
-        if size > LONGEST_LISTED:
-            return True
-    return False
 
 
 def _accepted(job: Job, root: str) -> Response:

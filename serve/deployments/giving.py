@@ -44,12 +44,6 @@ def what_fails(at: Head) -> str:
     return reason(app.get("message", ""), *(d.get("message", "") for d in app.get("deployments", {}).values()))
 
 
-def constructs(at: Head) -> bool:
-    """Whether the API has a process that is still in its constructor, as it is while the database is away."""
-    api = _application(at).get("deployments", {}).get(API, {})
-    return any(replica.get("state") == "STARTING" and replica.get("pid") for replica in api.get("replicas", ()))
-
-
 def _application(at: Head) -> dict[str, Any]:
     _, answer = reach.get_json(f"{at.dashboard}/api/serve/applications/", at.token)
     return ((answer or {}).get("applications") or {}).get(APP) or {}

@@ -24,7 +24,7 @@ from cluster.environment import AuthMode
 from cluster.head import Head, HeadSpec
 from serve import structured
 from serve.deployments import record
-from serve.deployments.giving import constructs, put, what_fails
+from serve.deployments.giving import put, what_fails
 from serve.deployments.proxy import HOOK
 from serve.deployments.record import Up
 from swathe.errors import ClusterError, SwatheError
@@ -37,8 +37,6 @@ PATIENCE_S = 30.0
 """Of silence before the service is given to Ray again: Serve brings back its own actors in less."""
 LAST_S = 180.0
 """Of silence before Ray itself is started anew."""
-WAITING_S = 1800.0
-"""The same, where Serve says that the API is being made: its constructor waits for the database."""
 _GRACE_S = 6.0
 """For Ray to end by itself. If it does not, nothing is lost: receipts say what is done, the store what is to do."""
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "serve.yaml"
@@ -187,8 +185,8 @@ class Keeper:
 
     def _silent(self, why: str) -> ClusterError:
         hint = f"see {self._head.folder}/session_latest/logs/serve" if self._head else ""
-        waits = "; the API is still being made, as it is while its database is away" if self._waits() else ""
-        return ClusterError(f"the service does not come up: {why or f'nothing was heard in {READY_S} s{waits}'}",
+        late = f"not ready in {READY_S} s; what was missing stands at {self.spec.url}/health/readyz"
+        return ClusterError(f"the service does not come up: {why or late}",
                             hint=hint, code="up.failed")  # fmt: skip
 
     # --- watching -----------------------------------------------------------------------------------------------
@@ -202,11 +200,10 @@ class Keeper:
                     self._try_to_note()
                 continue
             silence = time.monotonic() - heard
-            waits = silence > PATIENCE_S and self._waits()
-            if self._head is None or not self._head.alive or silence > (WAITING_S if waits else LAST_S):
+            if self._head is None or not self._head.alive or silence > LAST_S:
                 self._again()
                 heard = time.monotonic()
-            elif silence > PATIENCE_S and not waits and time.monotonic() - given > PATIENCE_S:
+            elif silence > PATIENCE_S and time.monotonic() - given > PATIENCE_S:
                 given = time.monotonic()
                 self._give()
 
@@ -214,10 +211,6 @@ class Keeper:
         """Whether Ray lives and the API says that it does."""
         alive = self._head is not None and self._head.alive
         return alive and reach.get_json(f"{self.spec.url}/health/livez", timeout=_SLOW_S)[0] == _OK
-
-    def _waits(self) -> bool:
-        """Whether the service is being made, and waits for its database perhaps: neither config nor Ray would help."""
-        return self._head is not None and self._head.alive and constructs(self._head)
 
     def _give(self) -> None:
         _log.warning("the service does not answer: given to Ray again")

@@ -3,7 +3,7 @@
 Serve gives a deployment up whose constructor has failed a few times (three per replica), until somebody applies its
 config again. How long a constructor takes is left to it: meanwhile its replica is ``STARTING``, nobody asks for its
 health, and Serve says every half minute in its log that it is slow. Constructors have a thread of their own in the
-replica, so that it goes on answering Ray.
+replica, so that it goes on answering Ray. (The API's is up at once and waits behind :mod:`serve.deployments.opening`.)
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ _log, _store_log = logging.getLogger("swathe.waiting"), logging.getLogger("serve
 Made = TypeVar("Made")
 
 
+def passes(error: StoreError) -> bool:
+    """Whether it may be over by itself."""
+    return error.problem.code in _PASSING
+
+
 def waited_for(step: Callable[[], Made], patience_s: float = math.inf, pause_s: float = PAUSE_S) -> Made:
     """What ``step`` gives, once the database lets it. Raises StoreError where waiting does not help, or is over."""
     begun, seldom = time.monotonic(), _Seldom()
@@ -36,7 +41,7 @@ def waited_for(step: Callable[[], Made], patience_s: float = math.inf, pause_s: 
                 return step()
             except StoreError as error:
                 waited = time.monotonic() - begun
-                if error.problem.code not in _PASSING or waited >= patience_s:
+                if not passes(error) or waited >= patience_s:
                     raise
                 if seldom.due("waiting"):
                     _log.warning("waiting for the database, %.0f s until now: %s", waited, error.detail)

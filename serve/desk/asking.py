@@ -102,7 +102,9 @@ class HookAsked(Asked):
     """http or https; asked with POST."""
     secret: Annotated[str, Field(max_length=256)] = Field(default="", repr=False)
     """Key of the signature (HMAC-SHA256); never shown again."""
-    kinds: tuple[Annotated[str, Field(pattern=r"^[a-z][a-z._]{0,31}$")], ...] = Field(("state",), min_length=1)
+    kinds: tuple[Annotated[str, Field(pattern=r"^[a-z][a-z._]{0,31}$")], ...] = Field(
+        ("state",), min_length=1, max_length=32
+    )
     """Kinds of events that are sent."""
 
 

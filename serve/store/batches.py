@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, Text, cast, delete, func, insert, select, update
 
 from serve.store import ids, tables
-from serve.store.rows import job_of
+from serve.store.rows import LISTED, job_of
 from serve.store.store import moment, now
 from swathe.batch import Batch, Part
 from swathe.errors import ConflictError
@@ -67,13 +67,13 @@ def count(c: Connection, owner: str | None, labels: Labels) -> int:
 
 
 def parts(c: Connection, batch_ids: Iterable[str]) -> dict[str, list[Part]]:
-    """All parts of each batch, in their order; every id has a list."""
+    """All parts of each batch, in their order; every id has a list. Jobs are without what is long of their requests."""
     wanted = list(batch_ids)
     found: dict[str, list[Part]] = {id_: [] for id_ in wanted}
     for first in range(0, len(wanted), _AT_ONCE):
         some = wanted[first : first + _AT_ONCE]
         held = select(_W.c.job_id).where(_W.c.batch_id.in_(some), _W.c.job_id.is_not(None))
-        jobs = {row.id: job_of(row) for row in c.execute(select(_J).where(_J.c.id.in_(held)))}
+        jobs = {row.id: job_of(row) for row in c.execute(select(*LISTED).where(_J.c.id.in_(held)))}
         query = select(_W).where(_W.c.batch_id.in_(some)).order_by(_W.c.batch_id, _W.c.number)
         for row in c.execute(query):
             part = Part(row.number, row.request, row.settled, jobs.get(row.job_id), row.problem)

@@ -29,7 +29,7 @@ from sqlalchemy import (
 
 from serve.store import events, ids, queue, tables
 from serve.store.pages import Cut, Page
-from serve.store.rows import columns_of, job_of
+from serve.store.rows import LISTED, columns_of, job_of
 from serve.store.store import moment, now, text_of
 from serve.store.texts import keepable
 from serve.store.turns import LEAST_S
@@ -104,9 +104,12 @@ def get(c: Connection, id_: str) -> Job:
 def listed(
     c: Connection, wanted: Filter, limit: int, cursor: str | None = None, newest_first: bool = True
 ) -> Page[Job]:  # fmt: skip
-    """A page of jobs, in the order of creation. Raises InputError (``cursor.invalid``)."""
+    """A page of jobs, in the order of creation, without what is long of their requests.
+
+    Raises InputError (``cursor.invalid``).
+    """
     cut = Cut(_T.c.id, limit, cursor, falling=newest_first)
-    query = select(_T).where(*_conditions(wanted))
+    query = select(*LISTED).where(*_conditions(wanted))
     if wanted.visible_to is not None:
         query = query.where(_T.c.id.in_(_visible(c, wanted, cut)))
     return cut.page(c, query, job_of)

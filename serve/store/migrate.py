@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from swathe.errors import StoreError
 
-HEAD = "0010"
+HEAD = "0011"
 """The newest revision in ``migrations/versions``."""
 _LOCK = 7_205_759_403_792_793
 """Of PostgreSQL's advisory locks: ours."""

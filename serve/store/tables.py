@@ -106,6 +106,8 @@ jobs = Table(
     Column("project_id", ForeignKey("projects.id", ondelete="SET NULL")),
     Column("title", Text, nullable=False, default=""),
     Column("request", JSON, nullable=False),
+    # The same without what is long of it: a page of a thousand areas in all detail would fill the memory.
+    Column("listed", JSON, nullable=False, server_default="{}"),
     Column("model", Text, nullable=False),
     Column("labels", JSON, nullable=False, default=dict),
     Column("state", Text, nullable=False),

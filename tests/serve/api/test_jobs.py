@@ -78,10 +78,14 @@ def test_lists_leave_out_what_is_long_of_a_request(house, ada, client):
     """A thousand areas of a megabyte each would be one answer; the job itself has all of it."""
     corner = [12.31, 45.42]
     area = {"type": "MultiPoint", "coordinates": [corner] * 500}
-    request = {"model": "water-ndwi", "inputs": ["https://a.example/x.tif"], "publish": [{"name": "x" * 5000}]}
+    colours = [{"value": n, "colour": "#0000ff", "opacity": 1.0, "label": "water"} for n in range(256)]
+    publish = [{"workspace": "a", "name": "b", "files": [], "colours": colours, "kind": "values"}]
+    request = {"model": "water-ndwi", "inputs": ["https://a.example/x.tif"], "publish": publish}
     long, short = house.job(ada, request=request | {"aoi": area}), house.job(ada, request={"aoi": [corner, corner]})
     listed = {job["id"]: job for job in client.get("/api/jobs").json()["jobs"]}
-    assert listed[long.id]["request"] == {"model": "water-ndwi", "inputs": ["https://a.example/x.tif"]}
+    assert listed[long.id]["request"] == {
+        "model": "water-ndwi", "inputs": ["https://a.example/x.tif"], "publish": [{"workspace": "a", "name": "b"}],
+    }  # fmt: skip
     assert listed[short.id]["request"] == {"aoi": [corner, corner]}
     whole = client.get(f"/api/jobs/{long.id}").json()
     assert whole["request"] == request | {"aoi": area}

@@ -7,16 +7,24 @@ import logging
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
 
+import httpx2
 import psutil
 import pytest
 from sqlalchemy import text
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 
 from cluster import head, reach
 from serve.cli import up
-from serve.deployments import giving, keeper, record
+from serve.deployments import keeper, opening, record
 from serve.deployments.caretaker import STUCK_S
 from serve.deployments.keeper import Keeper, KeepSpec
+from serve.deployments.opening import Opening
 from serve.deployments.waiting import waited_for
 from serve.store.store import Store
 from swathe.errors import StoreError
@@ -96,6 +104,56 @@ def test_a_wrong_database_is_told_before_anything_starts(tmp_path, monkeypatch):
     assert not (record.folder_of(tmp_path) / "keeper.log").exists()
 
 
+def test_requests_are_told_to_come_again_until_the_database_is_there(tmp_path):
+    """As soon as it is, the API answers them, over the same connection."""
+    path, front = (
+        tmp_path / "service.sqlite",
+        Starlette(routes=[Route("/api/jobs", lambda _: PlainTextResponse("here"))]),
+    )
+
+    def make(patience_s):
+        waited_for(lambda: opened(path), patience_s, pause_s=0.02).close()
+        return front
+
+    with away(path):
+        app = opening.opened(partial(make, 0.0), partial(make, 60.0))
+        assert isinstance(app, Opening)
+        with TestClient(app) as client:
+            told = client.get("/api/jobs")
+            assert (told.status_code, told.json()["code"]) == (503, "store.unavailable")
+            assert int(told.headers["retry-after"]) > 0
+            assert client.get("/health/livez").json() == {"ok": True, "status": "UP"}
+            ready = client.get("/health/readyz")
+            assert ready.status_code == 503
+            assert not ready.json()["parts"]["database"]["ok"]
+            assert str(path) not in ready.text + told.text
+            with pytest.raises(WebSocketDisconnect) as closed, client.websocket_connect("/ws"):
+                pass
+            assert closed.value.code == 1013
+            app.check()
+    with TestClient(app) as client:
+        until(lambda: client.get("/api/jobs").text == "here")
+        assert client.get("/health/livez").status_code == 404
+    assert opening.opened(partial(make, 0.0), partial(make, 0.0)) is front
+
+
+def test_an_api_that_cannot_be_made_is_told_to_serve(tmp_path):
+    """As by a database of a newer version that came back: a new process says why at its start."""
+    error = StoreError("away", code="store.unavailable")
+
+    def newer():
+        raise StoreError("newer", code="store.newer")
+
+    app = Opening(newer, error)
+    until(lambda: app._failed)
+    with pytest.raises(RuntimeError):
+        app.check()
+    with TestClient(app) as client:
+        assert client.get("/api/jobs").status_code == 503
+    with pytest.raises(StoreError):
+        opening.opened(newer, newer)
+
+
 # --- the whole service ----------------------------------------------------------------------------------------------
 
 
@@ -170,11 +228,13 @@ def test_the_service_waits_for_its_database_and_is_left_alone_meanwhile(path, mo
         psutil.Process(head.recorded(record.folder_of(one.spec.data_dir)).pid).kill()
         until(lambda: record.read(one.spec.data_dir).restarts == 1)
         second = head.recorded(record.folder_of(one.spec.data_dir))
-        until(lambda: giving.constructs(second))
+        until(lambda: reach.get_json(f"{one.spec.url}/health/livez")[0] == 200)
         time.sleep(keeper.LAST_S + 40)
         assert head.recorded(record.folder_of(one.spec.data_dir)) == second
-        assert reach.answers(one.spec.url.removeprefix("http://"))  # requests wait at the proxy
-        assert reach.get_json(f"{one.spec.url}/health/livez")[0] != 200
+        told = httpx2.get(f"{one.spec.url}/api/jobs")
+        assert (told.status_code, told.json()["code"]) == (503, "store.unavailable")
+        assert int(told.headers["Retry-After"]) > 0
+        assert reach.get_json(f"{one.spec.url}/health/readyz")[0] == 503
     for file, other in zip(files, elsewhere, strict=True):
         other.rename(file)
     until(lambda: reach.get_json(f"{one.spec.url}/health/readyz")[0] == 200)

@@ -1,5 +1,6 @@
 """Tables: made by migrations, the same as they are described, by several processes at once."""
 
+import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-from serve.store import batches, migrate, users
+from serve.store import batches, jobs, migrate, users
 from serve.store.store import Store
 from serve.store.tables import metadata
 from swathe.errors import StoreError
@@ -67,6 +68,31 @@ def test_wishes_that_waited_before_wait_on(store_url):
     with store.read() as c:
         assert batches.next_wish(c, batch) == batches.Wish(0, {}, 0)
         assert [one.id for one in batches.waiting(c, 9)] == [batch]
+    store.close()
+
+
+def test_jobs_of_before_are_listed_without_what_is_long(store_url):
+    """As they lay in tables that had their requests once."""
+    store, config, first, area = Store(store_url), Config(), "j" + "0" * 26, [[12.5, 45.5]] * 1000
+    config.set_main_option("script_location", str(ROOT / "serve" / "store" / "migrations"))
+    with store.engine.connect() as c:
+        config.attributes["connection"] = c
+        command.upgrade(config, "0010")
+        at = {"at": "2026-01-01T00:00:00.000Z"}
+        c.execute(text("INSERT INTO users (id, email, name, role, active, quota, created)"
+                       " VALUES ('u', 'a@example.org', '', 'member', true, '{}', :at)"), at)  # fmt: skip
+        for id_, asked in ((first, {"model": "m", "aoi": area}), ("j" + "1" * 26, {"model": "m", "title": "x"})):
+            c.execute(text(
+                "INSERT INTO jobs (id, owner_id, title, request, model, labels, state, place, cost, cost_s, area_km2,"
+                " progress, round, attempts, cancelling, result, result_bytes, last_seq, created, updated, epoch,"
+                " not_before) VALUES (:id, 'u', '', :request, 'm', '{}', 'done', 'pool', '{}', 0, 0, '{}', 1, 1, false,"
+                " '{}', 0, 1, :at, :at, 0, 0)"), at | {"id": id_, "request": json.dumps(asked)})  # fmt: skip
+        c.commit()
+    migrate.upgrade(store.engine)
+    with store.read() as c:
+        page = jobs.listed(c, jobs.Filter(), 9, newest_first=False)
+        assert [job.request for job in page.items] == [{"model": "m"}, {"model": "m", "title": "x"}]
+        assert jobs.get(c, first).request == {"model": "m", "aoi": area}
     store.close()
 
 
