@@ -322,6 +322,7 @@ def test_a_wrong_export_is_refused(card_of, network_of, tmp_path):
     assert verdict.ms_per_tile is None
 
 
+@pytest.mark.slow
 @needs_torch
 def test_what_onnx_cannot_say_goes_to_an_exported_program(card_of, network_of, home, job_of):
     import torch

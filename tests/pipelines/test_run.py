@@ -163,7 +163,7 @@ def whole_scores(scores, card):
     return scores(512, card.resources.batch)
 
 
-@pytest.mark.parametrize(("chunk", "batch"), [(100, 4), (512, 1), (1000, 7)])
+@pytest.mark.parametrize(("chunk", "batch"), [(100, 4), pytest.param(512, 1, marks=pytest.mark.slow), (1000, 7)])
 def test_scores_move_by_a_millionth_at_most(scores, whole_scores, chunk, batch):
     assert np.isfinite(whole_scores).any()
     np.testing.assert_allclose(scores(chunk, batch), whole_scores, rtol=0, atol=1e-6, equal_nan=True)

@@ -209,6 +209,7 @@ def test_an_output_where_nobody_can_write_is_refused(swathe, image, place):
     refused(swathe(*NDWI, "--input", image, "--out", place), Path(place), "output.unwritable")
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_problem_and_the_run_goes_on_when_there_is_room(swathe, tmp_path):
     """In a process of its own no file may grow beyond a few kB, which fails just as a full disk does."""
     water = np.kron(np.random.default_rng(1).random((512, 512)) < 0.5, np.ones((2, 2))).astype(bool)
