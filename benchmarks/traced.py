@@ -23,7 +23,6 @@ class Traced(Warm):
     def __call__(self, chunk: Chunk) -> dict[str, Any]:
         """See :class:`pipelines.worker.ChunkWorker`."""
         from pipelines import batches
-        from pipelines.mosaic.reader import MosaicReader
 
         began, spans = time.perf_counter(), {"batches": [], "blocks": []}
 
@@ -37,8 +36,9 @@ class Traced(Warm):
 
             return noted_call
 
-        run, make = noted("batches", batches._run), noted("blocks", MosaicReader._make)  # noqa: SLF001  our own engine
-        with patch.object(batches, "_run", run), patch.object(MosaicReader, "_make", make):
+        prefetcher: Any = self.reader._reader._prefetcher  # type: ignore[attr-defined]  # noqa: SLF001  our own engine's
+        run, make = noted("batches", batches._run), noted("blocks", prefetcher._make)  # noqa: SLF001
+        with patch.object(batches, "_run", run), patch.object(prefetcher, "_make", make):
             receipt = super().__call__(chunk)
         (self.order.parts.parents[1] / f"{chunk.key}{_END}").write_text(json.dumps(spans))
         return receipt
@@ -66,7 +66,7 @@ def told(out: Path) -> dict[str, float]:
             (beside if start < last else after).append(end - start)
     return {
         "first_batch_s": max(min(start for start, _ in trace["batches"]) for trace in traces),
-        "batch_beside_blocks_s": sum(beside) / len(beside),
+        "batch_beside_blocks_s": sum(beside) / len(beside) if beside else 0.0,
         "batch_after_blocks_s": sum(after) / len(after) if after else 0.0,
         "longest_wait_s": max(_longest_wait(trace["batches"]) for trace in traces),
     }
