@@ -162,7 +162,7 @@ class Ledger:
         self.chunk_store.drop()
 
 
-_MEMORY = ("cut.json", "plan.json", "events.jsonl", "steps.json", saved_search.NAME)
+_MEMORY = ("cut.json", "plan.json", "events.jsonl", "steps.json", "shapes.json", "shapes.geojson", saved_search.NAME)
 
 
 def read_receipt(path: Path) -> Receipt | None:

@@ -29,7 +29,7 @@ from pipelines.report import report
 from pipelines.runner import Runner
 from pipelines.steps.memory import Memory, base_of, wish_of
 from pipelines.steps.sequence import FIRST, Treated, announce, treat
-from pipelines.steps.treatment import Bench, Treatment
+from pipelines.steps.treatment import Bench, Start, Treatment, prepared
 from pipelines.store.blobs import Blobs
 from pipelines.store.chunk_store import ChunkStore
 from pipelines.store.place import Place, place_of
@@ -247,6 +247,7 @@ class _Run:
     def __init__(self, plan: Plan, request: Request, runner: Runner, noted: _Noted) -> None:
         self.plan, self.request, self.runner, self.noted = plan, request, runner, noted
         self.ledger = noted.ledger
+        self.treatments = request.treatments
         self.seconds: dict[str, float] = {}
 
     def carry_out(self) -> Outcome:
@@ -254,6 +255,8 @@ class _Run:
             self.noted.enter(State.PLANNED, key=self.plan.key, chunks=len(self.plan.chunks))
         announce(self.request.treatments, self._tell_step)
         self.noted.enter(State.PREPARING)
+        start = Start(self.plan, self.ledger.place, self.ledger.folder, self.request.check)
+        self.treatments = prepared(self.request.treatments, start)
         order = self._order()
         receipts = self.ledger.receipts()
         self.ledger.chunk_store.forget_attempts()
@@ -332,7 +335,7 @@ class _Run:
         bench = Bench(request.out, self.plan, published.layer, FIRST, _unheard, _unheard, request.check,
                       request.access, request.network)  # fmt: skip
         memory = Memory(self.ledger.place, self.ledger.folder)
-        return treat(request.treatments, bench, memory, base_of(self.plan.key, receipts.values()), self._tell_step)
+        return treat(self.treatments, bench, memory, base_of(self.plan.key, receipts.values()), self._tell_step)
 
     def _tell_step(self, step: Step) -> None:
         self.noted.note("step", **step.as_dict())

@@ -19,13 +19,15 @@ from swathe.imagery import is_remote
 if TYPE_CHECKING:
     from pipelines.imagery.archive import Unpacking
     from pipelines.imagery.limits import Limits as ImageLimits
+    from pipelines.masking.geojson import ShapeLimits
+    from pipelines.masking.shapes_file import Reach
     from pipelines.remote.network import Network
     from pipelines.sandbox.bounds import Bounds
     from pipelines.steps.treatment import Treatment
     from pipelines.store.blobs import Blobs, StoreSettings
     from serve.desk.limits import Limits
     from serve.store.store import Store
-    from swathe.masking import MaskLayer
+    from swathe.masking import Masking, MaskLayer
     from swathe.recipe import Recipe
     from swathe.sensor import SensorProfile
     from swathe.source import SourceCard
@@ -62,6 +64,10 @@ class Settings(BaseSettings):
     """Of an image that can be decoded as a whole only (PNG, JPEG, JPEG 2000 in one tile): rows x columns x bands."""
     max_archive_mb: float = Field(default=20_000, gt=0)
     """Of a zip among the inputs, packed; a service has ``max_upload_mb`` instead."""
+    max_shapes_mb: float = Field(default=32, gt=0, le=1024)
+    """Of a vector file that a result is masked by, in MiB."""
+    max_shapes_points: int = Field(default=1_000_000, ge=1, le=100_000_000)
+    """Corners and points in such a file; four times as many with those that long lines get in between."""
     link_mbit_s: float = Field(default=100.0, gt=0)
     """Megabits a second that imagery comes with: what an estimate of seconds reckons with."""
     mirror_dir: Path | None = None
@@ -117,7 +123,16 @@ class Settings(BaseSettings):
         """Steps after the model that a recipe asks for; ``bounds`` of a user's script."""
         from pipelines.steps.chosen import treatments_of
 
-        return treatments_of(recipe, bounds, self.layers if recipe.postprocess.masking else {})
+        masking = recipe.postprocess.masking
+        return treatments_of(recipe, bounds, self.layers if masking else {}, self._reach_of(masking))
+
+    def _reach_of(self, masking: Masking | None) -> Reach:
+        """Where no address is read no secret is either."""
+        from pipelines.masking.shapes_file import Reach
+        from pipelines.remote.network import Network
+
+        far = masking is not None and masking.shapes is not None and is_remote(masking.shapes.href)
+        return Reach(self.network if far else Network(), self.shape_limits)
 
     @cached_property
     def sensors(self) -> dict[str, SensorProfile]:
@@ -145,6 +160,13 @@ class Settings(BaseSettings):
         from pipelines.imagery.limits import Limits as ImageLimits
 
         return ImageLimits(side=self.max_image_side, block_mb=self.max_block_mb, pixels=self.max_whole_pixels)
+
+    @property
+    def shape_limits(self) -> ShapeLimits:
+        """What is taken of vector files that results are masked by."""
+        from pipelines.masking.geojson import ShapeLimits
+
+        return ShapeLimits(self.max_shapes_mb, self.max_shapes_points)
 
     @cached_property
     def network_of_strangers(self) -> Network:

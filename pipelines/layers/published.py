@@ -12,13 +12,13 @@ from typing import Any
 from pipelines.products.statistics import span_of
 from swathe.card import ClassLabel
 from swathe.layer import Layer, Look, Style, layer_id
-from swathe.masking import CODES, CodeLabel
+from swathe.masking import CODE, CODES, CodeLabel
 
 _COLOUR = re.compile(r"[0-9a-fA-F]{6}")
 _BANDS = 16
 """Files of more bands are no maps: embeddings."""
 _CODES = 255
-"""Values from here on are no classes."""
+"""Values from here on are no classes, whether or not an item marks them as codes."""
 _MOST_LABELS = 255
 """Colours of a palette, beside the transparent one."""
 _PICTURE = (3, 4)
@@ -128,7 +128,7 @@ def _when(said: Mapping[str, Any]) -> str:
 
 def _style(asset: Mapping[str, Any], band: Mapping[str, Any], of: Of) -> Style:
     labels = tuple(_labels(asset))[:_MOST_LABELS]
-    if any(label.value < _CODES for label in labels):
+    if any(not isinstance(label, CodeLabel) for label in labels):
         return Style(Look.CLASSES, labels)
     scale = float(asset.get("raster:scale", 1.0))
     span = of.range if _name(asset) in {_RESULT, _MASKED} and of.range else _span(band, scale)
@@ -141,10 +141,11 @@ def _labels(asset: Mapping[str, Any]) -> Iterator[ClassLabel]:
     for entry in asset.get("classification:classes", ()):
         colour = str(entry.get("color_hint", ""))
         value = entry.get("value", -1)
-        if entry.get("nodata") or not _COLOUR.fullmatch(colour) or not (0 <= value < _CODES or value in CODES.values()):
+        known = 0 <= value < _CODES or value in CODES.values() or bool(entry.get(CODE))
+        if entry.get("nodata") or not _COLOUR.fullmatch(colour) or not known:
             continue
         title = entry.get("title") or entry.get("description") or entry.get("name") or value
-        kind = ClassLabel if value < _CODES else CodeLabel
+        kind = CodeLabel if entry.get(CODE) or value >= _CODES else ClassLabel
         yield kind(value=value, name=str(title), colour=f"#{colour.lower()}")
 
 

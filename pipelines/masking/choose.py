@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pipelines.masking.layer_source import MaskFiles, RasterLayer, VectorLayer, tells
 from pipelines.masking.layers import layers_for
 from pipelines.masking.scene_source import SceneMasks
+from pipelines.masking.shapes import ShapesMask
 from pipelines.masking.source import MaskSource
 from swathe.errors import InputError
 from swathe.masking import SCENES, Mask, Masking, MaskLayer
@@ -18,8 +19,9 @@ from swathe.plan import Work
 
 if TYPE_CHECKING:
     from pipelines.blocks.open import Opener
+    from pipelines.masking.shapes_file import KeptShapes
 
-FILES = "files"
+FILES, SHAPES = "files", "its shapes"
 _HELP = {
     Mask.CLOUDS: "search the imagery from a source whose scenes have a mask (--source), or name the mask of your "
     "files: --mask-file RULE=PATH, e.g. fmask=HLS.Fmask.tif",
@@ -38,7 +40,7 @@ class Answer:
     mask: Mask
     """The mask."""
     origin: str
-    """``scenes``, ``files``, or the id of a layer."""
+    """``SCENES``, ``FILES``, ``SHAPES``, or the id of a layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class Site:
     """Name of the raster that is masked."""
     check: Callable[[], None] = lambda: None
     """Raises Interrupted where the work is to stop."""
+    shapes: KeptShapes | None = None
+    """The file that ``Mask.SHAPES`` comes from, where it is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,8 @@ def answers(masking: Masking, work: Work, layers: Mapping[str, MaskLayer]) -> An
 
 
 def _origin(mask: Mask, named: str, masking: Masking, work: Work, layers: Mapping[str, MaskLayer]) -> str:
+    if mask is Mask.SHAPES:
+        return SHAPES
     if named == SCENES:
         if not _scenes_tell(mask, work):
             raise _unanswered(mask, _why_not(mask, work))
@@ -164,5 +170,9 @@ def _source(origin: str, wanted: tuple[Mask, ...], masking: Masking, site: Site,
         return SceneMasks(site.work, site.folder / "observations.tif", openers.scenes, wanted, buffer)
     if origin == FILES:
         return MaskFiles(masking.files, openers.layers, grid, wanted, buffer)
+    if origin == SHAPES:
+        assert site.shapes is not None
+        assert masking.shapes is not None
+        return ShapesMask(site.shapes.drawing(), masking.shapes.buffer_m, grid, site.shapes.told)
     card = site.layers[origin]
     return RasterLayer(card, openers.layers, grid, buffer) if card.kind == "raster" else VectorLayer(card, grid, buffer)

@@ -1,4 +1,4 @@
-"""``masked.tif``: a result in which clouds, snow, water and ocean carry codes instead of what the model said of them.
+"""``masked.tif``: a result in which clouds, snow, water, ocean and shapes of one's own carry codes.
 
 Result, observations and masks are read window by window; memory does not depend on the area.
 """
@@ -27,6 +27,7 @@ from pipelines.products.parts import refusals
 from pipelines.products.statistics import span_told
 from pipelines.remote.fetch import Fetcher
 from pipelines.remote.network import Network
+from swathe.card import ClassLabel
 from swathe.errors import InputError
 from swathe.masking import CODES, NODATA, Mask, Masking, code_labels
 from swathe.mosaic import Mosaic
@@ -50,9 +51,22 @@ def expect_room(layer: LayerSpec) -> None:
         )  # fmt: skip
 
 
-def masked_layer(layer: LayerSpec, wanted: Sequence[Mask]) -> LayerSpec:
-    """What ``masked.tif`` is: the layer with the codes of its masks among the classes."""
-    labels = code_labels(wanted)
+def expect_free(code: int, classes: Sequence[ClassLabel]) -> None:
+    """Raises InputError (``mask.code``) where a class of the model has it: nobody could tell the two apart."""
+    taken = next((label.name for label in classes if label.value == code), None)
+    if taken is not None:
+        raise InputError(f"{code} cannot be the code of shapes: it is the model's class {taken!r}", code="mask.code",
+                         field="--shapes-code", hint="choose another number, up to 996")  # fmt: skip
+
+
+def masked_layer(layer: LayerSpec, wanted: Sequence[Mask], numbers: Mapping[Mask, int] = CODES) -> LayerSpec:
+    """What ``masked.tif`` is: the layer with the codes of its masks (``numbers``) among the classes.
+
+    Raises InputError (``mask.code``).
+    """
+    if Mask.SHAPES in wanted:
+        expect_free(numbers[Mask.SHAPES], layer.classes)
+    labels = code_labels(wanted, numbers)
     codes = tuple(float(label.value) for label in labels)
     whole = layer.kind is Kind.CLASSES
     result = RasterSpec(
@@ -67,6 +81,7 @@ def masked_layer(layer: LayerSpec, wanted: Sequence[Mask]) -> LayerSpec:
 class _Count:
     """Pixels."""
 
+    codes: Mapping[Mask, int] = field(default_factory=lambda: CODES)
     total: int = 0
     valid: int = 0
     nodata: int = 0
@@ -81,14 +96,14 @@ def write_masked(
     """Write ``masked.tif`` with its names and style beside ``result.tif``; what was masked, and who said so.
 
     ``found``: of ``answers``; of masks that nobody tells, the file has nothing. It appears whole or not at all. Raises
-    InputError (``mask.unanswered``, ``mask.layer``, ``mask.embedding``), ReadError for a mask or layer that cannot be
-    read, OutputError.
+    InputError (``mask.unanswered``, ``mask.layer``, ``mask.embedding``, ``mask.code``), ReadError for a mask or layer
+    that cannot be read, OutputError.
     """
     expect_room(layer)
     found = found or answers(masking, site.work, site.layers)
     with refusals(site.folder), rasterio.open(site.folder / site.raster) as file:
-        spec = masked_layer(_as_it_is(layer, file), found.masks)
-    count = _Count(found=dict.fromkeys(found.masks, 0), stands=dict.fromkeys(found.masks, 0))
+        spec = masked_layer(_as_it_is(layer, file), found.masks, masking.codes)
+    count = _Count(masking.codes, found=dict.fromkeys(found.masks, 0), stands=dict.fromkeys(found.masks, 0))
     with _openers(site, network or Network()) as openers, _part(site.folder) as part:
         told = sources(found.found, masking, site, openers)
         _paint(part, site, spec, told, count)
@@ -140,7 +155,7 @@ def _paint(part: Path, site: Site, spec: LayerSpec, told: Told, count: _Count) -
             data = file.read(window=where)
             valid = _valid(data, file.nodata)
             hits = _hits(window, told, valid, inside(work.area, work.transform, window))
-            out.write(painted(data, valid, hits, spec.result, count), window=where)
+            out.write(painted(data, valid, hits, spec.result, count, count.codes), window=where)
 
 
 def _valid(data: NDArray[Any], nodata: float | None) -> Bools:
@@ -173,15 +188,16 @@ def _hits(window: Window, told: Told, valid: Bools, area: Bools | None) -> dict[
 
 
 def painted(
-    data: NDArray[Any], valid: Bools, hits: Mapping[Mask, Bools], spec: RasterSpec, count: _Count | None = None
-) -> NDArray[Any]:
+    data: NDArray[Any], valid: Bools, hits: Mapping[Mask, Bools], spec: RasterSpec, count: _Count | None = None,
+    codes: Mapping[Mask, int] = CODES,
+) -> NDArray[Any]:  # fmt: skip
     """(bands, h, w) with codes where masks hold, in the type of ``spec``: a later one of ``Mask`` over an earlier."""
     out = np.where(valid, data, data.dtype.type(0)).astype(spec.dtype)
     out[:, ~valid] = NODATA
     stands = np.full(valid.shape, -1, np.int8)
     for place, mask in enumerate(Mask):
         if mask in hits:
-            out[:, hits[mask]] = CODES[mask]
+            out[:, hits[mask]] = codes[mask]
             stands[hits[mask]] = place
     if count is not None:
         _note(count, data, valid, hits, stands)
@@ -195,7 +211,7 @@ def _note(
     count.valid += int(valid.sum())
     count.nodata += int((~valid & (stands < 0)).sum())
     if data.dtype.kind == "f":
-        count.ambiguous += int((np.isin(data, (*CODES.values(), NODATA)).any(axis=0) & valid).sum())
+        count.ambiguous += int((np.isin(data, (*count.codes.values(), NODATA)).any(axis=0) & valid).sum())
     for place, mask in enumerate(Mask):
         if mask in hits:
             count.found[mask] += int(hits[mask].sum())
@@ -221,8 +237,8 @@ def _facts(count: _Count, origins: Mapping[Mask, dict[str, Any]], buffer_px: int
         return round(pixels / count.total, 6) if count.total else 0.0
 
     masks = [
-        {"mask": mask.value, "code": CODES[mask], "pixels": count.stands[mask], "share": share(count.stands[mask]),
-         "found": count.found[mask], "from": origins[mask]}
+        {"mask": mask.value, "code": count.codes[mask], "pixels": count.stands[mask],
+         "share": share(count.stands[mask]), "found": count.found[mask], "from": origins[mask]}
         for mask in count.found
     ]  # fmt: skip
     facts = {

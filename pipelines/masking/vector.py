@@ -158,7 +158,7 @@ def _clipped(shape: shapely.Geometry, window: Window) -> shapely.Geometry:
 
 def _boxes(layer: str, crs: str, grid: GeoBox, window: Window) -> Iterator[tuple[Box, float]]:
     """Boxes of a layer under a window, and by how much their longitudes are moved to lie beside it."""
-    x, y = _points(grid, window)
+    x, y = edge_points(grid, window)
     if layer != crs:
         x, y = transformer(crs, layer).transform(x, y)
     known = np.isfinite(x) & np.isfinite(y)
@@ -169,7 +169,7 @@ def _boxes(layer: str, crs: str, grid: GeoBox, window: Window) -> Iterator[tuple
         yield _around(x, y), 0.0
         return
     x = turned(x, float(x[len(x) // 2]))
-    if np.ptp(x) > _TURN / 2 or _holds_pole(grid, window, layer):
+    if np.ptp(x) > _TURN / 2 or holds_pole(grid, window, layer):
         for turn in (-_TURN, 0.0, _TURN) if _lonlat(crs) else (0.0,):
             yield _WORLD, turn
         return
@@ -180,8 +180,8 @@ def _boxes(layer: str, crs: str, grid: GeoBox, window: Window) -> Iterator[tuple
             yield (left, max(south, -90.0), right, min(north, 90.0)), turn if _lonlat(crs) else 0.0
 
 
-def _holds_pole(grid: GeoBox, window: Window, layer: str) -> bool:
-    """Whether one of the poles lies in a window."""
+def holds_pole(grid: GeoBox, window: Window, layer: str) -> bool:
+    """Whether one of the poles lies in a window; ``layer``: a CRS of degrees."""
     assert grid.crs is not None
     crs, to = named(str(grid.crs)), grid.transform
     if _lonlat(crs):
@@ -201,7 +201,8 @@ def _around(x: NDArray[np.float64], y: NDArray[np.float64]) -> Box:
     return float(x.min()) - more, float(y.min()) - more, float(x.max()) + more, float(y.max()) + more
 
 
-def _points(grid: GeoBox, window: Window) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def edge_points(grid: GeoBox, window: Window) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(x, y) of points all over a window, its corners and edges among them, in the grid's CRS."""
     steps = np.linspace(0, 1, _POINTS)
     cols, rows = np.meshgrid(window.col + steps * window.width, window.row + steps * window.height)
     to = grid.transform

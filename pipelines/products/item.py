@@ -20,6 +20,7 @@ from pipelines.products.ground import pixel_metres
 from pipelines.products.layer import CLASS_NODATA, Kind, LayerSpec, RasterSpec
 from pipelines.products.lonlat import ToLonLat, geometries, outline
 from pipelines.products.parts import refusals
+from swathe.masking import CODE
 
 if TYPE_CHECKING:
     import pystac
@@ -259,10 +260,12 @@ def _added(path: Path, facts: ItemFacts) -> dict[str, Any]:
     with rasterio.open(path) as file:
         bands = [{"name": name or f"b{i}"} | _statistics(file.tags(i)) for i, name in enumerate(file.descriptions, 1)]
         nodata = {} if file.nodata is None else {"nodata": _number(file.nodata)}
-        named = {"classification:classes": [*map(_class, labels), _no_class(file.nodata)]} if labels else {}
-        own = {} if file.shape == tuple(facts.grid.shape) else {"proj:shape": list(file.shape),
-               "proj:transform": list(file.transform)[:6]}  # fmt: skip
-        return {"data_type": file.dtypes[0], **nodata, **named, **own, "bands": bands[:_DESCRIBED_BANDS]}
+        own = {label.value for label in facts.layer.classes}
+        entries = [_class(label) | ({} if label[0] in own else {CODE: True}) for label in labels]
+        named = {"classification:classes": [*entries, _no_class(file.nodata)]} if labels else {}
+        grid = {} if file.shape == tuple(facts.grid.shape) else {"proj:shape": list(file.shape),
+                "proj:transform": list(file.transform)[:6]}  # fmt: skip
+        return {"data_type": file.dtypes[0], **nodata, **named, **grid, "bands": bands[:_DESCRIBED_BANDS]}
 
 
 def _number(value: float) -> float | str:

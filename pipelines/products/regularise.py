@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,9 +84,10 @@ def _traced(
     with refusals(raster.parent), rasterio.open(raster) as file:
         for number, window in enumerate(Window(0, 0, file.height, file.width).split(SIDE)):
             tracer = Tracer(window, drawing.ground.frame, drawing.layer, rules)
+            classes = [label.value for label in drawing.layer.classes]
             for rows in _bands(window):
                 check()
-                tracer.add(_classes(file, rows), None if score is None else _scores(score, rows))
+                tracer.add(_classes(file, rows, classes), None if score is None else _scores(score, rows))
             path = scratch / f"{number}.npz"
             save(tracer.finish(), path)
             yield path
@@ -101,12 +102,10 @@ def _where(window: Window) -> FileWindow:
     return FileWindow(window.col, window.row, window.width, window.height)  # pyright: ignore[reportCallIssue]  attrs class
 
 
-def _classes(file: rasterio.DatasetReader, window: Window) -> NDArray[np.uint8]:
+def _classes(file: rasterio.DatasetReader, window: Window, classes: Sequence[int]) -> NDArray[np.uint8]:
     """Classes; what is none (nodata, a mask's code, a number with a fraction) is nodata."""
     found = file.read(1, window=_where(window))
-    known = (found >= 0) & (found < CLASS_NODATA)
-    if found.dtype.kind == "f":
-        known &= found == np.floor(found)
+    known = np.isin(found, classes)
     if file.nodata is not None:
         known &= found != file.nodata
     return np.where(known, found, CLASS_NODATA).astype(np.uint8)

@@ -10,7 +10,6 @@ from xml.etree import ElementTree as ET
 
 from pipelines.products.layer import CLASS_NODATA, Kind, LayerSpec
 from pipelines.products.picture import ramp
-from swathe.masking import CODES
 
 _COLUMNS = (("Value", 0, 5), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8), ("Alpha", 0, 9))
 """Name, GDAL's number of the type (0 whole, 2 text) and of the usage (5 value, 2 name, 6..9 colours)."""
@@ -53,7 +52,7 @@ def labels_in(style: bytes) -> list[tuple[int, str, str]]:
     root = ET.fromstring(style)  # noqa: S314  we wrote it
     found = [(float(e.get("value", "nan")), e.get("label", ""), e.get("color", "")) for e in root.iter("paletteEntry")]
     stops = [(float(e.get("value", "nan")), e.get("label", ""), e.get("color", "")) for e in root.iter("item")]
-    found += [stop for stop in stops if stop[0] in CODES.values() and stop[1] != _stop(stop[0])]
+    found += [stop for stop in stops if stop[1] != _stop(stop[0])]
     return [(int(value), name, colour) for value, name, colour in found if value.is_integer()]
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipelines.masking.choose import Site, answers
-from pipelines.masking.masked import NAME, expect_room, write_masked
-from pipelines.steps.treatment import Bench, Made
+from pipelines.masking.masked import NAME, expect_free, expect_room, write_masked
+from pipelines.masking.shapes_file import KeptShapes, Reach, stamp
+from pipelines.steps.treatment import Bench, Made, Start
 from swathe.errors import InputError
-from swathe.imagery import is_remote
 from swathe.masking import Masking, MaskLayer
 
 
@@ -24,19 +23,36 @@ class Mask:
     """What is asked for."""
     layers: Mapping[str, MaskLayer]
     """Cards by id that masks may come from."""
+    reach: Reach = field(default=Reach())
+    """How the file of shapes is read."""
+    shapes: KeptShapes | None = None
+    """That file, where it is wished for and the run has begun."""
     name: str = "mask"
     """Of the step."""
 
     @property
     def key(self) -> str:
-        """Of the wish, the cards, and the files of this machine as they are now."""
+        """Of the wish, the cards, and the files of this machine as they are now; of shapes that came, their hash."""
         cards = [card.model_dump_json() for card in self.layers.values()]
         files = [f.href for f in self.masking.files] + [f for card in self.layers.values() for f in card.files]
-        return hashlib.sha256(repr((self.masking, cards, [_stamp(f) for f in files])).encode()).hexdigest()
+        files += [] if self.masking.shapes is None else [self.masking.shapes.href]
+        kept = "" if self.shapes is None else self.shapes.told["sha256"]
+        return hashlib.sha256(repr((self.masking, cards, [stamp(f) for f in files], kept)).encode()).hexdigest()
+
+    def prepared(self, start: Start) -> Mask:
+        """With the file of shapes, fetched before anything is computed that it would be missed in.
+
+        Raises InputError and its kin (``mask.shapes.*``, ``mask.code``), ReadError, OutputError.
+        """
+        wish = self.masking.shapes
+        if wish is None:
+            return self
+        expect_free(wish.code, start.plan.work.card.output.classes)
+        return replace(self, shapes=KeptShapes.bring(wish, self.reach, start.place, start.folder, start.check))
 
     def carry_out(self, bench: Bench) -> Made:
         """Mask what the step before left, as far as anybody tells the masks. Raises SwatheError."""
-        site = Site(bench.plan.work, bench.out, self.layers, bench.raster, bench.check)
+        site = Site(bench.plan.work, bench.out, self.layers, bench.raster, bench.check, self.shapes)
         expect_room(bench.layer)
         found = answers(self.masking, site.work, site.layers)
         for error in found.missing:
@@ -63,15 +79,7 @@ def _together(missing: Sequence[InputError]) -> InputError | None:
 def _words(origin: Mapping[str, Any]) -> str:
     if origin["kind"] == "scenes":
         return f"the {origin['rule']} masks of {origin['source']}"
+    if origin["kind"] == "shapes":
+        reach = f"{origin['shapes']:,} shapes and {origin['buffer_m']:g} m around them"
+        return f"{origin['file']} ({reach}; sha256 {origin['sha256']})"
     return "mask files" if origin["kind"] == "files" else f"{origin['title']} ({origin.get('resolution') or 'a layer'})"
-
-
-def _stamp(href: str) -> tuple[str, int, int]:
-    """Another file under the same name is another mask."""
-    if is_remote(href):
-        return href, 0, 0
-    try:
-        facts = Path(href).stat()
-    except OSError:
-        return href, 0, 0
-    return href, facts.st_size, facts.st_mtime_ns

@@ -131,7 +131,7 @@ class Processor:
         found_in(room / "out").rename(path)
         path.chmod(0o600)
         try:
-            codes = codes_beside(bench.out / bench.raster)
+            codes = codes_beside(bench.out / bench.raster, bench.layer)
             told = publish(looked_at(path, bench.plan), bench.plan, bench.layer, bench.out, bench.check, codes)
         except SwatheError as error:
             error.detail = error.detail.replace(str(alone), "").replace(str(room), "")

@@ -142,11 +142,14 @@ def publish(
     return {"type": spec.dtype, "bands": list(spec.bands), "classes": "unchanged" if kept else None}
 
 
-def codes_beside(raster: Path) -> Codes:
-    """Codes of masks in a raster of ours, with their names and colours, as the style beside it tells them."""
-    style = raster.with_suffix(".qml")
+def codes_beside(raster: Path, layer: LayerSpec) -> Codes:
+    """Codes of masks in a raster of ours, with their names and colours, as the style beside it tells them.
+
+    ``layer``: what the model made, whose classes are none.
+    """
+    style, classes = raster.with_suffix(".qml"), {label.value for label in layer.classes}
     found = labels_in(style.read_bytes()) if style.exists() else []
-    return tuple(CodeLabel(value=v, name=name, colour=colour) for v, name, colour in found if v > CLASS_NODATA)
+    return tuple(CodeLabel(value=v, name=name, colour=colour) for v, name, colour in found if v not in classes)
 
 
 def _coded(produced: Produced, layer: LayerSpec, codes: Codes, check: Callable[[], None]) -> LayerSpec | None:

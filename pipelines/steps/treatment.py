@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from pipelines.imagery.gdal import Access
 from pipelines.products.layer import LayerSpec
 from pipelines.remote.network import Network
 from swathe.errors import SwatheError
 from swathe.plan import Plan
+
+if TYPE_CHECKING:
+    from pipelines.store.place import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +73,31 @@ class Treatment(Protocol):
     def carry_out(self, bench: Bench) -> Made:
         """Do it. Raises SwatheError, which fails the step and leaves the rest of the result available."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A run that is about to begin, for treatments that need something from elsewhere."""
+
+    plan: Plan
+    """The run."""
+    place: Place
+    """Where its folder lasts."""
+    folder: Path
+    """That folder (``.swathe``), here."""
+    check: Callable[[], None]
+    """Raises Interrupted where the run is to stop."""
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A treatment that fetches what it works with, before anything is computed; a resumed run has it still."""
+
+    def prepared(self, start: Start) -> Treatment:
+        """The same with what it needs. Raises SwatheError, which ends the run."""
+        ...
+
+
+def prepared(treatments: tuple[Treatment, ...], start: Start) -> tuple[Treatment, ...]:
+    """All of them, those prepared that want it."""
+    return tuple(one.prepared(start) if isinstance(one, Preparing) else one for one in treatments)

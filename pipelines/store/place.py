@@ -16,7 +16,8 @@ from pipelines.store.lease import Lease
 from pipelines.store.scratch import scratch
 from swathe.errors import OutputError
 
-STATE = tuple(f".swathe/{name}" for name in ("events.jsonl", "plan.json", "cut.json", "scenes.json", "steps.json"))
+STATE = tuple(f".swathe/{name}" for name in ("events.jsonl", "plan.json", "cut.json", "scenes.json", "steps.json",
+                                              "shapes.json", "shapes.geojson"))  # fmt: skip
 """A run's memory beside its receipts; brought here before it goes on."""
 _AT_ONCE = 4
 """Files on their way to a store."""

@@ -448,7 +448,7 @@ def test_clouds_stand_over_snow_and_snow_over_water():
     every = {mask: np.ones((1, 1), bool) for mask in Mask}
     spec = masked.masked_layer(LAYER, tuple(Mask)).result
     data, valid = np.zeros((1, 1, 1), np.uint8), np.ones((1, 1), bool)
-    for mask, code in ((Mask.CLOUDS, 999), (Mask.SNOW, 998), (Mask.OCEAN, 997), (Mask.WATER, 997)):
+    for mask, code in ((Mask.SHAPES, 996), (Mask.CLOUDS, 999), (Mask.SNOW, 998), (Mask.OCEAN, 997), (Mask.WATER, 997)):
         assert painted(data, valid, every, spec)[0, 0, 0] == code == CODES[mask]
         del every[mask]
 
