@@ -19,6 +19,10 @@ SEARCHING: dict[str, Any] = {
     "model": "water-ndwi", "aoi": [12.31, 45.42, 12.36, 45.45],
     "search": {"source": "earth-search-s2-l2a", "dates": ["2026-07-01_2026-07-31"], "max_cloud": 20},
 }  # fmt: skip
+MASKING: dict[str, Any] = {
+    **SEARCHING, "postprocess": {"mask": ["clouds", "ocean"], "mask_shapes": {
+        "url": "https://example.org/roads.geojson", "buffer_m": 25}},
+}  # fmt: skip
 CARD: dict[str, Any] = {
     "id": "my-water", "title": "Open water, NDWI above 0.1", "summary": "Stricter than the usual threshold.",
     "task": "segmentation", "adapter": "formula",

@@ -56,6 +56,7 @@ After = Annotated[int, Query(ge=0, le=2**53, description="Number of the last one
 _ASKED = Body(openapi_examples={
     "files": {"summary": "A file at an address", "value": examples.ASKING},
     "search": {"summary": "A place and a month", "value": examples.SEARCHING},
+    "masked": {"summary": "The same, with clouds, the sea and roads masked", "value": examples.MASKING},
 })  # fmt: skip
 Asked = Annotated[Asking, _ASKED]
 _PAGE = 500

@@ -85,6 +85,16 @@ MaskFiles = Annotated[
     typer.Option("--mask-file", help="RULE=PATH: a mask of the --input files (scl, fmask, qa_pixel, valid).",
                  rich_help_panel=AFTER),
 ]  # fmt: skip
+MaskShapes = Annotated[
+    str | None,
+    typer.Option(help="Mask what lies in the shapes of this GeoJSON: a path or an address.", rich_help_panel=AFTER),
+]
+ShapesBuffer = Annotated[
+    float | None, typer.Option(min=0, help="Metres around those shapes that are masked too.", rich_help_panel=AFTER)
+]
+ShapesCode = Annotated[
+    int | None, typer.Option(min=1, help="What their pixels carry, instead of 996.", rich_help_panel=AFTER)
+]
 Regularise = Annotated[
     str | None,
     typer.Option(help="buildings: right angles; smooth: fewer corners; =PIXELS.", rich_help_panel=AFTER),

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from swathe.errors import InputError, Interrupted, NotFoundError, OutputError
 from swathe.job import JobState, may_resume
+from swathe.masking import Mask
 
 if TYPE_CHECKING:
     from pipelines.run import Observer, Outcome
     from serve.cli.work import Way
     from swathe.client.blocking import Client, RemoteJob
+    from swathe.masking import Shapes
     from swathe.recipe import Recipe
 
 _RECORD = ".swathe/remote.json"
@@ -112,15 +114,28 @@ def _after(client: Client, recipe: Recipe) -> dict[str, Any]:
     masking, regularity = recipe.postprocess.masking, recipe.postprocess.regularity
     found: dict[str, Any] = {}
     if masking is not None:
-        found["mask"] = [f"{mask.value}={origin}" if origin else mask.value for mask, origin in masking.masks]
+        words = [(mask.value, origin) for mask, origin in masking.masks if mask is not Mask.SHAPES]
+        found["mask"] = [f"{mask}={origin}" if origin else mask for mask, origin in words]
         found["mask_buffer"] = masking.buffer_px
         found["mask_files"] = [f"{file.rule.value}={_lifted(client, file.href)}" for file in masking.files]
+        found |= _shapes(client, masking.shapes)
     if regularity is not None:
         found["regularise"] = f"{regularity.manner.value}={regularity.tolerance_px}"
     if recipe.processor is not None:
         script = Path(recipe.processor.script)
         found["processor"] = {"id": client.add_processor(script)["id"], "parameters": recipe.processor.parameters}
     return found
+
+
+def _shapes(client: Client, shapes: Shapes | None) -> dict[str, Any]:
+    """A file of this machine goes up, whatever its name ends in, as what it is taken for."""
+    if shapes is None:
+        return {}
+    href = shapes.href
+    if not href.startswith(_STAYS):
+        path = Path(href).expanduser()
+        href = f"upload://{client.upload(path, name=f'{path.stem}.geojson').id}"
+    return {"mask_shapes": {"url": href, "buffer_m": shapes.buffer_m, "code": shapes.code}}
 
 
 def _progress(job: RemoteJob, observer: Observer) -> None:
@@ -167,7 +182,9 @@ def _job(client: Client, recipe: Recipe, way: Way, out: Path) -> tuple[RemoteJob
 
 def _asked(url: str, recipe: Recipe, way: Way) -> str:
     """Hash of all that decides the result, with the state of files of this machine."""
-    files = [(text, _stamp(text)) for text in (*recipe.inputs, recipe.aoi or "")]
+    masking = recipe.postprocess.masking
+    shapes = masking.shapes.href if masking and masking.shapes else ""
+    files = [(text, _stamp(text)) for text in (*recipe.inputs, recipe.aoi or "", shapes)]
     return hashlib.sha256(repr((url, recipe, way.precision, files)).encode()).hexdigest()
 
 

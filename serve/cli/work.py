@@ -19,6 +19,7 @@ from serve.planning import card_of, estimated, in_precision, look, plan_of
 from swathe.composite import Composite
 from swathe.errors import INCOMPLETE, InputError, SwatheError
 from swathe.imagery import shown_in
+from swathe.masking import Shapes
 from swathe.postprocess import Postprocess
 from swathe.recipe import ProcessorWish, ProductSettings, Radiometry, Recipe, Search
 
@@ -46,6 +47,8 @@ def run(  # noqa: PLR0913, PLR0917  options of a command
     precision: options.Precision = None, min_area: options.MinArea = 4, simplify: options.Simplify = 0.0,
     gpkg: options.Gpkg = False, probabilities: options.Probabilities = False, mask: options.MaskOf = None,
     mask_buffer: options.MaskBuffer = 0, mask_files: options.MaskFiles = None, regularise: options.Regularise = None,
+    mask_shapes: options.MaskShapes = None, shapes_buffer: options.ShapesBuffer = None,
+    shapes_code: options.ShapesCode = None,
     overwrite: options.Overwrite = False, processor: options.Script = None, params: options.Params = None,
     server: options.Server = None, key: options.Key = None, as_json: options.AsJson = False,
 ) -> None:  # fmt: skip
@@ -58,7 +61,8 @@ def run(  # noqa: PLR0913, PLR0917  options of a command
     recipe = Recipe(
         model, tuple(inputs or ()), sensor, radiometry(bands, scale, offset, nodata), aoi,
         ProductSettings(min_area, simplify, gpkg, probabilities), chunk, search,
-        Postprocess.parse(mask, mask_buffer, tuple(mask_files or ()), regularise), _processor(processor, params),
+        Postprocess.parse(mask, mask_buffer, tuple(mask_files or ()), regularise,
+                          shapes(mask_shapes, shapes_buffer, shapes_code)), _processor(processor, params),
     )  # fmt: skip
     settings, out = context.obj, _spelt(out)
     way = Way(out, local, overwrite, as_json, precision)
@@ -87,6 +91,8 @@ def plan(  # noqa: PLR0913, PLR0917  options of a command
     precision: options.Precision = None, min_area: options.MinArea = 4, simplify: options.Simplify = 0.0,
     gpkg: options.Gpkg = False, probabilities: options.Probabilities = False, mask: options.MaskOf = None,
     mask_buffer: options.MaskBuffer = 0, mask_files: options.MaskFiles = None, regularise: options.Regularise = None,
+    mask_shapes: options.MaskShapes = None, shapes_buffer: options.ShapesBuffer = None,
+    shapes_code: options.ShapesCode = None,
     overwrite: options.IdleOverwrite = False,  # noqa: ARG001
     processor: options.Script = None, params: options.Params = None,
     server: options.IdleServer = None, key: options.IdleKey = None,  # noqa: ARG001
@@ -98,7 +104,8 @@ def plan(  # noqa: PLR0913, PLR0917  options of a command
     recipe = Recipe(
         model, tuple(inputs or ()), sensor, radiometry(bands, scale, offset, nodata), aoi,
         ProductSettings(min_area, simplify, gpkg, probabilities), chunk, search,
-        Postprocess.parse(mask, mask_buffer, tuple(mask_files or ()), regularise), _processor(processor, params),
+        Postprocess.parse(mask, mask_buffer, tuple(mask_files or ()), regularise,
+                          shapes(mask_shapes, shapes_buffer, shapes_code)), _processor(processor, params),
     )  # fmt: skip
     from models.load import known
     from pipelines.estimate import Means
@@ -144,6 +151,16 @@ def _processor(script: Path | None, params: str | None) -> ProcessorWish | None:
         raise InputError("--params is no JSON object", code="processor.parameters", field="--params",
                          hint='write it as \'{"threshold": 80}\'')  # fmt: skip
     return ProcessorWish(str(script.expanduser().resolve()), found)
+
+
+def shapes(file: str | None, buffer_m: float | None, code: int | None) -> Shapes | None:
+    """What --mask-shapes, --shapes-buffer and --shapes-code say. Raises InputError (``mask.shapes``)."""
+    if file is not None:
+        return Shapes.of(file, buffer_m or 0.0, code)
+    if buffer_m is not None or code is not None:
+        raise InputError("there are no shapes for it", code="mask.shapes", hint="add --mask-shapes FILE_OR_ADDRESS",
+                         field="--shapes-code" if buffer_m is None else "--shapes-buffer")  # fmt: skip
+    return None
 
 
 def wanted(source: str | None, dates: str | None, composite: str | None, **more: Any) -> Search | None:

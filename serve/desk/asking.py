@@ -12,7 +12,7 @@ from serve.desk.labels import check_labels
 from swathe.aoi import AOI
 from swathe.composite import Composite
 from swathe.errors import AreaError, InputError, LimitError
-from swathe.masking import BUFFER_MAX
+from swathe.masking import BUFFER_M_MAX, BUFFER_MAX, CODES, Mask, Shapes
 from swathe.postprocess import Postprocess
 from swathe.publication import Publication
 from swathe.recipe import ProcessorWish, ProductSettings, Radiometry, Recipe, Search
@@ -78,6 +78,17 @@ class ProductsAsked(Asked):
     """Also one band per class."""
 
 
+class ShapesAsked(Asked):
+    """Shapes of a file of one's own, whose pixels are masked."""
+
+    url: Href
+    """Address of a GeoJSON (http, https, s3), or ``upload://ID``. It is fetched once, before the model runs."""
+    buffer_m: Annotated[float, Field(ge=0, le=BUFFER_M_MAX)] = 0.0
+    """Metres on the ground: pixels this near to a shape are masked as well."""
+    code: Annotated[int, Field(ge=1, le=CODES[Mask.SHAPES])] = CODES[Mask.SHAPES]
+    """What their pixels carry; neither 255 nor the number of a class of the model."""
+
+
 class PostprocessAsked(Asked):
     """What is done to the result after the model."""
 
@@ -87,12 +98,17 @@ class PostprocessAsked(Asked):
     """Pixels this near to a masked one are masked as well."""
     mask_files: tuple[Href, ...] = Field(default=(), max_length=64)
     """Masks of imagery that brings none: ``RULE=`` (scl, fmask, qa_pixel, valid) and an input's address."""
+    mask_shapes: ShapesAsked | None = None
+    """A mask more, which stands over all others."""
     regularise: Word | None = None
     """buildings (right angles) or smooth (fewer corners), each also with a tolerance: ``buildings=3``."""
 
     def wish(self) -> Postprocess:
         """What it means. Raises InputError."""
-        return Postprocess.parse(",".join(self.mask) or None, self.mask_buffer_px, self.mask_files, self.regularise)
+        asked = self.mask_shapes
+        shapes = None if asked is None else Shapes.of(asked.url, asked.buffer_m, asked.code)
+        masks = ",".join(self.mask) or None
+        return Postprocess.parse(masks, self.mask_buffer_px, self.mask_files, self.regularise, shapes)
 
 
 class HookAsked(Asked):

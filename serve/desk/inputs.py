@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC
 from pathlib import Path
@@ -16,7 +17,7 @@ from serve.desk.processors import settled_wish
 from serve.desk.upload_images import came_as_netcdf
 from serve.desk.wording import told
 from serve.store import catalogue, uploads
-from swathe.errors import ConflictError, ForbiddenError, ImageryError, InputError
+from swathe.errors import ConflictError, ForbiddenError, ImageryError, InputError, SwatheError
 from swathe.imagery import is_remote, shown, with_plain_scheme
 from swathe.project import UploadState
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 UPLOAD, ITEM = "upload://", "item://"
 _IMAGES = ("image/tiff", "image/jp2")
+_SHAPES = "postprocess.mask_shapes.url"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +73,9 @@ def settled(
 
 
 def _masks(recipe: Recipe, door: _Door, names: dict[str, str]) -> Postprocess:
-    """Mask files are read under the same rules as imagery."""
+    """Mask files and files of shapes are read under the same rules as imagery."""
     masking = recipe.postprocess.masking
-    if masking is None or not masking.files:
+    if masking is None:
         return recipe.postprocess
     files = []
     for file in masking.files:
@@ -81,7 +83,24 @@ def _masks(recipe: Recipe, door: _Door, names: dict[str, str]) -> Postprocess:
             files.append(replace(file, href=href))
             if href != file.href:
                 names[href] = file.href
-    return replace(recipe.postprocess, masking=replace(masking, files=tuple(files)))
+    shapes = masking.shapes
+    if shapes is not None:
+        with _about(_SHAPES):
+            href = door.shapes(shapes.href)
+        if href != shapes.href:
+            shapes = replace(shapes, href=href, name=shapes.href)
+            names[href] = shapes.name
+    return replace(recipe.postprocess, masking=replace(masking, files=tuple(files), shapes=shapes))
+
+
+@contextmanager
+def _about(field: str) -> Iterator[None]:
+    """What is wrong is that field."""
+    try:
+        yield
+    except SwatheError as error:
+        error.field = field
+        raise
 
 
 def at_home(asking: Asking, settings: ServiceSettings) -> Asking:
@@ -92,7 +111,13 @@ def at_home(asking: Asking, settings: ServiceSettings) -> Asking:
     """
     seal = Seal.of(settings)
     with told():
-        return asking.model_copy(update={"inputs": tuple(_at_home(text, seal) for text in asking.inputs)})
+        changed: dict[str, Any] = {"inputs": tuple(_at_home(text, seal) for text in asking.inputs)}
+        shapes = asking.postprocess.mask_shapes
+        if shapes is not None:
+            with _about(_SHAPES):
+                here = shapes.model_copy(update={"url": _at_home(shapes.url, seal)})
+            changed["postprocess"] = asking.postprocess.model_copy(update={"mask_shapes": here})
+        return asking.model_copy(update=changed)
 
 
 def _at_home(text: str, seal: Seal) -> str:
@@ -138,14 +163,37 @@ class _Door:
             return (self._elsewhere(href),)
         return (self._below_roots(href),)
 
-    def _upload(self, text: str, when: str | None) -> tuple[str, ...]:
-        id_, _, image = text.partition("/")
+    def shapes(self, href: str) -> str:
+        """The same of a file of shapes. What an address says by itself is refused at once, not when the run begins.
+
+        Raises as ``opened``, and ImageryError (``url.*``).
+        """
+        from pipelines.remote.address import look_at
+
+        href = with_plain_scheme(href)
+        if href.startswith(UPLOAD):
+            found = self._ready(href.removeprefix(UPLOAD))
+            if "shapes" not in found.facts:
+                raise ImageryError(f"the upload {found.id} holds no shapes", code="upload.kind",
+                                   hint="name one that came as .geojson")  # fmt: skip
+            return files_of(found, self.settings)[0]
+        if not is_remote(href):
+            return self._below_roots(href)
+        look_at(href, self.settings.network_of_strangers)
+        return self._elsewhere(href)
+
+    def _ready(self, id_: str) -> Upload:
         with self.store.read() as c:
             found = uploads.get(c, id_)
         if self.caller is not None:
             rights.see(self.caller, found.owner, f"upload {id_}", shared=_shared(self.store, found.project))
         if found.state is not UploadState.READY:
             raise not_ready(found, "inputs")
+        return found
+
+    def _upload(self, text: str, when: str | None) -> tuple[str, ...]:
+        id_, _, image = text.partition("/")
+        found = self._ready(id_)
         if found.facts.get("plain"):
             raise ImageryError(f"the upload {id_} is no imagery", code="upload.kind", field="inputs",
                                hint="name one that is")  # fmt: skip

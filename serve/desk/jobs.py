@@ -347,7 +347,20 @@ def _shown(caller: Caller, job: Job) -> Job:
         request["inputs"] = [_bare(text) for text in request["inputs"]]
     if "search" in request:
         request["search"] = {**request["search"], "source": shown(request["search"]["source"])}
+    if "postprocess" in request:
+        request["postprocess"] = _without_secrets(request["postprocess"])
     return replace(job, request=request)
+
+
+def _without_secrets(postprocess: Mapping[str, Any]) -> dict[str, Any]:
+    """Steps after the model; addresses of masks end before their question marks."""
+    told = dict(postprocess)
+    if "mask_files" in told:
+        ruled = (text.partition("=") for text in told["mask_files"])
+        told["mask_files"] = [f"{rule}={shown(href)}" for rule, _, href in ruled]
+    if "mask_shapes" in told:
+        told["mask_shapes"] = {**told["mask_shapes"], "url": shown(told["mask_shapes"]["url"])}
+    return told
 
 
 def _bare(text: str) -> str:

@@ -14,6 +14,7 @@ from pipelines.imagery.peek import begins_as_netcdf, driver_of
 if TYPE_CHECKING:
     from pipelines.imagery.header import Header
     from pipelines.imagery.limits import Limits as ImageLimits
+    from pipelines.masking.geojson import ShapeLimits
     from pipelines.netcdf.isolated import Image
     from pipelines.sandbox.bounds import Bounds
 
@@ -71,6 +72,14 @@ def looked_at(
         return _of_netcdf(path, limits, image_limits, bounds)
     images = _images(path, limits)
     return images, _facts(images, image_limits)
+
+
+def shapes_in(path: Path, limits: ShapeLimits) -> int:
+    """How many shapes a GeoJSON holds. Raises ImageryError, LimitError (``mask.shapes.*``): as a job would."""
+    from pipelines.masking.geojson import expect_size, read_geojson
+
+    expect_size(path.stat().st_size, limits, path.name)
+    return read_geojson(path.read_bytes(), limits, path.name).features
 
 
 def came_as_netcdf(facts: Mapping[str, Any]) -> bool:

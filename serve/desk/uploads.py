@@ -24,7 +24,7 @@ from serve.desk.labels import check_labels
 from serve.desk.links import UPLOAD as LINKED
 from serve.desk.links import Seal
 from serve.desk.projects import check_into, is_shared
-from serve.desk.upload_images import Moment, came_as_netcdf, looked_at, moments_of, safe_name
+from serve.desk.upload_images import Moment, came_as_netcdf, looked_at, moments_of, safe_name, shapes_in
 from serve.desk.wording import told
 from serve.store import audit, batches, catalogue, jobs, uploads, users
 from swathe.errors import (
@@ -52,6 +52,8 @@ VALID = timedelta(hours=1)
 """That such an address is good for."""
 PLAIN = frozenset({".yaml", ".yml", ".ckpt", ".pt", ".pth", ".bin", ".safetensors"})
 """Endings of files that are no imagery, but what a training left: kept as they came, never named as inputs of a job."""
+SHAPES = ".geojson"
+"""Ending of files of shapes, which results are masked by: kept as they came, too, where they can be used."""
 
 
 def scratch_of(settings: ServiceSettings) -> Path:
@@ -292,10 +294,7 @@ class Uploads:
             usage.check_storage(c, users.get(c, found.owner), limits, size / MB)
         try:
             with told({str(path): found.name, path.name: found.name}):
-                plain = path.suffix in PLAIN
-                images, facts = ([path], {"files": [path.name], "plain": True}) if plain else looked_at(
-                    path, self._settings.unpacking.limits, self._settings.image_limits, self._settings.limits.bounds,
-                )  # fmt: skip
+                images, facts = self._looked_at(path)
         except (ImageryError, LimitError) as error:
             return self._told(caller, found, UploadState.REFUSED, size, sha256, problem=error.problem.as_dict())
         room = secrets.token_hex(4)  # of this writer: whoever else writes at the same time has another
@@ -308,6 +307,16 @@ class Uploads:
         except SwatheError:
             blobs.delete([image.name for image in images])
             raise
+
+    def _looked_at(self, path: Path) -> tuple[list[Path], dict[str, Any]]:
+        """What it holds, in files of their own, and what is to be known of it. Raises ImageryError, LimitError."""
+        kept = {"files": [path.name], "plain": True}
+        if path.suffix == SHAPES:
+            return [path], kept | {"shapes": shapes_in(path, self._settings.shape_limits)}
+        if path.suffix in PLAIN:
+            return [path], kept
+        settings = self._settings
+        return looked_at(path, settings.unpacking.limits, settings.image_limits, settings.limits.bounds)
 
     def _told(
         self, caller: Caller, found: Upload, state: UploadState, size: int, sha256: str, **more: Any

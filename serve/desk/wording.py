@@ -16,7 +16,8 @@ FIELDS = {
     "offset": "radiometry.offset", "nodata": "radiometry.nodata", "min-area": "products.min_area_px",
     "simplify": "products.simplify_px", "gpkg": "products.gpkg", "probabilities": "products.probabilities",
     "mask": "postprocess.mask", "mask-buffer": "postprocess.mask_buffer_px", "mask-file": "postprocess.mask_files",
-    "regularise": "postprocess.regularise",
+    "regularise": "postprocess.regularise", "mask-shapes": "postprocess.mask_shapes",
+    "shapes-buffer": "postprocess.mask_shapes.buffer_m", "shapes-code": "postprocess.mask_shapes.code",
 }  # fmt: skip
 """Option of the command line -> field of an asking, where they differ."""
 _AWAY = "the service's storage cannot be used now"

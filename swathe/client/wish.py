@@ -14,7 +14,7 @@ _SEARCH = ("source", "dates", "collection", "max_cloud", "composite", "res", "cr
 _RADIOMETRY = ("bands", "scale", "offset", "nodata")
 _PRODUCTS = {"min_area": "min_area_px", "simplify": "simplify_px", "gpkg": "gpkg", "probabilities": "probabilities"}
 _POSTPROCESS = {"mask": "mask", "mask_buffer": "mask_buffer_px", "mask_files": "mask_files",
-                "regularise": "regularise"}  # fmt: skip
+                "mask_shapes": "mask_shapes", "regularise": "regularise"}  # fmt: skip
 _AS_THEY_ARE = ("sensor", "processor", "precision", "chunk", "title", "project", "labels")
 
 
@@ -66,6 +66,8 @@ class Wish(TypedDict, total=False):
     """Pixels around a mask that are masked too."""
     mask_files: Sequence[str]
     """Masks of imagery that brings none, as ``RULE=`` and an address: ``fmask=upload://ID``."""
+    mask_shapes: str | Mapping[str, Any]
+    """A GeoJSON whose shapes are masked: its address or ``upload://ID``; or ``url``, ``buffer_m`` and ``code``."""
     regularise: str
     """buildings (right angles) or smooth (fewer corners)."""
     processor: str | Mapping[str, Any]
@@ -102,12 +104,21 @@ def asking(model: str, wish: Wish) -> dict[str, Any]:
     if products := {sent: given[name] for name, sent in _PRODUCTS.items() if name in given}:
         body["products"] = products
     if after := {sent: given[name] for name, sent in _POSTPROCESS.items() if name in given}:
-        body["postprocess"] = after | ({"mask": _words(after["mask"])} if "mask" in after else {})
+        body["postprocess"] = _afterwards(after)
     if "aoi" in given:
         body["aoi"] = _place(given["aoi"])
     if "hook" in given:
         body["hook"] = {"url": given["hook"]} if isinstance(given["hook"], str) else dict(given["hook"])
     return body
+
+
+def _afterwards(given: dict[str, Any]) -> dict[str, Any]:
+    """Steps after the model, however shortly they were said."""
+    if "mask" in given:
+        given = given | {"mask": _words(given["mask"])}
+    if isinstance(given.get("mask_shapes"), str):
+        given = given | {"mask_shapes": {"url": given["mask_shapes"]}}
+    return given
 
 
 def named(wish: Wish) -> Iterator[tuple[Path | None, str]]:

@@ -11,6 +11,7 @@ from serve.desk.wording import FIELDS, told
 from swathe.aoi import AOI
 from swathe.composite import Composite
 from swathe.errors import AreaError, GridError, InputError, LimitError
+from swathe.masking import Shapes
 from swathe.postprocess import Postprocess
 from swathe.recipe import ProductSettings, Radiometry, Search
 
@@ -42,10 +43,27 @@ def test_steps_after_the_model_become_one():
     assert wish().to_recipe().postprocess == Postprocess()
 
 
+def test_shapes_become_a_mask_more():
+    asked_for = {"mask": ["clouds"], "mask_shapes": {"url": "https://a.example/m.geojson", "buffer_m": 30, "code": 90}}
+    shapes = Shapes("https://a.example/m.geojson", 30.0, 90)
+    assert wish(postprocess=asked_for).to_recipe().postprocess == Postprocess.parse("clouds", shapes=shapes)
+    alone = wish(postprocess={"mask_shapes": {"url": "upload://u1"}}).to_recipe().postprocess
+    assert alone == Postprocess.parse(shapes=Shapes("upload://u1", 0.0, 996))
+
+
+@pytest.mark.parametrize("wrong", [
+    {"buffer_m": -1}, {"buffer_m": 1e6}, {"buffer_m": "x"}, {"code": 0}, {"code": 997}, {"url": ""}, {"width": 3},
+])  # fmt: skip
+def test_shapes_that_cannot_be_meant_are_refused(wrong):
+    with pytest.raises(ValidationError):
+        wish(postprocess={"mask_shapes": {"url": "https://a.example/m.geojson", **wrong}})
+
+
 @pytest.mark.parametrize(("more", "field"), [
     ({"mask": ["fog"]}, "postprocess.mask"), ({"regularise": "round"}, "postprocess.regularise"),
     ({"mask": ["clouds"], "mask_files": ["a.tif"]}, "postprocess.mask_files"),
-    ({"mask_buffer_px": 3}, "postprocess.mask"),
+    ({"mask_buffer_px": 3}, "postprocess.mask"), ({"mask": ["shapes"]}, "postprocess.mask"),
+    ({"mask_shapes": {"url": "https://a.example/m.geojson", "code": 255}}, "postprocess.mask_shapes.code"),
 ])  # fmt: skip
 def test_steps_that_are_none_are_refused_by_name(more, field):
     with pytest.raises(InputError) as caught, told():
@@ -162,4 +180,5 @@ def test_fields_of_the_wording_exist():
     for field in FIELDS.values():
         top, _, below = field.partition(".")
         assert top in fields
-        assert not below or f"{below}" in json.dumps(Asking.model_json_schema())
+        described = json.dumps(Asking.model_json_schema())
+        assert all(f'"{name}": {{' in described for name in below.split(".") if name)

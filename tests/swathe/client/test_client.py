@@ -198,9 +198,14 @@ def test_what_a_client_asks_is_what_the_service_understands():
                         "gpkg": True, "probabilities": True, "precision": "fp32", "chunk": 512, "title": "t",
                         "project": "p", "labels": {"a": 1}, "mask": "clouds,water=scenes", "mask_buffer": 2,
                         "mask_files": ["scl=https://x.example/m.tif"], "regularise": "smooth",
+                        "mask_shapes": "https://x.example/m.geojson",
                         "hook": {"url": "https://h.example", "secret": "x"}})  # fmt: skip
     assert Asking.model_validate(full).inputs == ("2024-07-04=https://x.example/a.tif",)
     assert Asking.model_validate(full).postprocess.mask == ("clouds", "water=scenes")
+    assert Asking.model_validate(full).postprocess.mask_shapes.url == "https://x.example/m.geojson"
+    shapes = {"url": "upload://u", "buffer_m": 5.0, "code": 90}
+    given = asking("m", {"inputs": "s3://b/a.tif", "mask_shapes": shapes})
+    assert Asking.model_validate(given).postprocess.mask_shapes.model_dump() == shapes
     searched = asking("m", {"source": "s", "dates": "2024", "collection": "c", "max_cloud": 3, "composite": "best",
                             "res": 10, "crs": "EPSG:32633", "max_loss": 0.1, "aoi": "33UXP"})  # fmt: skip
     assert Asking.model_validate(searched).search.composite == "best"
