@@ -10,7 +10,7 @@ from serve.dialects.geostudio.ids import uuid_of
 from serve.dialects.geostudio.styles import MOST_COLOURS, styled
 from swathe.job import ENDED
 from swathe.layer import Look
-from swathe.masking import CODES, Mask, code_labels
+from swathe.masking import CodeLabel
 from swathe.sld import colours_of, sld, with_codes
 
 if TYPE_CHECKING:
@@ -107,18 +107,23 @@ def pushes_of(
     return [push for push in mine if (key := push.get("filepath_key")) in _FILES and key != without] or [{}]
 
 
-def wishes_to_push(batch: str, task: int | None, pushes: Sequence[Mapping[str, Any]]) -> tuple[PublishAsked, ...]:
-    """That a map server beside ours is to show the same layers under the same names; ``pushes``: of the task."""
+def wishes_to_push(
+    batch: str, task: int | None, pushes: Sequence[Mapping[str, Any]], codes: Sequence[CodeLabel]
+) -> tuple[PublishAsked, ...]:
+    """That a map server beside ours is to show the same layers under the same names; ``pushes``: of the task.
+
+    ``codes``: what masked results may carry.
+    """
     found = {named(batch, task, push): push for push in pushes}
-    return tuple(_to_push(name, push) for name, push in found.items())
+    return tuple(_to_push(name, push, codes) for name, push in found.items())
 
 
-def _to_push(name: tuple[str, str], push: Mapping[str, Any]) -> PublishAsked:
+def _to_push(name: tuple[str, str], push: Mapping[str, Any], codes: Sequence[CodeLabel]) -> PublishAsked:
     colours, kind = styled(push.get("geoserver_style")) or ((), "values")
     if push.get("filepath_key") == PICTURE:
         colours = ()
     if colours and push.get("filepath_key") == MASKED:
-        colours = with_codes(colours, kind, code_labels(Mask))[:MOST_COLOURS]
+        colours = with_codes(colours, kind, codes)[:MOST_COLOURS]
     asked = [ColourAsked(value=c.value, colour=c.colour, opacity=c.opacity, label=c.label) for c in colours]
     return PublishAsked(workspace=name[0], name=name[1], colours=tuple(asked), kind=kind,
                         files=_FILES.get(str(push.get("filepath_key", "")), ()))  # fmt: skip
@@ -139,7 +144,7 @@ def _shown(seen: Seen, part: Part, push: Mapping[str, Any], layer: Layer, root: 
     uri = _name(seen, part, push)
     picture = layer.style.look is Look.PICTURE
     colours, kind = (None if picture else styled(push.get("geoserver_style"))) or colours_of(layer.style)
-    colours = with_codes(colours, kind, [c for c in layer.style.labels if c.value in CODES.values()])
+    colours = with_codes(colours, kind, [c for c in layer.style.labels if isinstance(c, CodeLabel)])
     return {
         "uri": uri, "display_name": push.get("display_name") or ("Imagery" if picture else "Model prediction"),
         "sld_body": sld(uri, colours, kind), "z_index": push.get("z_index", n + 1),

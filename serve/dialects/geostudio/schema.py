@@ -10,7 +10,6 @@ import math
 import re
 from datetime import date
 from typing import Annotated, Any, Self
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from pydantic import (
@@ -19,32 +18,24 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from swathe.imagery import is_remote
+from serve.dialects.geostudio.after import PostProcessing, expect_no_secret
+from serve.dialects.geostudio.given import Href, is_address, without_nulls
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]+")
 _DATE = re.compile(r"(\d{4}-\d{2}-\d{2})(?:_(\d{4}-\d{2}-\d{2}))?")
 _DAY = re.compile(r"(?<!\d)\d{4}-\d{2}-\d{2}(?!\d)")
-_TRUE = {"true": True, "false": False, "none": False, "": False}
-"""Of flags as texts: their pipelines take ``None`` and an empty one for no."""
 _LON, _LAT = 180.0, 90.0
 _CORNERS = 4
-MASKS = ("cloud_masking", "snow_ice_masking", "permanent_water_masking", "ocean_masking")
-_INSTEAD = {
-    "mask_from_url": "the service masks by layers of its own, or bring a generic processor that does it",
-    "download_scripts": "bring the script as a generic processor",
-}
 _SEARCHES = 50
 """Of one question for scenes."""
 MOST_PUSHES = 16
 """Layers of one task."""
 Text = Annotated[str, Field(max_length=10_000)]
 Short = Annotated[str, Field(max_length=100)]
-Href = Annotated[str, Field(min_length=1, max_length=16_000)]
 Objects = Annotated[list[dict[str, Any]], Field(max_length=200)]
 
 
@@ -56,7 +47,7 @@ class Given(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _null_is_absent(cls, given: Any) -> Any:
-        return {k: v for k, v in given.items() if v is not None} if isinstance(given, dict) else given
+        return without_nulls(given)
 
 
 # --- models ----------------------------------------------------------------------------------------------------------
@@ -112,7 +103,9 @@ class ModelFields(Given):
     @field_validator("postprocessing_options")
     @classmethod
     def _usable(cls, given: dict[str, Any] | None) -> dict[str, Any] | None:
-        return _checked(PostProcessing, given)
+        checked = _checked(PostProcessing, given)
+        expect_no_secret(PostProcessing.model_validate(given or {}))
+        return checked
 
 
 def _named(name: str | None) -> str | None:
@@ -184,7 +177,7 @@ class SpatialDomain(Given):
     def _addresses(cls, given: list[str]) -> list[str]:
         """What can be no address fails at once; what cannot be reached, its task."""
         for n, text in enumerate(given):
-            if not (is_remote(text) or text.startswith("/")) or not _splits(text):
+            if not is_address(text):
                 raise ValueError(f"url {n} is no address: http://, https:// or s3://")
         return given
 
@@ -193,40 +186,6 @@ class SpatialDomain(Given):
         if not (self.bbox or self.polygons or self.tiles or self.urls):
             raise ValueError("At least one of 'bbox', 'polygons', 'tiles', or 'urls' must be provided.")
         return self
-
-
-class PostProcessing(Given):
-    """What is done to the result afterwards. true, "True" and an object all mean yes."""
-
-    model_config = ConfigDict(extra="allow", protected_namespaces=())
-
-    cloud_masking: bool = False
-    snow_ice_masking: bool = False
-    permanent_water_masking: bool = False
-    ocean_masking: bool = False
-    regularization: bool = False
-    regularization_custom: list[dict[str, Any]] = []
-    mask_from_url: Any = None
-    download_scripts: Any = None
-
-    @field_validator("mask_from_url", "download_scripts")
-    @classmethod
-    def _not_here(cls, given: Any, info: ValidationInfo) -> None:
-        """A result that lacks what was wished is not to pass for one that has it."""
-        if wished(given):
-            raise ValueError(f"{info.field_name} is not known here: {_INSTEAD[str(info.field_name)]}")
-
-    @field_validator(*MASKS, "regularization", mode="before")
-    @classmethod
-    def _yes(cls, given: Any) -> Any:
-        if isinstance(given, str):
-            return _TRUE.get(given.strip().lower(), given)
-        return bool(given) if isinstance(given, dict) else given
-
-    def asked(self) -> tuple[str, ...]:
-        """Names of what is wanted."""
-        own = tuple(name for name in (*MASKS, "regularization") if getattr(self, name))
-        return own + (("regularization",) if self.regularization_custom and not self.regularization else ())
 
 
 class InferenceConfig(Given):
@@ -381,12 +340,6 @@ def _checked(kind: type[BaseModel], given: dict[str, Any] | None) -> dict[str, A
     return given
 
 
-def wished(given: Any) -> bool:
-    """Whether something is there and is not switched off, by itself or by its ``activated``."""
-    said = given.get("activated", True) if isinstance(given, dict) else given
-    return bool(given) and _TRUE.get(str(said).strip().lower(), True)
-
-
 def _wrong_box(box: list[float]) -> str:
     if len(box) != _CORNERS or not all(math.isfinite(v) for v in box):
         return "a box is [minlon, minlat, maxlon, maxlat]"
@@ -411,15 +364,6 @@ def _wrong_date(text: str) -> str:
     if last == date.max:
         return f"{text[:60]!r} lies at the edge of the calendar"
     return f"{text!r} ends before it begins" if last < first else ""
-
-
-def _splits(address: str) -> bool:
-    """Whether its parts can be told at all: ``http://[`` has none."""
-    try:
-        urlsplit(address)
-    except ValueError:
-        return False
-    return True
 
 
 def date_in(text: str) -> str:

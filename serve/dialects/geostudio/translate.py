@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from serve.desk.adoption import common_name
 from serve.desk.asking import Asking
+from serve.dialects.geostudio.after import PostProcessing
 from serve.dialects.geostudio.schema import InferenceConfig, Spec
 from swathe.card import ModelCard
 from swathe.errors import InputError, LimitError
@@ -120,16 +121,19 @@ def steps_of(asked: InferenceConfig, model: Chosen, after: Mapping[str, Any]) ->
 
 
 def after_of(asked: InferenceConfig, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """What is done to each result, in our words: ``mask``, ``regularise``; empty: nothing. Raises InputError."""
-    from serve.dialects.geostudio.schema import PostProcessing
+    """What is done to each result, in our words: ``mask``, ``mask_shapes``, ``regularise``; empty: nothing.
 
+    Raises InputError.
+    """
     try:
         wanted = asked.post_processing or PostProcessing.model_validate(dict(defaults))
     except ValidationError as error:  # kept by an older service
         raise _invalid(error, "post_processing of the model: ") from None
     names = wanted.asked()
     masks = [_MASKS[name] for name in names if name in _MASKS]
-    return ({"mask": masks} if masks else {}) | ({"regularise": "buildings"} if "regularization" in names else {})
+    shapes = {} if wanted.mask_from_url is None else {"mask_shapes": wanted.mask_from_url.wish()}
+    regular = {"regularise": "buildings"} if "regularization" in names else {}
+    return ({"mask": masks} if masks else {}) | shapes | regular
 
 
 # --- imagery ---------------------------------------------------------------------------------------------------------

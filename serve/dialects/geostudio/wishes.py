@@ -6,15 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from serve.dialects.geostudio.after import SHAPES_CODE
+from serve.dialects.geostudio.given import wished
 from serve.dialects.geostudio.ids import id_of, uuid_of_name
 from serve.dialects.geostudio.layers import MASKED, RESULT, pushes_of, wishes_to_push
 from serve.dialects.geostudio.models import SANDBOX
 from serve.dialects.geostudio.problems import msg
 from serve.dialects.geostudio.ready_made import expect_layers, one_by_one, with_moments
 from serve.dialects.geostudio.routes.processors import LETTER, shown
-from serve.dialects.geostudio.schema import MOST_PUSHES, InferenceCreate, Spec, wished
+from serve.dialects.geostudio.schema import MOST_PUSHES, InferenceCreate, Spec
 from serve.dialects.geostudio.translate import Means, Task, after_of, expect_few, steps_of, tasks_of
 from swathe.errors import InputError
+from swathe.masking import CODES, Mask, code_labels
 
 if TYPE_CHECKING:
     from serve.desk.asking import Asking, PublishAsked
@@ -84,9 +87,12 @@ class Wanted:
         return [wish.model_copy(update={"publish": self._published(batch, n)}) for n, wish in wishes]
 
     def _published(self, batch: str, n: int) -> tuple[PublishAsked, ...]:
-        masked = "mask" in self.after
+        shapes = "mask_shapes" in self.after
+        masked = shapes or "mask" in self.after
         mine = pushes_of(self.pushes, self.push_of[n] if self.push_of else None, without="" if masked else MASKED)
-        return wishes_to_push(batch, None if len(self.tasks) == 1 else n, mine)
+        codes = {mask: code for mask, code in CODES.items() if mask is not Mask.SHAPES}
+        codes |= {Mask.SHAPES: SHAPES_CODE} if shapes else {}
+        return wishes_to_push(batch, None if len(self.tasks) == 1 else n, mine, code_labels(codes, codes))
 
     @property
     def pushes(self) -> list[dict[str, Any]]:

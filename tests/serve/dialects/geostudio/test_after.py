@@ -1,13 +1,20 @@
 """What is done to a result afterwards, and layers of it."""
 
+import io
+import json
 import re
 import zipfile
 
 import pytest
+import rasterio
+import shapely
+from pyproj import Transformer
+from rasterio.features import rasterize
 from starlette.requests import HTTPConnection
 
 from serve.dialects.geostudio.shared import root_of
 from serve.dialects.geostudio.sockets import over_http
+from tests.pipelines.remote_server import Reply, Server
 from tests.serve.dialects.geostudio.conftest import Studio
 
 
@@ -26,6 +33,122 @@ def test_what_is_switched_off_is_not_missed(studio, image):
     off = {"mask_from_url": None, "download_scripts": {"activated": "False", "plugins_list": []}}
     made = studio.infer(studio.share(image), post_processing=off)
     studio.client.post(f"/v2/inference/{made['id']}/cancel")
+
+
+@pytest.mark.parametrize(
+    "no", [None, "", "None", "False", {}, {"url": ""}, {"url": None, "buffer_size_m": None}, False]
+)
+def test_a_mask_from_nowhere_is_none(studio, image, no):
+    made = studio.infer(studio.share(image), post_processing={"mask_from_url": no})
+    _, parts = studio.house.desk.batches.get(_caller(studio), _ours(made))
+    assert "postprocess" not in parts[0].request
+    studio.client.post(f"/v2/inference/{made['id']}/cancel")
+
+
+def test_the_buffer_of_a_mask_from_an_address(studio, image):
+    for said, metres in (({}, 100.0), ({"buffer_size_m": None}, 100.0), ({"buffer_size_m": 0}, None),
+                         ({"buffer_size_m": "12.5"}, 12.5)):  # fmt: skip
+        mask = {"url": "https://a.example/roads.geojson", **said}
+        made = studio.infer(studio.share(image), post_processing={"mask_from_url": mask, "ocean_masking": "True"})
+        _, parts = studio.house.desk.batches.get(_caller(studio), _ours(made))
+        kept = {"url": "https://a.example/roads.geojson", "buffer_m": metres, "code": 90}
+        assert parts[0].request["postprocess"] == {"mask": ["ocean"], "mask_shapes": {
+            name: value for name, value in kept.items() if value is not None}}  # fmt: skip
+        steps = studio.get(f"inference/{made['id']}/tasks")["tasks"][1]["pipeline_steps"]
+        assert [s["process_id"] for s in steps][2] == "postprocess-generic"
+        studio.client.post(f"/v2/inference/{made['id']}/cancel")
+
+
+ROAD = [(500_100, 5_599_900), (500_800, 5_599_500)]
+
+
+def roads():
+    way = Transformer.from_crs("EPSG:32633", "OGC:CRS84", always_xy=True)
+    road = {"type": "LineString", "coordinates": [way.transform(*place) for place in ROAD]}
+    return json.dumps({"type": "FeatureCollection",
+                       "features": [{"type": "Feature", "properties": {}, "geometry": road}]}).encode()  # fmt: skip
+
+
+def prediction_of(studio, made):
+    href = studio.get(f"tasks/{made['id']}-task_0/output")["url"]
+    with zipfile.ZipFile(io.BytesIO(studio.house.client().get(href).content)) as archive:
+        name = next(n for n in archive.namelist() if n.endswith("_pred_masked.tif"))
+        with rasterio.MemoryFile(archive.read(name)) as memory, memory.open() as result:
+            return result.read(1), result.transform
+
+
+@pytest.fixture(scope="module")
+def neighbour(houses):
+    """A service that reads its own network, where the files of these tests lie."""
+    house = houses(front={"rate_per_minute": 10_000}, allow_private_urls=True)
+    return Studio(house, house.person())
+
+
+def test_shapes_at_an_address_are_90_in_the_masked_prediction(neighbour, image):
+    with Server(lambda _: Reply(body=roads())) as server:
+        mask = {"url": server.url("roads.geojson?key=s3cret"), "buffer_size_m": 50}
+        made = neighbour.infer(neighbour.share(image), post_processing={"mask_from_url": mask})
+        neighbour.work()
+        assert [asked.target for asked in server.asked] == ["/roads.geojson?key=s3cret"]
+    record = neighbour.get(f"inference/{made['id']}")
+    assert record["status"] == "COMPLETED", record["inference_output"]
+    found, transform = prediction_of(neighbour, made)
+    around = shapely.buffer(shapely.LineString(ROAD), 50)
+    want = rasterize([(around, 1)], out_shape=found.shape, transform=transform).astype(bool)
+    assert ((found == 90) != want).sum() <= 3
+    assert want.sum() > 300
+    steps = neighbour.get(f"inference/{made['id']}/tasks")["tasks"][1]["pipeline_steps"]
+    assert (steps[2]["process_id"], steps[2]["status"]) == ("postprocess-generic", "FINISHED")
+    log = neighbour.get(f"tasks/{made['id']}-task_0/logs/postprocess-generic")
+    text = neighbour.house.client().get(log["step_log_url"]).text
+    assert "pixels carry 90" in text
+    assert "s3cret" not in text + json.dumps(record)
+    layer = record["geoserver_layers"]["predicted_layers"][0]
+    assert layer["layer_id"].endswith("-masked")
+    assert 'quantity="90" label="masked shapes"' in layer["sld_body"]
+
+
+def test_an_uploaded_file_of_shapes_is_named_by_its_link(neighbour, image, tmp_path):
+    (tmp_path / "roads.geojson").write_bytes(roads())
+    mask = {"url": neighbour.share(tmp_path / "roads.geojson")}
+    made = neighbour.infer(neighbour.share(image), post_processing={"mask_from_url": mask})
+    neighbour.work()
+    assert neighbour.get(f"inference/{made['id']}")["status"] == "COMPLETED"
+    assert (prediction_of(neighbour, made)[0] == 90).sum() > 300
+
+
+@pytest.mark.parametrize(("answer", "code"), [(Reply(404), "1006"), (Reply(body=b"PK\x03\x04"), "1043")])
+def test_shapes_that_cannot_be_used_fail_their_task_and_say_why(neighbour, image, answer, code):
+    with Server(lambda _: answer) as server:
+        mask = {"url": server.url("roads.shp?key=s3cret")}
+        made = neighbour.infer(neighbour.share(image), post_processing={"mask_from_url": mask})
+        neighbour.work()
+    record = neighbour.get(f"inference/{made['id']}")
+    assert record["status"] == "FAILED", record
+    (error,) = record["inference_output"]["errors"]
+    assert error["code"] == code
+    assert "roads.shp" in error["message"]
+    assert "s3cret" not in json.dumps(record)
+
+
+def test_a_private_address_is_refused_where_it_is_planned(studio, image):
+    mask = {"url": "http://127.0.0.1:1/roads.geojson"}
+    made = studio.infer(studio.share(image), post_processing={"mask_from_url": mask})
+    studio.work()
+    record = studio.get(f"inference/{made['id']}")
+    assert record["status"] == "FAILED"
+    assert "private" in record["inference_output"]["errors"][0]["message"]
+
+
+def test_a_model_keeps_a_mask_without_secrets(studio):
+    options = {"mask_from_url": {"url": "https://a.example/roads.geojson?key=s3cret"}}
+    wish = {"display_name": "with-a-mask", "postprocessing_options": options}
+    answer = studio.client.post("/v2/models", json=wish)
+    assert answer.status_code == 422, answer.text
+    assert "no query" in answer.text
+    assert "s3cret" not in answer.text
+    options["mask_from_url"]["url"] = "https://a.example/roads.geojson"
+    assert studio.client.post("/v2/models", json=wish).status_code == 201
 
 
 @pytest.mark.slow

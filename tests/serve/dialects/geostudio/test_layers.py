@@ -78,6 +78,8 @@ def test_a_masked_layer_has_the_colours_of_its_codes(studio):
     ((one,),) = published(studio, [push], post_processing={"cloud_masking": True})
     assert [(c.value, c.colour) for c in one.colours] == [(1, "#0000ff"), (999, "#ffffff"), (997, "#4a90d9"),
                                                           (998, "#e6f4ff")]  # fmt: skip
+    ((one,),) = published(studio, [push], post_processing={"mask_from_url": {"url": "https://a.example/m.geojson"}})
+    assert (90, "#a05195") in [(c.value, c.colour) for c in one.colours]
 
 
 def test_more_layers_than_a_task_can_have_are_refused(studio):
