@@ -294,10 +294,10 @@ class _Pieces:
             corner = np.arange(len(of_piece)) - (np.cumsum(sizes) - sizes)[of_piece] + first[of_piece]
             xy = np.stack(flat(self.xy[corner, 0], self.xy[corner, 1]), axis=1)
             single = (sizes == 1)[of_piece]
-            drawn = [shapely.points(xy[single])]
+            drawn = [np.asarray(shapely.points(xy[single]), object)]
             if not single.all():
                 number = np.unique(of_piece[~single], return_inverse=True)[1]
-                drawn.append(shapely.linestrings(xy[~single], indices=number))
+                drawn.append(np.asarray(shapely.linestrings(xy[~single], indices=number), object))
             around = shapely.buffer(np.concatenate(drawn), self.buffer_m, quad_segs=_ARC)
             yield from _placed(around, flat, lon + turn, place)
 

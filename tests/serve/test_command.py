@@ -73,6 +73,17 @@ def test_a_run_and_its_products(swathe, image, tmp_path):
     assert names >= {"result.tif", "features.parquet", "features.geojson", "item.json", "preview.png", "report.json"}
 
 
+def test_shapes_that_are_not_there_are_told_before_anything_is_computed(swathe, image, tmp_path):
+    shapes = ("--mask-shapes", tmp_path / "none.geojson")
+    status, _, err = swathe(*NDWI, "--input", image, "--out", tmp_path / "out", *shapes)
+    assert status == 2
+    assert "swathe: imagery.missing: there is nothing at" in err
+    assert not (tmp_path / "out" / "result.tif").exists()
+    (tmp_path / "none.geojson").write_text('{"type": "Point", "coordinates": [15.001, 41.549]}')
+    assert swathe(*NDWI, "--input", image, "--out", tmp_path / "out", *shapes)[0] == 0
+    assert (tmp_path / "out" / "masked.tif").exists()
+
+
 def test_places_are_told_whole_and_as_they_are_called(swathe, image, tmp_path):
     """Into a pipe, too: whoever copies a path has it."""
     out = tmp_path / "[old]" / ("deep" * 30)
@@ -300,7 +311,9 @@ def test_plan_refuses_what_a_run_would_and_tells_the_same_key(swathe, image, tmp
     status, _, err = swathe("run", *NDWI[1:], *more)
     assert status == 0, err
     assert json.loads((tmp_path / "out" / "report.json").read_text())["key"] == json.loads(out)["key"]
-    for wrong in (("--mask", "fog"), ("--precision", "int8"), ("--params", "{}")):
+    for wrong in (("--mask", "fog"), ("--precision", "int8"), ("--params", "{}"), ("--shapes-buffer", "3"),
+                  ("--shapes-code", "90"), ("--mask-shapes", "a.geojson", "--shapes-code", "255"),
+                  ("--mask-shapes", "a.geojson", "--shapes-buffer", "1e6")):  # fmt: skip
         assert swathe("plan", *NDWI[1:], *more, *wrong)[0] == 2
 
 

@@ -158,6 +158,23 @@ def test_the_same_files_as_a_run_here(house, swathe, image, tmp_path):
     assert (status, "output.taken" in err) == (2, True)
 
 
+def test_shapes_of_this_machine_go_up_and_the_same_mask_comes_down(house, swathe, image, tmp_path):
+    _, key = house.person()
+    here, there, roads = tmp_path / "here", tmp_path / "there", tmp_path / "roads.json"
+    road = {"type": "LineString", "coordinates": [[15.002, 50.549], [15.02, 50.54]]}
+    roads.write_text(json.dumps({"type": "Feature", "properties": {}, "geometry": road}))
+    request = ("run", "-m", "water-ndwi", "-i", image, *OPTIONS, "--mask-shapes", roads, "--shapes-buffer", "30",
+               "--shapes-code", "90")  # fmt: skip
+    assert swathe(*request, "--local", "--out", here)[0] == 0
+    status, _, err = swathe(*request, "--server", house.url, "--key", key, "--out", there)
+    assert status == 0, err
+    assert (here / "masked.tif").read_bytes() == (there / "masked.tif").read_bytes()
+    with rasterio.open(there / "masked.tif") as file:
+        assert (file.read(1) == 90).any()
+    (step,) = json.loads((there / "report.json").read_bytes())["steps"]
+    assert step["detail"]["masks"][0]["from"]["file"].startswith("upload://")
+
+
 def test_jobs_on_the_command_line(house, swathe, finished, monkeypatch, tmp_path):
     job, client = finished
     monkeypatch.setenv("SWATHE_URL", house.url)
