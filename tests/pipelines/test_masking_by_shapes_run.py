@@ -16,13 +16,14 @@ from pipelines.masking.geojson import ShapeLimits
 from pipelines.masking.shapes_file import Reach
 from pipelines.run import Request, run
 from pipelines.runner import Loop
+from pipelines.sandbox.isolation import isolation
 from pipelines.steps.chosen import treatments_of
 from pipelines.steps.treatment import Made
 from swathe.errors import ImageryError, InputError, ReadError
 from swathe.layer import Look
 from swathe.masking import CodeLabel, Shapes
 from swathe.postprocess import Postprocess
-from swathe.recipe import Recipe
+from swathe.recipe import ProcessorWish, Recipe
 from swathe.state import State
 from tests.pipelines.remote_server import Reply, Server
 from tests.pipelines.test_masking_by_shapes import QUICK, collection, lonlat
@@ -57,7 +58,7 @@ def small(write_scene, tmp_path_factory):
 def go(card, small, home, sensors):
     """``go(out, wish)``: outcome, and the kinds of events."""
 
-    def carry_out(out, wish, reach=REACH, later=None, **options):
+    def carry_out(out, wish, reach=REACH, later=None, processor=None, **options):
         kinds = []
 
         class Watch:
@@ -67,7 +68,7 @@ def go(card, small, home, sensors):
             def progress(self, done, total):
                 pass
 
-        recipe = Recipe(card.id, (str(small),), postprocess=wish)
+        recipe = Recipe(card.id, (str(small),), postprocess=wish, processor=processor)
         steps = (*treatments_of(recipe, reach=reach), *([later] if later else []))
         made = begin(recipe, card, look(recipe, card, sensors), 1)
         try:
@@ -140,6 +141,32 @@ def test_the_code_is_no_class_for_polygons_maps_and_styles(go, tmp_path):
     numbers["assets"]["masked"]["classification:classes"] = [classes[90], classes[-9999]]
     layer = next(one for one in layers_of(numbers, Of("j", "u", "m")) if one.file == "masked.tif")
     assert (layer.style.look, [c.value for c in layer.style.codes]) == (Look.VALUES, [90])
+
+
+KEEPS = """
+import sys
+import rasterio
+if __name__ == "__main__":
+    with rasterio.open(sys.argv[1]) as file:
+        data, profile = file.read(), file.profile
+    with rasterio.open(sys.argv[2], "w", **profile) as file:
+        file.write(data)
+"""
+
+
+@pytest.mark.skipif(isolation().walls is None, reason=f"no sandbox here: {isolation().detail}")
+def test_a_script_after_the_masks_leaves_the_code_what_it_is(go, tmp_path):
+    (tmp_path / "a.geojson").write_bytes(body(SQUARE))
+    (tmp_path / "keeps.py").write_text(KEEPS)
+    script = ProcessorWish(str(tmp_path / "keeps.py"), {}, "")
+    outcome, _ = go(tmp_path / "out", wish(str(tmp_path / "a.geojson"), 0, 90), processor=script)
+    assert outcome.state is State.DONE
+    masked, processed = raster(tmp_path / "out" / "masked.tif")[0], raster(tmp_path / "out" / "processed.tif")[0]
+    assert np.array_equal(masked, processed)
+    assert (processed == 90).any()
+    classes = json.loads((tmp_path / "out" / "item.json").read_bytes())["assets"]["processed"]["classification:classes"]
+    assert [c["value"] for c in classes if c.get("swathe:mask")] == [90]
+    assert len({c["value"] for c in classes}) == len(classes)
 
 
 def test_a_resumed_run_masks_by_the_shapes_it_began_with(go, tmp_path):
