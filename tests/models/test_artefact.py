@@ -416,6 +416,7 @@ def own(card_of, folder, **parts):
     return card_of(folder / "small.yaml", **said), mix[:, :, 0, 0]
 
 
+@pytest.mark.slow
 def test_a_file_of_a_user_is_registered_once_and_runs(card_of, home, tmp_path):
     card, mix = own(card_of, tmp_path / "mine")
     said = []

@@ -214,6 +214,7 @@ def test_what_lies_elsewhere_masks_nothing():
     assert not drawn(collection(shapely.box(100, 10, 101, 11), shapely.Point(0, 0)), UTM, 1000).any()
 
 
+@pytest.mark.slow
 def test_hostile_outlines_take_a_bounded_time():
     """A hundred thousand edges that all cross each other: nothing here looks for where they do."""
     rng = np.random.default_rng(1)

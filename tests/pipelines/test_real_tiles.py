@@ -41,6 +41,7 @@ def test_what_cannot_be_read_leaves_random_tiles(work):
         assert tiles() is None
 
 
+@pytest.mark.slow
 def test_a_model_is_registered_with_tiles_of_the_imagery_that_it_meets_first(work, tmp_path):
     with real_tiles(lambda: work, None) as tiles:
         ready = ensure(work.card, ModelHome(tmp_path, offline=True), tiles=tiles)

@@ -557,10 +557,8 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize(
-    "moment",
-    ["chunks", *(pytest.param(m, marks=pytest.mark.slow) for m in ("finishing", "mosaic", "score", "polygons"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["chunks", "finishing", "mosaic", "score", "polygons"])
 def test_a_killed_program_resumes(killable, tmp_path, moment):
     """Whenever it is killed, the same command ends in the same bytes: classes, scores, polygons."""
     command, variables, whole = killable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import pytest
 import rasterio
+from rasterio.warp import transform_bounds
 
 from pipelines.demo import scene
+from swathe.masking import CODES, Mask
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "docs" / "api.md"
@@ -36,9 +39,14 @@ def test_the_page_works_as_typed(house, image, tmp_path):
     shutil.copy(image, tmp_path / "scene.tif")
     with rasterio.open(tmp_path / "scene.tif", "r+") as scene:
         scene.descriptions = ("green", "nir")
+        west, south, east, north = transform_bounds(scene.crs, "OGC:CRS84", *scene.bounds)
+    road = {"type": "LineString", "coordinates": [[west, south], [east, north]]}
+    (tmp_path / "roads.geojson").write_text(json.dumps(road))
     done = typed(script, house, tmp_path)
     assert '"ready"' in done.stdout
     assert '"state":"done"' in done.stdout.replace(": ", ":")
+    with rasterio.open(tmp_path / "masked.tif") as masked:
+        assert (masked.read(1) == CODES[Mask.SHAPES]).any()
     with rasterio.open(tmp_path / "result.tif") as run, rasterio.open(tmp_path / "water.tif") as at_once:
         assert (run.read(1) == at_once.read(1)).all()
 
