@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ from pipelines.backdrop import backdrop
 from pipelines.imagery.inputs import moment
 from pipelines.input_checksums import files_of
 from pipelines.ledger import Receipt, write_whole
+from pipelines.masking.masked import NAME as MASKED
 from pipelines.products import cog
 from pipelines.products.features import Drawing, write_features
 from pipelines.products.ground import ground_of
@@ -24,17 +25,21 @@ from pipelines.products.item import ItemFacts, ModelFacts, Source, write_item
 from pipelines.products.layer import Kind, LayerSpec, layer_of
 from pipelines.products.merge import merge
 from pipelines.products.parts import refusals
-from pipelines.products.preview import Wording, write_preview
+from pipelines.products.preview import Masked, Wording, write_preview
 from pipelines.products.quicklook import write_quicklook
 from pipelines.products.shapes import ShapeRules
 from pipelines.remote.network import Network
 from pipelines.store.chunk_store import ChunkStore
 from swathe.imagery import Imagery, shown
 from swathe.lattice import Chunk
+from swathe.masking import Mask, code_labels
 from swathe.mosaic import Mosaic
 from swathe.plan import Plan
+from swathe.step import StepState
 
 Done = Sequence[tuple[Chunk, Receipt]]
+MASK_STEP = "mask"
+"""Name of the step whose codes are shown over the result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +76,27 @@ class Published:
         under = backdrop(work, network=network)
         if under is not None and grid.crs is not None:
             write_quicklook(under.colours, Affine(*under.transform), grid.crs, self.out / "quicklook.tif")
+        masked = _masked(self.out, facts["steps"])
         write_preview(
             self.out / "result.tif", self.layer, grid, self.out / "preview.png", wording(self.plan, facts),
-            background=under.colours if under is not None and self.layer.kind is Kind.CLASSES else None,
+            background=under.colours if under is not None and self.layer.kind is Kind.CLASSES else None, masked=masked,
         )  # fmt: skip
 
 
+def _codes(steps: Sequence[Mapping[str, Any]]) -> dict[Mask, int]:
+    """What stands in ``masked.tif`` beside the result; nothing where no step has masked it."""
+    finished = (step for step in steps if step["state"] == StepState.FINISHED)
+    masks = next((step["detail"]["masks"] for step in finished if step["name"] == MASK_STEP), [])
+    return {Mask(one["mask"]): one["code"] for one in masks}
+
+
+def _masked(out: Path, steps: Sequence[Mapping[str, Any]]) -> Masked | None:
+    codes = _codes(steps)
+    return Masked(out / f"{MASKED}.tif", code_labels(codes, codes)) if codes else None
+
+
 def wording(plan: Plan, facts: dict[str, Any]) -> Wording:
-    """What the preview says: model, dates, credits, and the share of every class."""
+    """What the preview says: model, dates, credits, and the share of every class, unless masks hide some of it."""
     card, imagery = plan.work.card, plan.work.imagery
     dates = ", ".join(a.when for a in imagery.dates if a.when)
     told = [card.id, dates, f"{plan.cost.area_km2:,.1f} km²"]
@@ -86,7 +104,8 @@ def wording(plan: Plan, facts: dict[str, Any]) -> Wording:
         told.append(f"INCOMPLETE: {'chunks' if facts['chunks']['failed'] else 'a step'} failed")
     valid = facts["pixels"]["valid"]
     notes = {int(value): f"{pixels / valid:.1%}" for value, pixels in facts["classes"].items() if valid}
-    return Wording(card.title, " · ".join(t for t in told if t), f"{_credit(imagery)} · swathe", notes)
+    seen = {} if _codes(facts["steps"]) else notes
+    return Wording(card.title, " · ".join(t for t in told if t), f"{_credit(imagery)} · swathe", seen)
 
 
 def _credit(imagery: Imagery | Mosaic) -> str:

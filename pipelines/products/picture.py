@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from rasterio.enums import Resampling
 
 from pipelines.products.layer import CLASS_NODATA, Kind, LayerSpec
 from pipelines.products.quantise import Stored
+from swathe.card import ClassLabel
 
 Rgba = NDArray[np.uint8]
 
@@ -60,6 +62,17 @@ def picture(cog: Path, layer: LayerSpec, side: int, aspect: float, *, overlay: b
         return Picture(rgba, rgba[..., 3] > 0)
 
 
+def covered(under: Picture, cog: Path, layer: LayerSpec, codes: Sequence[ClassLabel]) -> Picture:
+    """A picture of a result with codes over its values, as they stand in ``cog``: ``masked.tif``, on the same grid."""
+    shape = under.valid.shape
+    with rasterio.open(cog) as file:
+        values = file.read(1, out_shape=shape, resampling=_covering(file, shape, layer.kind))
+    rgba = under.rgba.copy()
+    for code in codes:
+        rgba[(values == code.value) & under.valid] = (*bytes.fromhex(code.colour[1:]), 255)
+    return replace(under, rgba=rgba)
+
+
 def coloured(stored: Stored, layer: LayerSpec) -> Rgba:
     """(H, W, 4) colours of a whole ``result`` (bands, H, W) that is held in memory, pixel by pixel."""
     if layer.kind is Kind.CLASSES:
@@ -91,6 +104,12 @@ def _way(file: rasterio.DatasetReader, shape: tuple[int, int], kind: Kind) -> Re
     if shape[0] >= file.height or shape[1] >= file.width:
         return Resampling.nearest
     return Resampling.mode if kind is Kind.CLASSES else Resampling.average
+
+
+def _covering(file: rasterio.DatasetReader, shape: tuple[int, int], kind: Kind) -> Resampling:
+    """As the picture beneath, but that a mean of a number and a code is nothing."""
+    way = _way(file, shape, kind)
+    return Resampling.nearest if way is Resampling.average else way
 
 
 def _opaque(colours: Stored) -> Rgba:

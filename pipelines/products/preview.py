@@ -16,7 +16,8 @@ from pipelines.products.ground import pixel_metres
 from pipelines.products.layer import Kind, LayerSpec
 from pipelines.products.page import Caption, Entry, page
 from pipelines.products.parts import refusals
-from pipelines.products.picture import Picture, picture
+from pipelines.products.picture import Picture, covered, picture
+from swathe.card import ClassLabel
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,16 @@ class Wording:
     """Class value -> text behind its name in the legend, e.g. its share."""
 
 
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """What is laid over a result: codes of what is masked."""
+
+    cog: Path
+    """``masked.tif``, on the grid of the result."""
+    codes: tuple[ClassLabel, ...]
+    """Each with its name and colour."""
+
+
 def write_preview(  # noqa: PLR0913  a result, what it is, what is said of it
     cog: Path,
     layer: LayerSpec,
@@ -41,18 +52,23 @@ def write_preview(  # noqa: PLR0913  a result, what it is, what is said of it
     wording: Wording,
     *,
     background: NDArray[np.uint8] | None = None,
+    masked: Masked | None = None,
     side: int = 1024,
 ) -> Path:
     """Draw ``result.tif`` from its overviews.
 
     background: (h, w, 3) red, green and blue of the same extent, any size, shown under the classes; the class that is
-    background is then not drawn. side: of the map, in pixels. Raises OutputError where the disk is full or locked.
+    background is then not drawn. masked: drawn over the result. side: of the map, in pixels. Raises OutputError where
+    the disk is full or locked.
     """
     across, down = pixel_metres(grid)
     overlay = background is not None and layer.kind is Kind.CLASSES
     shown = picture(cog, layer, side, across / down, overlay=overlay)
+    if masked is not None:
+        shown = covered(shown, masked.cog, layer, masked.codes)
     under = None if background is None else Image.fromarray(background)
-    image = page(shown, _caption(shown, layer, grid, wording, overlay), under)
+    classes = (*(layer.drawn if overlay else layer.classes), *(masked.codes if masked else ()))
+    image = page(shown, _caption(shown, layer, grid, wording, classes), under)
     fresh = target.with_name(f".{target.name}.fresh")
     with refusals(target.parent):
         image.save(fresh, "PNG", pnginfo=_information(wording))
@@ -60,7 +76,9 @@ def write_preview(  # noqa: PLR0913  a result, what it is, what is said of it
     return target
 
 
-def _caption(shown: Picture, layer: LayerSpec, grid: GeoBox, wording: Wording, overlay: bool) -> Caption:
+def _caption(
+    shown: Picture, layer: LayerSpec, grid: GeoBox, wording: Wording, classes: tuple[ClassLabel, ...]
+) -> Caption:  # fmt: skip
     band = layer.result.bands[0] if layer.kind is Kind.VALUES else ""
     unit = f"{band} ({layer.result.unit})" if layer.result.unit else band
     subtitle = wording.subtitle
@@ -71,9 +89,7 @@ def _caption(shown: Picture, layer: LayerSpec, grid: GeoBox, wording: Wording, o
         wording.title,
         subtitle,
         wording.footer,
-        tuple(
-            Entry(c.colour, c.name, wording.notes.get(c.value, "")) for c in (layer.drawn if overlay else layer.classes)
-        ),
+        tuple(Entry(c.colour, c.name, wording.notes.get(c.value, "")) for c in classes),
         unit,
         pixel_metres(grid)[1] * grid.shape[0] / shown.rgba.shape[0],
         nodata=not shown.valid.all(),

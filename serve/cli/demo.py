@@ -14,6 +14,7 @@ import typer
 from serve.cli import show
 from serve.cli.work import Way, execute, with_ray
 from swathe.errors import FAILED
+from swathe.postprocess import Postprocess
 from swathe.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ def _map(
 
     dates = ((scene.pre_date, scene.pre), (scene.post_date, scene.post))
     inputs = tuple(f"{when}={path}" for when, path in (dates if mapping.both_dates else dates[1:]))
-    recipe = Recipe(mapping.model, inputs)
+    hidden = Postprocess.parse("clouds", files=(f"valid={scene.clear}",))
+    recipe = Recipe(mapping.model, inputs, postprocess=hidden)
     outcome = execute(recipe, settings, Way(out / mapping.name, local, overwrite=True, as_json=as_json))
     found = score(out / mapping.name / "result.tif", getattr(scene, mapping.truth), scene.clear, positive_value=1)
     return found, outcome.state == "done"
@@ -139,6 +141,7 @@ def _places(out: Path, dashboard: str) -> list[str]:
         found += [
             (f"{mapping.name}: picture", folder / "preview.png"),
             (f"{mapping.name}: map (COG)", folder / "result.tif"),
+            (f"{mapping.name}: without clouds", folder / "masked.tif"),
             (f"{mapping.name}: polygons", folder / "features.parquet"),
             (f"{mapping.name}: STAC item", folder / "item.json"),
             (f"{mapping.name}: what was done", folder / "report.json"),

@@ -19,9 +19,10 @@ from pipelines.products.layer import Kind, LayerSpec, RasterSpec, Resampling
 from pipelines.products.lettering import Lettering, plain
 from pipelines.products.page import MARGIN, Caption, Entry, page, round_length, ticks
 from pipelines.products.picture import Picture, picture, ramp, size
-from pipelines.products.preview import Wording, write_preview
+from pipelines.products.preview import Masked, Wording, write_preview
 from swathe.card import ClassLabel
 from swathe.errors import OutputError
+from swathe.masking import NODATA, Mask, code_labels
 from swathe.window import Window
 
 CLASSES = (
@@ -145,6 +146,31 @@ def test_under_classes_lies_the_background_and_where_there_is_no_result_hatching
     mixed = pixels[200, -MARGIN - 50 - (640 - 600) // 2]
     assert mixed[0] < 200 < mixed[2] + 80
     assert pixels[500:650, 100:500].min() > 200
+
+
+@pytest.mark.parametrize("kind", [Kind.CLASSES, Kind.VALUES])
+def test_what_is_masked_is_covered_and_stands_in_the_legend(tmp_path, kind):
+    """Where there is a value; a gap stays one, whatever the mask says of it."""
+    image = np.zeros((600, 600), np.uint8)
+    image[:, 300:] = 1
+    image[400:] = 255
+    layer = LAYER if kind is Kind.CLASSES else LayerSpec(Kind.VALUES, "t", (), NUMBERS)
+    numbers = image if kind is Kind.CLASSES else np.where(image == 255, np.nan, image).astype(np.float32)
+    cog, grid = cog_of(numbers, layer, tmp_path)
+    codes = code_labels([Mask.CLOUDS])
+    hidden = image.astype(np.int16)
+    hidden[100:] = codes[0].value
+    with rasterio.open(tmp_path / "masked.tif", "w", driver="GTiff", width=600, height=600, count=1, dtype="int16",
+                       nodata=NODATA, crs=grid.crs, transform=grid.transform) as file:  # fmt: skip
+        file.write(hidden, 1)
+    masked = Masked(tmp_path / "masked.tif", codes)
+    target = write_preview(cog, layer, grid, tmp_path / "p.png", Wording("t"), masked=masked)
+    with Image.open(target) as shown:
+        pixels = np.asarray(shown.convert("RGB"))
+    cloud = (pixels == tuple(bytes.fromhex(codes[0].colour[1:]))).all(axis=2)
+    rows = np.flatnonzero(cloud.sum(axis=1) > 500)
+    assert (len(rows), rows[-1] - rows[0]) == (300, 299)
+    assert cloud[rows[-1] + 1 :].sum() > 200  # its line of the legend
 
 
 class Recorder(ImageDraw.ImageDraw):
