@@ -7,6 +7,7 @@ import geopandas
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
 
 from pipelines import searched
 from pipelines.begin import begin, look
@@ -20,10 +21,12 @@ from pipelines.runner import Loop
 from pipelines.sandbox.isolation import isolation
 from pipelines.search.sources import load_sources
 from pipelines.steps.chosen import treatments_of
+from swathe.masking import Mask, code_labels
 from swathe.postprocess import Postprocess
 from swathe.recipe import ProcessorWish, Recipe, Search
 from swathe.state import State
 
+WATER = tuple(bytes.fromhex(code_labels([Mask.WATER])[0].colour[1:]))
 needs_sandbox = pytest.mark.skipif(isolation().walls is None, reason=f"no sandbox here: {isolation().detail}")
 
 
@@ -96,6 +99,10 @@ def test_a_searched_run_masks_and_regularises_and_says_with_what(go, coast, tmp_
     assert sum(m["pixels"] for m in by.values()) == codes.sum()
     assert report["published"] == "masked.tif"
     assert "scl masks" in (tmp_path / "mask.log").read_text()
+    covered = (found == 997) & (plain != 255)
+    with Image.open(tmp_path / "preview.png") as picture:
+        shown = (np.asarray(picture.convert("RGB")) == WATER).all(axis=2)
+    assert shown.sum() > 0.8 * covered.sum() > 100  # it is a small area: the picture has as many pixels, or more
     table = geopandas.read_parquet(tmp_path / "regularised.parquet")
     assert table["pixels"].sum() <= (kept & (found == 1)).sum()
     assets = json.loads((tmp_path / "item.json").read_text())["assets"]
