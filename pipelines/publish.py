@@ -86,7 +86,7 @@ class Published:
 def _codes(steps: Sequence[Mapping[str, Any]]) -> dict[Mask, int]:
     """What stands in ``masked.tif`` beside the result; nothing where no step has masked it."""
     finished = (step for step in steps if step["state"] == StepState.FINISHED)
-    masks = next((step["detail"]["masks"] for step in finished if step["name"] == MASK_STEP), [])
+    masks = next((step["detail"].get("masks", ()) for step in finished if step["name"] == MASK_STEP), ())
     return {Mask(one["mask"]): one["code"] for one in masks}
 
 
