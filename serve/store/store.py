@@ -206,8 +206,21 @@ def _sqlite_settings(connection: sqlite3.Connection, _: Any) -> None:
     connection.isolation_level = None
     for pragma in (f"busy_timeout = {int(_WAIT_S * 1000)}", "synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
-    if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-        connection.execute("PRAGMA journal_mode = WAL")
+    _write_ahead(connection)
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """SQLite's own patience does not hold here: of two that open a new file at once, one is refused without a wait."""
+    end = time.monotonic() + _WAIT_S
+    while connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _postgresql_settings(connection: Any, _: Any) -> None:
