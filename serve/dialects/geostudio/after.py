@@ -23,10 +23,7 @@ class MaskFromUrl(BaseModel):
     url: Href
     buffer_size_m: Annotated[float, Field(ge=0, le=BUFFER_M_MAX)] = 100.0
 
-    @model_validator(mode="before")
-    @classmethod
-    def _null_is_absent(cls, given: Any) -> Any:
-        return without_nulls(given)
+    _null_is_absent = model_validator(mode="before")(without_nulls)
 
     @field_validator("url")
     @classmethod
@@ -54,10 +51,7 @@ class PostProcessing(BaseModel):
     mask_from_url: MaskFromUrl | None = None
     download_scripts: Any = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _null_is_absent(cls, given: Any) -> Any:
-        return without_nulls(given)
+    _null_is_absent = model_validator(mode="before")(without_nulls)
 
     @field_validator("download_scripts")
     @classmethod

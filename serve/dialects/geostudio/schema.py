@@ -44,10 +44,7 @@ class Given(BaseModel):
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=(), allow_inf_nan=False)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _null_is_absent(cls, given: Any) -> Any:
-        return without_nulls(given)
+    _null_is_absent = model_validator(mode="before")(without_nulls)
 
 
 # --- models ----------------------------------------------------------------------------------------------------------
