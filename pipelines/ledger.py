@@ -17,7 +17,7 @@ from pipelines.receipt import Receipt, parsed
 from pipelines.store.blobs import Blobs
 from pipelines.store.chunk_store import MAX_ATTEMPTS
 from pipelines.store.folder import write_whole
-from pipelines.store.place import place_of
+from pipelines.store.place import MEMORY, place_of
 from swathe.lattice import Chunk
 from swathe.mosaic import Mosaic
 from swathe.plan import Plan
@@ -152,17 +152,14 @@ class Ledger:
     def clear(self) -> None:
         """Forget everything of an earlier run."""
         self.chunk_store.clear()
-        for name in _MEMORY:
+        for name in MEMORY:
             (self.folder / name).unlink(missing_ok=True)
-        self._keep(*_MEMORY)
+        self._keep(*MEMORY)
         self._events = []
 
     def drop_parts(self) -> None:
         """Remove part files once the products stand; receipts and events stay."""
         self.chunk_store.drop()
-
-
-_MEMORY = ("cut.json", "plan.json", "events.jsonl", "steps.json", "shapes.json", "shapes.geojson", saved_search.NAME)
 
 
 def read_receipt(path: Path) -> Receipt | None:

@@ -16,8 +16,9 @@ from pipelines.store.lease import Lease
 from pipelines.store.scratch import scratch
 from swathe.errors import OutputError
 
-STATE = tuple(f".swathe/{name}" for name in ("events.jsonl", "plan.json", "cut.json", "scenes.json", "steps.json",
-                                              "shapes.json", "shapes.geojson"))  # fmt: skip
+MEMORY = ("events.jsonl", "plan.json", "cut.json", "scenes.json", "steps.json", "shapes.json", "shapes.geojson")
+"""Files by which a run is resumed, beside its receipts."""
+STATE = tuple(f".swathe/{name}" for name in MEMORY)
 """A run's memory beside its receipts; brought here before it goes on."""
 _AT_ONCE = 4
 """Files on their way to a store."""
