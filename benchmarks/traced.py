@@ -59,6 +59,8 @@ class TracedRay(WarmRay):
 def told(out: Path) -> dict[str, float]:
     """Of all chunks of a run: when the slowest one began its first batch, how long batches took, the longest wait."""
     traces = [json.loads(path.read_text()) for path in sorted(out.glob(f"*{_END}"))]
+    if not any(trace["blocks"] for trace in traces):
+        raise RuntimeError("the trace saw no block: where the engine makes them has moved")
     beside, after = [], []
     for trace in traces:
         last = max((end for _, end in trace["blocks"]), default=0.0)  # none: all had been made before
