@@ -18,6 +18,7 @@ from pipelines.imagery.inputs import moment
 from pipelines.input_checksums import files_of
 from pipelines.ledger import Receipt, write_whole
 from pipelines.masking.masked import NAME as MASKED
+from pipelines.masking.masked import STEP
 from pipelines.products import cog
 from pipelines.products.features import Drawing, write_features
 from pipelines.products.ground import ground_of
@@ -38,8 +39,6 @@ from swathe.plan import Plan
 from swathe.step import StepState
 
 Done = Sequence[tuple[Chunk, Receipt]]
-MASK_STEP = "mask"
-"""Name of the step whose codes are shown over the result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,7 @@ class Published:
 def _codes(steps: Sequence[Mapping[str, Any]]) -> dict[Mask, int]:
     """What stands in ``masked.tif`` beside the result; nothing where no step has masked it."""
     finished = (step for step in steps if step["state"] == StepState.FINISHED)
-    masks = next((step["detail"].get("masks", ()) for step in finished if step["name"] == MASK_STEP), ())
+    masks = next((step["detail"].get("masks", ()) for step in finished if step["name"] == STEP), ())
     return {Mask(one["mask"]): one["code"] for one in masks}
 
 

@@ -34,7 +34,8 @@ from swathe.mosaic import Mosaic
 from swathe.source import Auth
 from swathe.window import Window
 
-NAME = "masked"
+NAME, STEP = "masked", "mask"
+"""Of the file, and of the step that makes it."""
 SIDE = 1024
 """Pixels along a window; a multiple of a tile of the files."""
 CACHE_MB = 128

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipelines.masking.choose import Site, answers
-from pipelines.masking.masked import NAME, expect_free, expect_room, write_masked
+from pipelines.masking.masked import NAME, STEP, expect_free, expect_room, write_masked
 from pipelines.masking.shapes_file import KeptShapes, Reach, stamp
 from pipelines.steps.treatment import Bench, Made, Start
 from swathe.errors import InputError
@@ -27,7 +27,7 @@ class Mask:
     """How the file of shapes is read."""
     shapes: KeptShapes | None = None
     """That file, where it is wished for and the run has begun."""
-    name: str = "mask"
+    name: str = STEP
     """Of the step."""
 
     @property
