@@ -85,7 +85,12 @@ def read_geojson(data: bytes, limits: ShapeLimits, name: str = "the file") -> Dr
 def expect_size(size: int, limits: ShapeLimits, name: str) -> None:
     """Raises LimitError (``mask.shapes.limits``)."""
     if size > limits.mb * MIB:
-        raise _too_much(name, f"is larger than {limits.mb:g} MB", BYTES)
+        raise too_large(limits, name)
+
+
+def too_large(limits: ShapeLimits, name: str) -> LimitError:
+    """``mask.shapes.limits``, to be raised: of a file of more bytes than are taken."""
+    return _too_much(name, f"is larger than {limits.mb:g} MB", BYTES)
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------
@@ -137,7 +142,7 @@ class _Found:
     name: str
     limits: ShapeLimits
     areas: list[int] = field(default_factory=list)
-    """How many rings each polygon has; rings stand in ``paths`` before all lines."""
+    """How many of the rings, in their order, each polygon has."""
     rings: list[Line] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
     spots: list[Any] = field(default_factory=list)

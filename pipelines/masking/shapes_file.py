@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as Waited
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from pipelines.masking.geojson import Drawing, ShapeLimits, expect_size, read_geojson
+from pipelines.masking.geojson import Drawing, ShapeLimits, read_geojson, too_large
 from pipelines.remote.network import Network
 from swathe.errors import ImageryError, ReadError
 from swathe.imagery import is_remote, shown
@@ -38,9 +38,9 @@ _STAYS = {"read.gone": "imagery.missing", "read.forbidden": "imagery.forbidden"}
 class Reach:
     """How such files are read, and how much is taken of them."""
 
-    network: Network = Network()  # noqa: RUF009  frozen
+    network: Network = field(default=Network())
     """For addresses."""
-    limits: ShapeLimits = ShapeLimits()  # noqa: RUF009  frozen
+    limits: ShapeLimits = field(default=ShapeLimits())
     """Of the file."""
 
 
@@ -139,5 +139,5 @@ def fetched(href: str, name: str, reach: Reach, check: Callable[[], None]) -> by
                 raise
             except ImageryError as error:
                 if error.refined == "imagery.limits":  # its words are about imagery
-                    expect_size(int(reach.limits.mb * (1 << 20)) + 1, reach.limits, name)
+                    raise too_large(reach.limits, name) from None
                 raise

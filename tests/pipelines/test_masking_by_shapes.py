@@ -215,15 +215,13 @@ def test_what_lies_elsewhere_masks_nothing():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(60)
 def test_hostile_outlines_take_a_bounded_time():
     """A hundred thousand edges that all cross each other: nothing here looks for where they do."""
     rng = np.random.default_rng(1)
     corners = np.stack([rng.uniform(15.0, 15.06, 100_000), rng.uniform(50.52, 50.55, 100_000)], axis=1)
     document = {"type": "MultiPolygon", "coordinates": [[[*corners.tolist(), corners[0].tolist()]]]}
-    started = time.perf_counter()
-    found = drawn(document, UTM, 5)
-    assert time.perf_counter() - started < 60
-    assert found.any()
+    assert drawn(document, UTM, 5).any()
 
 
 # --- the file -------------------------------------------------------------------------------------------------------
