@@ -160,6 +160,14 @@ def unpack(archive: Path, folder: Path, limits: Limits = LIMITS) -> Path:
     return folder
 
 
+def names_in(archive: Path, limits: Limits = LIMITS) -> list[str]:
+    """Of all files in a zip, after all entries were looked at. Raises ImageryError (``archive.*``)."""
+    with disk(archive.name):
+        check_size(archive.name, archive.stat().st_size, limits)
+        with _zip(archive, limits) as source:
+            return [info.filename for info in _entries(archive, source, limits) if not _hidden(info)]
+
+
 def check_image(path: Path, limits: Limits = LIMITS) -> None:
     """Whether a file is the image that its name says, of a size that can be meant; its header alone is read.
 
@@ -239,6 +247,14 @@ def _directory(file: IO[bytes]) -> tuple[int, int]:
 
 def _images(archive: Path, source: zipfile.ZipFile, limits: Limits) -> list[zipfile.ZipInfo]:
     """The entries that are taken, after all were looked at."""
+    found = [info for info in _entries(archive, source, limits) if _suffix(info) in ENDINGS and not _hidden(info)]
+    if not found:
+        raise _refused(archive, f"holds no imagery ({', '.join(sorted(ENDINGS))})", "empty")
+    return found
+
+
+def _entries(archive: Path, source: zipfile.ZipFile, limits: Limits) -> list[zipfile.ZipInfo]:
+    """All files of it, after they were looked at."""
     entries = source.infolist()
     if len(entries) > limits.entries:
         raise _refused(archive, f"has more than {limits.entries:,} entries", "entries")
@@ -249,10 +265,7 @@ def _images(archive: Path, source: zipfile.ZipFile, limits: Limits) -> list[zipf
         _check_ratio(archive, info, limits)
     _check_total(archive, entries, limits)
     _check_overlaps(archive, source, entries)
-    found = [i for i in entries if not i.is_dir() and _suffix(i) in ENDINGS and not _hidden(i)]
-    if not found:
-        raise _refused(archive, f"holds no imagery ({', '.join(sorted(ENDINGS))})", "empty")
-    return found
+    return [info for info in entries if not info.is_dir()]
 
 
 def _check_name(archive: Path, info: zipfile.ZipInfo, seen: set[str]) -> None:

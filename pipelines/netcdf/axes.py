@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.netcdf.fault import Fault, named
 from pipelines.netcdf.variables import NetCDF, Variable
+from pipelines.sandbox.told import Fault, named
 
 _EAST = {"degrees_east", "degree_east", "degree_e", "degrees_e", "degreee", "degreese"}
 _NORTH = {"degrees_north", "degree_north", "degree_n", "degrees_n", "degreen", "degreesn"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,13 +20,12 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from pipelines.netcdf.axes import Axes, gridded
-from pipelines.netcdf.fault import Fault, named
 from pipelines.netcdf.grid import Grid, grid_of
 from pipelines.netcdf.moments import moments_of
 from pipelines.netcdf.numbers import Numbers, numbers_of
 from pipelines.netcdf.variables import NetCDF, opened
+from pipelines.sandbox.told import Fault, named, tell
 
-TOLD = "told.json"
 MB = 1_000_000
 _BLOCK, _LEAST = 512, 64
 _STRIP_MB = 256
@@ -86,15 +85,7 @@ class _Wanted:
 
 def main(arguments: Sequence[str]) -> None:
     """Convert, and tell what came of it."""
-    try:
-        told: dict[str, Any] = {"images": [asdict(one) for one in converted(Path(arguments[0]), Most.of(arguments[1]))]}
-    except Fault as fault:
-        told = {"fault": [fault.code, fault.detail]}
-    except MemoryError:
-        told = {"fault": ["memory", "the file takes more memory than there is for it"]}
-    except Exception as error:  # noqa: BLE001  libraries raise whatever they like over a damaged file
-        told = {"fault": ["unreadable", f"the file cannot be read: {_first_line(error)}"]}
-    Path(TOLD).write_text(json.dumps(told))
+    tell(lambda: converted(Path(arguments[0]), Most.of(arguments[1])))
 
 
 def converted(path: Path, most: Most) -> list[Made]:
@@ -208,8 +199,3 @@ def _tags(one: _Wanted, step: int) -> dict[str, str]:
     when = one.moments[step] if one.moments else ""
     stamp = when.replace("-", ":").replace("T", " ").rstrip("Z")
     return {name: text for name, text in {**said, "TIFFTAG_DATETIME": stamp}.items() if text}
-
-
-def _first_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text[:_LONGEST]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.netcdf.axes import Axes, bends, curvilinear, is_lonlat, numbers_of
-from pipelines.netcdf.fault import Fault, named
+from pipelines.sandbox.told import Fault, named
 
 if TYPE_CHECKING:
     from pyproj import CRS

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.netcdf.fault import Fault, named
+from pipelines.sandbox.told import Fault, named
 
 if TYPE_CHECKING:
     from pipelines.netcdf.variables import Variable

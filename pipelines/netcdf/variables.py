@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.netcdf.fault import Fault, named
+from pipelines.sandbox.told import Fault, named
 
 Index = tuple[int | slice, ...]
 MOST = 10_000

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from serve.desk.asking import Asking
     from serve.desk.content import Content
     from serve.desk.files import ResultFile
+    from serve.desk.limits import Limits
     from serve.desk.models import Models
     from serve.settings import ServiceSettings
     from serve.store.hooks import Hook
@@ -67,6 +68,8 @@ class _Planned:
     plan: Plan
     place: Where
     names: Mapping[str, str]
+    area_km2: float
+    """That counts: none of what was made elsewhere and is handed on as it is. Its pixels are bounded all the same."""
 
 
 class Jobs:
@@ -113,8 +116,8 @@ class Jobs:
         )  # fmt: skip
         with self._store.begin() as c:
             users.hold(c, caller.user.id)  # two requests at once do not both take the last place
-            self._check(c, caller, asking, cost.area_km2)
-            jobs.add(c, job, cost.area_km2)
+            self._check(c, caller, asking, planned.area_km2)
+            jobs.add(c, job, planned.area_km2)
             if asking.hook is not None:
                 hooks.add(c, job.id, asking.hook.url, asking.hook.secret, list(asking.hook.kinds))
             publications.add(c, (one.wish(job.id) for one in asking.publish))
@@ -258,11 +261,12 @@ class Jobs:
             found = settled(asking.to_recipe(), self._settings, self._store, caller, accepted)
         with told(found.names):
             made = plan_of(found.recipe, card, self._settings, Means("pool", limits.hands, 1))
-            _check_size(made, limits.max_area_km2, limits.max_pixels)
+            area_km2 = 0.0 if card.input.as_it_is else made.cost.area_km2
+            _check_size(made, area_km2, limits)
             place = limits.place_of(made.cost.seconds or 0.0)
             if place is Where.CLUSTER:
                 made = estimated(made, self._settings, Means("ray", limits.crew, 1))
-        return _Planned(made, place, found.names)
+        return _Planned(made, place, found.names, area_km2)
 
     def _check_area(self, asking: Asking) -> None:
         """Before anything is searched."""
@@ -298,11 +302,11 @@ def _forget(c: Connection, job: Job, caller: Caller | None, action: str) -> None
     audit.note(c, caller, action, job.id)
 
 
-def _check_size(made: Plan, max_area_km2: float, max_pixels: int) -> None:
-    if made.cost.area_km2 > max_area_km2:
-        raise _too_large(made.cost.area_km2, max_area_km2)
-    if made.cost.pixels > max_pixels:
-        raise LimitError(f"the result would have {made.cost.pixels:,} pixels, {max_pixels:,} are allowed",
+def _check_size(made: Plan, area_km2: float, limits: Limits) -> None:
+    if area_km2 > limits.max_area_km2:
+        raise _too_large(area_km2, limits.max_area_km2)
+    if made.cost.pixels > limits.max_pixels:
+        raise LimitError(f"the result would have {made.cost.pixels:,} pixels, {limits.max_pixels:,} are allowed",
                          code="limit.pixels", field="aoi", hint="ask for a smaller area")  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from pipelines.masking.geojson import ShapeLimits
     from pipelines.netcdf.isolated import Image
     from pipelines.sandbox.bounds import Bounds
+    from pipelines.vectors.isolated import Image as Drawing
 
 _SUFFIXES = {"GTiff": ".tif", "JP2OpenJPEG": ".jp2"}
 _STRANGE = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST = 100
-_NETCDF = "netcdf"
+_NETCDF, _VECTORS = "netcdf", "vectors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,18 @@ class Moment:
     """physical = stored * scale + offset."""
     offset: float
     """See ``scale``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One image that was drawn from a file of shapes: of a layer, or of numbers of its shapes."""
+
+    input: str
+    """As an input of a job: ``upload://ID/NAME``."""
+    layer: str
+    """What the file calls it."""
+    column: str
+    """Whose numbers it holds; empty: it is where shapes are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +75,17 @@ def looked_at(
 ) -> tuple[list[Path], dict[str, Any]]:
     """The images that came, under names of their own in one folder, and what is to be known of them.
 
-    ``limits``: of archives; ``image_limits``: of what is decoded; ``bounds``: of the program that reads NetCDF. Raises
-    ImageryError, GridError, LimitError: what a job would refuse is refused here.
+    ``limits``: of archives; ``image_limits``: of what is decoded; ``bounds``: of the program that reads NetCDF and
+    vectors. Raises ImageryError, GridError, LimitError: what a job would refuse is refused here.
     """
     from pipelines.netcdf.isolated import ENDINGS as OF_NETCDF
+    from pipelines.vectors.isolated import is_vectors
 
     suffix = path.suffix.lower()
     if suffix in OF_NETCDF or (suffix not in ENDINGS and not is_archive(path) and begins_as_netcdf(path)):
         return _of_netcdf(path, limits, image_limits, bounds)
+    if suffix not in ENDINGS and is_vectors(path, limits):
+        return _of_vectors(path, limits, image_limits, bounds)
     images = _images(path, limits)
     return images, _facts(images, image_limits)
 
@@ -95,22 +111,59 @@ def moments_of(facts: Mapping[str, Any], place: str) -> tuple[Moment, ...]:
                  for one in facts["images"])  # fmt: skip
 
 
+def was_converted(facts: Mapping[str, Any]) -> bool:
+    """Whether what is kept is not what came."""
+    return "format" in facts
+
+
+def drawn_of(facts: Mapping[str, Any], place: str) -> tuple[Drawn, ...]:
+    """Of an upload that came as vectors; ``place``: what its images' names are put behind. Empty: it was none."""
+    if facts.get("format") != _VECTORS:
+        return ()
+    return tuple(Drawn(f"{place}{one['name']}", one["layer"], one["column"]) for one in facts["images"])
+
+
 # --- pieces -----------------------------------------------------------------------------------------------------------
 
 
 def _of_netcdf(
     path: Path, limits: Limits, image_limits: ImageLimits, bounds: Bounds
 ) -> tuple[list[Path], dict[str, Any]]:
-    from pipelines.netcdf.isolated import BOUNDS, images_of
+    from pipelines.netcdf.isolated import images_of
 
-    # A request waits for it, so its time is short; how much memory strangers' programs have, the service says.
-    allowed = replace(BOUNDS, memory_mb=bounds.memory_mb, output_mb=min(BOUNDS.output_mb, bounds.output_mb))
-    made = images_of(path, path.parent / "converted", bounds=allowed, limits=limits)
+    made = images_of(path, path.parent / "converted", bounds=_allowed(bounds), limits=limits)
     headers = _headers([image.path for image in made], image_limits)
-    told = [asdict(_fact(image.path.name, header)) | _of_variable(image, header)
-            for image, header in zip(made, headers, strict=True)]  # fmt: skip
-    images = [image.path for image in made]
-    return images, {"files": [image.name for image in images], "images": told, "format": _NETCDF}
+    told = [_of_variable(image, header) for image, header in zip(made, headers, strict=True)]
+    return _converted([image.path for image in made], headers, told, _NETCDF)
+
+
+def _of_vectors(
+    path: Path, limits: Limits, image_limits: ImageLimits, bounds: Bounds
+) -> tuple[list[Path], dict[str, Any]]:
+    from pipelines.vectors.isolated import images_of
+
+    made = images_of(path, path.parent / "converted", bounds=_allowed(bounds), limits=limits)
+    headers = _headers([image.path for image in made], image_limits)
+    return _converted([image.path for image in made], headers, [_of_layer(image) for image in made], _VECTORS)
+
+
+def _allowed(bounds: Bounds) -> Bounds:
+    """A request waits for it, so its time is short; how much memory strangers' programs have, the service says."""
+    from pipelines.sandbox.conversion import BOUNDS
+
+    return replace(BOUNDS, memory_mb=bounds.memory_mb, output_mb=min(BOUNDS.output_mb, bounds.output_mb))
+
+
+def _converted(
+    images: list[Path], headers: list[Header], told: Sequence[Mapping[str, Any]], kind: str
+) -> tuple[list[Path], dict[str, Any]]:
+    facts = [asdict(_fact(image.name, header)) | dict(said)
+             for image, header, said in zip(images, headers, told, strict=True)]  # fmt: skip
+    return images, {"files": [image.name for image in images], "images": facts, "format": kind}
+
+
+def _of_layer(image: Drawing) -> dict[str, Any]:
+    return {"layer": image.layer, "column": image.column}
 
 
 def _of_variable(image: Image, header: Header) -> dict[str, Any]:

@@ -24,7 +24,16 @@ from serve.desk.labels import check_labels
 from serve.desk.links import UPLOAD as LINKED
 from serve.desk.links import Seal
 from serve.desk.projects import check_into, is_shared
-from serve.desk.upload_images import Moment, came_as_netcdf, looked_at, moments_of, safe_name, shapes_in
+from serve.desk.upload_images import (
+    Drawn,
+    Moment,
+    drawn_of,
+    looked_at,
+    moments_of,
+    safe_name,
+    shapes_in,
+    was_converted,
+)
 from serve.desk.wording import told
 from serve.store import audit, batches, catalogue, jobs, uploads, users
 from swathe.errors import (
@@ -210,17 +219,25 @@ class Uploads:
         found = self._behind(caller, href)
         return moments_of(found.facts, f"{UPLOAD}{found.id}/") if found is not None else ()
 
+    def drawn(self, caller: Caller, href: str) -> tuple[Drawn, ...]:
+        """Of an upload that came as vectors, and that a link of ours leads to: each layer, and its numbers.
+
+        Empty where the link leads to something else, or to nothing that they see, or is none of ours.
+        """
+        found = self._behind(caller, href)
+        return drawn_of(found.facts, f"{UPLOAD}{found.id}/") if found is not None else ()
+
     def content_name(self, caller: Caller, id_: str, name: str = "") -> str:  # noqa: ARG002  its own is taken
         """What its content is called: as it came, or as what became of it. Raises NotFoundError."""
         return _content_name(self.get(caller, id_))
 
     def content(self, caller: Caller, id_: str, name: str) -> Content:
-        """What came, to be sent; of an archive, and of NetCDF, its images, as an archive where they are several.
+        """What came, to be sent; of an archive, NetCDF and vectors the images, as an archive where they are several.
 
         Raises ConflictError (``upload.state``).
         """
         found = self._ready(caller, id_)
-        name = _content_name(found) if came_as_netcdf(found.facts) else name
+        name = _content_name(found) if was_converted(found.facts) else name
         if is_archive(Path(name)):
             return self._archive(found, name)
         return self._lying(found, found.facts["files"][0], name, found.sha256)
@@ -340,7 +357,7 @@ class Uploads:
 
 def _content_name(found: Upload) -> str:
     name = safe_name(found.name)
-    if not came_as_netcdf(found.facts):
+    if not was_converted(found.facts):
         return name
     return f"{Path(name).stem}{'.tif' if len(found.facts['files']) == 1 else '.zip'}"
 

@@ -33,8 +33,8 @@ def read_cards():
 
 
 TEXTS = read_cards()
-# Cards that hand an image on: no method of anybody's to cite, no range of values that could be told.
-COPIES = {"image-as-it-is"}
+# Cards that hand on what somebody made: no method of anybody's to cite, no range of values that could be told.
+COPIES = {"image-as-it-is", "shapes-as-they-are"}
 
 
 def card_of(name, **changes):

@@ -2,6 +2,7 @@
 
 import shutil
 from contextlib import suppress
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -16,6 +17,7 @@ from pipelines.imagery.header import read_headers
 from pipelines.imagery.inputs import by_date, parse_input
 from pipelines.netcdf import isolated
 from pipelines.netcdf.isolated import images_of
+from pipelines.sandbox import conversion
 from pipelines.sandbox.bounds import Bounds
 from pipelines.sandbox.isolation import Isolation, isolation
 from swathe.errors import ImageryError, InputError, LimitError
@@ -39,7 +41,8 @@ def made(path, **more):
 def test_what_the_program_prints_is_nobody_s_output(tmp_path, write, capfd, monkeypatch):
     """With --json, standard output is JSON lines; libraries warn, and a file may make one of them say anything."""
     cube(write, tmp_path / "cube.nc", steps=2)
-    monkeypatch.setattr(isolated, "_RUN", f"print('not JSON', flush=True); {isolated._RUN}")
+    run = f"print('not JSON', flush=True); {isolated.NETCDF.run}"
+    monkeypatch.setattr(isolated, "NETCDF", replace(isolated.NETCDF, run=run))
     assert made(tmp_path / "cube.nc")
     assert capfd.readouterr().out == ""
 
@@ -177,7 +180,7 @@ def test_numbers_of_other_files_are_not_fetched(tmp_path):
 
 def test_where_no_program_can_be_shut_in_none_is_run(tmp_path, monkeypatch):
     cube(classic, tmp_path / "a.nc")
-    monkeypatch.setattr(isolated, "isolation", lambda: Isolation("none", None, "bubblewrap is not installed"))
+    monkeypatch.setattr(conversion, "isolation", lambda: Isolation("none", None, "bubblewrap is not installed"))
     problem = refused(tmp_path / "a.nc")
     assert (problem.code, "GeoTIFF" in problem.hint) == ("netcdf.isolation", True)
 
@@ -195,7 +198,7 @@ def test_a_program_that_was_taken_over_gains_nothing(tmp_path, monkeypatch, prog
             "    image = {'file': '1.tif', 'variable': 'a', 'when': '', 'step': 0} | more\n"
             "    fault = {'fault': more['fault']} if 'fault' in more else {}\n"
             "    open('told.json', 'w').write(json.dumps({'images': [image], **fault}))\n")  # fmt: skip
-    monkeypatch.setattr(isolated, "_RUN", said + program)
+    monkeypatch.setattr(isolated, "NETCDF", replace(isolated.NETCDF, run=said + program))
     cube(classic, tmp_path / "a.nc")
     problem = refused(tmp_path / "a.nc")
     assert problem.code in ("netcdf.unreadable", "image.content")

@@ -13,7 +13,7 @@ from pyproj import CRS, Transformer
 
 from pipelines.netcdf import isolated
 from pipelines.netcdf.convert import Most, converted
-from pipelines.netcdf.fault import Fault
+from pipelines.sandbox.told import Fault
 from tests.pipelines.conftest import ROOT
 from tests.pipelines.netcdfs import LAT, LON, METRES, UTM, WRITERS, classic, cube, flat, lonlat, netcdf4
 
@@ -54,7 +54,7 @@ def refused(path):
     """The fault, which the other side knows."""
     with pytest.raises(Fault) as caught:
         made(path)
-    assert caught.value.code in isolated._FAULTS
+    assert caught.value.code in isolated.NETCDF.faults
     return caught.value
 
 
@@ -322,4 +322,4 @@ def test_every_fault_is_known_on_the_other_side():
     code = "".join(path.read_text() for path in (ROOT / "pipelines" / "netcdf").glob("*.py"))
     raised = set(re.findall(r'Fault\(\s*"([a-z_]+)"', code))
     assert len(raised) > 8
-    assert raised <= set(isolated._FAULTS)
+    assert raised <= set(isolated.NETCDF.faults)

@@ -26,7 +26,8 @@ MODEL, TUNE = "geostudio.model", "geostudio.tune"
 """Kinds of presets."""
 SANDBOX, LAYER = "geofm-sandbox-models", "add-layer-sandbox-model"
 """Their names for trying a tune out, and for publishing what is there already."""
-LAYER_CARD = "image-as-it-is"
+LAYER_CARD, SHAPES_CARD = "image-as-it-is", "shapes-as-they-are"
+"""What publishes it: of an image, and of what was drawn from shapes."""
 SYSTEM = "system@ibm.com"
 """Who made what is everybody's."""
 _BEGIN = "2026-01-01T00:00:00.000000Z"
@@ -201,7 +202,7 @@ def classes_of(pushes: Any) -> list[tuple[int, str, str]]:
 
 def _stands_alone(id_: str, state: ModelState, behind: set[str], tunes: set[str | None]) -> bool:
     """A card that is not already there as a preset of the caller; the card of layers has a name of its own."""
-    return id_ != LAYER_CARD and not (state.source == "added" and (id_ in behind or id_ in tunes))
+    return id_ not in (LAYER_CARD, SHAPES_CARD) and not (state.source == "added" and (id_ in behind or id_ in tunes))
 
 
 def _of_card(state: ModelState) -> Model:
@@ -216,7 +217,7 @@ def _of_card(state: ModelState) -> Model:
 def _special(cards: Mapping[str, ModelState]) -> Iterator[Model]:
     """They are models by name; what they run is told by the rest of a request."""
     for name, said in ((SANDBOX, "Tries tunes out: say which with fine_tuning_id."),
-                       (LAYER, "Publishes rasters that are there already.")):  # fmt: skip
+                       (LAYER, "Publishes rasters and shapes that are there already.")):  # fmt: skip
         state = cards.get(LAYER_CARD) if name == LAYER else None
         yield Model(uuid_of_name(name), name, "COMPLETED", SYSTEM, _BEGIN, _BEGIN, state.card if state else None,
                     {"description": said}, is_layer=name == LAYER)  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from swathe.sld import Colour, Kind
@@ -16,6 +16,10 @@ _PERCENT = 100.0
 MOST_COLOURS, _LABEL = 256, 200
 """Rows, and characters of a label, that a layer has."""
 _KINDS: tuple[tuple[str, Kind], ...] = (("segmentation", "values"), ("regression", "ramp"))
+_SHAPES = (("polygon_style", ("fill", "stroke")), ("line_style", ("stroke",)), ("point_style", ("fill", "stroke")))
+"""Parts of a style of shapes, and what of each is its colour, the first that is said."""
+_PRESENT = 1.0
+"""The number of a raster where a shape is."""
 
 
 def styled(style: Any) -> tuple[tuple[Colour, ...], Kind] | None:
@@ -24,7 +28,17 @@ def styled(style: Any) -> tuple[tuple[Colour, ...], Kind] | None:
         found = [colour for row in rows_of(style, name) if (colour := _colour(row)) is not None]
         if found:
             return tuple(found[:MOST_COLOURS]), kind
-    return None
+    return _of_shapes(style)
+
+
+def property_of(style: Any) -> str:
+    """The column of numbers that a style of shapes takes its colours from; empty: they all look alike."""
+    for said, _ in _shape_colours(style):
+        if _stops(said):
+            return str(said.get("property_name") or "")
+        if read_colour(said) is not None:
+            break
+    return ""
 
 
 def rows_of(style: Any, name: str) -> list[Mapping[str, Any]]:
@@ -40,6 +54,35 @@ def read_colour(text: Any) -> tuple[str, float] | None:
         return None
     digits = "".join(c * 2 for c in given[1:]) if len(given) <= _SHORT else given[1:]
     return f"#{digits[:6]}", int(digits[6:] or "ff", 16) / 255
+
+
+def _of_shapes(style: Any) -> tuple[tuple[Colour, ...], Kind] | None:
+    """One colour where shapes are, or those of their numbers, mixed in between."""
+    for said, opacity in _shape_colours(style):
+        if stops := _stops(said):
+            return stops, "ramp"
+        if (read := read_colour(said)) is not None:
+            return (Colour(_PRESENT, read[0], read[1] * opacity),), "values"
+    return None
+
+
+def _shape_colours(style: Any) -> Iterator[tuple[Any, float]]:
+    """What is said of colours, and the opacity beside it; polygons first, as they fill a map."""
+    for kind, names in _SHAPES:
+        part = style.get(kind) if isinstance(style, dict) else None
+        if not isinstance(part, dict):
+            continue
+        for name in names:
+            opacity = _number(part.get(f"{name}_opacity"))
+            yield part.get(name), 1.0 if opacity is None else _share(opacity)
+
+
+def _stops(said: Any) -> tuple[Colour, ...]:
+    """Of ``{"property_name": …, "property_values": [{"value": …, "output": "#rrggbb"}, …]}``."""
+    if not isinstance(said, dict) or not isinstance(said.get("property_name"), str):
+        return ()
+    rows = [{"color": row.get("output"), "quantity": row.get("value")} for row in rows_of(said, "property_values")]
+    return tuple(colour for row in rows if (colour := _colour(row)) is not None)[:MOST_COLOURS]
 
 
 def _colour(row: Mapping[str, Any]) -> Colour | None:

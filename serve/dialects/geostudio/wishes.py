@@ -12,7 +12,7 @@ from serve.dialects.geostudio.ids import id_of, uuid_of_name
 from serve.dialects.geostudio.layers import MASKED, RESULT, pushes_of, wishes_to_push
 from serve.dialects.geostudio.models import SANDBOX
 from serve.dialects.geostudio.problems import msg
-from serve.dialects.geostudio.ready_made import expect_layers, one_by_one, with_moments
+from serve.dialects.geostudio.ready_made import as_known, expect_layers, one_by_one
 from serve.dialects.geostudio.routes.processors import LETTER, shown
 from serve.dialects.geostudio.schema import MOST_PUSHES, InferenceCreate, Spec
 from serve.dialects.geostudio.translate import Means, Task, after_of, expect_few, steps_of, tasks_of
@@ -125,7 +125,7 @@ def wanted(desk: Desk, who: Caller, asked: InferenceCreate, model: Model) -> Wan
     expect_few(asked, model.card, means)
     ready = one_by_one(desk.uploads, who, asked) if model.is_layer else None
     tasks = tasks_of(ready.asked, model, means) if ready else tasks_of(asked, model, means)
-    made = Wanted(asked, model, with_moments(tasks, ready) if ready else tasks, steps_of(asked, model, after), after,
+    made = Wanted(asked, model, as_known(tasks, ready) if ready else tasks, steps_of(asked, model, after), after,
                   processor and processor[1], ready.places if ready else ())  # fmt: skip
     _check_pushes(made)
     return made

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import rasterio
 
-from pipelines.netcdf import isolated
+from pipelines.sandbox import conversion
 from pipelines.sandbox.isolation import Isolation, isolation
 from serve.desk.asking import Asking
 from serve.desk.inputs import settled
@@ -94,7 +94,7 @@ def test_it_is_known_by_its_bytes(front, tmp_path):
 
 
 def test_without_a_sandbox_it_is_refused_by_name(front, tmp_path, monkeypatch):
-    monkeypatch.setattr(isolated, "isolation", lambda: Isolation("none", None, "bubblewrap is not installed"))
+    monkeypatch.setattr(conversion, "isolation", lambda: Isolation("none", None, "bubblewrap is not installed"))
     owner = front.person()
     flat(classic, tmp_path / "a.nc")
     refused = brought(front, owner, tmp_path / "a.nc")

@@ -144,7 +144,7 @@ ELSEWHERE = {
     "layers.read", "links.content", "links.kinds", "links.offer", "links.open", "links.renewed", "models.card",
     "batches.clear", "batches.new_id", "batches.milestones", "jobs.clear", "models.shared",
     "processors.add", "processors.content", "sources.fitting", "sources.scenes", "uploads.content", "uploads.uri",
-    "uploads.file", "uploads.moments", "uploads.one_by_one", "processors.clear",
+    "uploads.drawn", "uploads.file", "uploads.moments", "uploads.one_by_one", "processors.clear",
 }  # fmt: skip
 """Use cases that need more than a caller and are tried below, or in the tests of their module."""
 

@@ -1,13 +1,17 @@
 """The real SDK and the notebooks' ways, in an environment of their own, against a whole service on a socket."""
 
 import subprocess
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import geopandas as gpd
 import pytest
 import yaml
+from shapely.geometry import box
 
 from pipelines.demo import catalogue
+from pipelines.sandbox.isolation import isolation
 from serve.running.planner import planner
 from serve.running.service import Beside
 from serve.settings import ServiceSettings
@@ -97,7 +101,21 @@ def test_a_model_on_an_image_of_ones_own(running, scene):
 
 def test_a_ready_made_layer(running):
     heights = write_image(running.folder / "heights.tif", scale=0, names=("",), top=1000)
-    assert "Heights" in running.drive(EXAMPLES / "ready_made_layer.py", running.config, heights)
+    assert "Made elsewhere" in running.drive(EXAMPLES / "ready_made_layer.py", running.config, heights)
+
+
+@pytest.mark.skipif(isolation().walls is None, reason=f"no sandbox here: {isolation().detail}")
+def test_ready_made_shapes(running):
+    fields = gpd.GeoDataFrame({"n": [1]}, geometry=[box(10, 50, 10.1, 50.1)], crs="EPSG:4326")
+    fields.to_file(running.folder / "fields.gpkg", driver="GPKG")
+    fields.to_file(running.folder / "fields.shp")
+    with zipfile.ZipFile(running.folder / "fields.zip", "w") as archive:
+        for part in ("shp", "shx", "dbf", "prj"):
+            archive.write(running.folder / f"fields.{part}", f"fields.{part}")
+    for name in ("fields.gpkg", "fields.zip"):
+        assert "Made elsewhere" in running.drive(
+            EXAMPLES / "ready_made_layer.py", running.config, running.folder / name
+        )
 
 
 def test_a_program_of_ones_own(running, scene):

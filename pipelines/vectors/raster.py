@@ -1,0 +1,132 @@
+"""Shapes drawn onto a grid of their own: what a map of them shows, as a raster."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.features import rasterize
+from rasterio.transform import Affine, from_origin
+
+from pipelines.sandbox.told import Fault, named
+from pipelines.vectors.source import Batch, Layer
+
+_RADIUS = 4
+"""Pixels around that of a point which stand for it, too: else nobody would find it."""
+_MARGIN = _RADIUS + 1
+_LEAST_M, _LEAST_DEGREES = 0.1, 1e-6
+"""Side of a pixel at least."""
+_WEST, _EAST, _SOUTH, _NORTH = -180.0, 180.0, -90.0, 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Where the pixels lie."""
+
+    crs: CRS
+    transform: Affine
+    shape: tuple[int, int]
+    """(rows, cols)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Around all shapes of a layer."""
+
+    bounds: tuple[float, float, float, float]
+    """left, bottom, right, top."""
+    dimensions: frozenset[int]
+    """0: there are points, 1: lines, 2: polygons."""
+
+
+def extent_of(layer: Layer, batches: Iterable[Batch], most_vertices: int) -> Extent:
+    """From the shapes themselves: what a file says of itself may be old. Raises Fault (``layers``, ``size``)."""
+    boxes: list[NDArray[np.float64]] = []
+    dimensions: set[int] = set()
+    vertices = 0
+    for batch in batches:
+        dimensions.update(int(n) for n in np.unique(batch.dimensions))
+        vertices += int(shapely.get_num_coordinates(batch.shapes).sum())
+        if vertices > most_vertices:
+            raise Fault("size", f"the layer {named(layer.name)} has more than {most_vertices:,} corners")
+        if len(batch.shapes):
+            boxes.append(shapely.total_bounds(batch.shapes))
+    if not boxes:
+        raise Fault("layers", f"the layer {named(layer.name)} holds no shapes")
+    found = np.array(boxes)
+    left, bottom = (float(n) for n in found[:, :2].min(axis=0))
+    right, top = (float(n) for n in found[:, 2:].max(axis=0))
+    return Extent((left, bottom, right, top), frozenset(dimensions))
+
+
+def grid_of(layer: Layer, extent: Extent, side: int) -> Grid:
+    """About ``side`` pixels along the longer edge, in the layer's own coordinate system, with room for points.
+
+    What lies within the world in degrees stays within it. Raises Fault (``crs``, ``coordinates``).
+    """
+    try:
+        crs = CRS.from_user_input(layer.crs)
+        factor = crs.linear_units_factor[1] if crs.is_projected else 1.0
+    except Exception:  # noqa: BLE001  of the library's own kinds
+        raise Fault("crs", f"the coordinate system of the layer {named(layer.name)} is not understood") from None
+    if not (crs.is_projected or crs.is_geographic):
+        raise Fault("crs", f"the coordinate system of the layer {named(layer.name)} is no place on Earth")
+    left, bottom, right, top = extent.bounds
+    if crs.is_geographic and (bottom < _SOUTH or top > _NORTH or right - left > _EAST - _WEST):
+        raise Fault("coordinates", f"the layer {named(layer.name)} reaches beyond the degrees that there are")
+    least = _LEAST_DEGREES if crs.is_geographic else _LEAST_M / factor
+    pixel = max((right - left) / side, (top - bottom) / side, least)
+    margin = _MARGIN * pixel
+    box = left - margin, bottom - margin, right + margin, top + margin
+    west, south, east, north = _within_world(box, extent.bounds) if crs.is_geographic else box
+    rows, cols = (max(1, math.ceil(length / pixel - 1e-6)) for length in (north - south, east - west))
+    return Grid(crs, from_origin(west, north, (east - west) / cols, (north - south) / rows), (rows, cols))
+
+
+def _within_world(
+    box: tuple[float, float, float, float], bounds: tuple[float, float, float, float]
+) -> tuple[float, float, float, float]:
+    """The margin ends where the world does; longitudes that run on beyond it are left to."""
+    west, south, east, north = box
+    if bounds[0] >= _WEST and bounds[2] <= _EAST:
+        west, east = max(west, _WEST), min(east, _EAST)
+    return west, max(south, _SOUTH), east, min(north, _NORTH)
+
+
+def drawn(passes: Callable[[], Iterable[Batch]], grid: Grid, dimensions: Iterable[int]) -> NDArray[np.int32]:
+    """(rows, cols): number of the record whose shape is there, from 1; 0: none is.
+
+    ``passes`` begins with the first batch again; ``dimensions``: those that there are. Every pixel that a shape touches
+    is its; of several records the last one counts, lines lie over polygons, and points over both.
+    """
+    image = np.zeros(grid.shape, np.int32)
+    for dimension in sorted(dimensions, reverse=True):
+        for batch in passes():
+            mine = batch.dimensions == dimension
+            if mine.any():
+                draw = _dot if dimension == 0 else _fill
+                draw(batch.shapes[mine], batch.of[mine] + 1, grid, image)
+    return image
+
+
+def _fill(shapes: NDArray[np.object_], values: NDArray[np.int64], grid: Grid, image: NDArray[np.int32]) -> None:
+    """Lines and polygons, and whatever pixel they touch."""
+    rasterize(zip(shapes, values.tolist(), strict=True), out=image, transform=grid.transform, all_touched=True)
+
+
+def _dot(shapes: NDArray[np.object_], values: NDArray[np.int64], grid: Grid, image: NDArray[np.int32]) -> None:
+    """Discs around points."""
+    left, top, width, height = grid.transform.c, grid.transform.f, grid.transform.a, -grid.transform.e
+    across, down = (shapely.get_x(shapes) - left) / width, (top - shapely.get_y(shapes)) / height
+    for row, col in _disc():
+        image[np.floor(down).astype(int) + row, np.floor(across).astype(int) + col] = values
+
+
+def _disc() -> Iterator[tuple[int, int]]:
+    around = range(-_RADIUS, _RADIUS + 1)
+    yield from ((row, col) for row in around for col in around if row**2 + col**2 <= (_RADIUS + 0.5) ** 2)
