@@ -8,12 +8,13 @@ import numpy as np
 import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
-from pyproj import CRS, Transformer
+from pyproj import CRS
 from pyproj.exceptions import CRSError, ProjError
 from shapely.geometry.base import BaseGeometry
 
 from pipelines import chunking
-from pipelines.mosaic.frame import is_geographic
+from pipelines.mosaic.frame import turns
+from pipelines.mosaic.onto import laid
 from pipelines.products.ground import pixel_metres
 from pipelines.products.lonlat import on_the_globe
 from swathe.aoi import ellipsoid_km2
@@ -97,12 +98,9 @@ def depth(mosaic: Mosaic, work: Work) -> float:
     """How many scenes lie over a pixel of the output grid, on average and over all dates."""
     area = work.area if work.area is not None else work.grid.extent.geom
     found = [shapely.from_wkb(scene.footprint) for slot in mosaic.slots for scene in slot.scenes]
-    # In the grid's CRS, as degrees break at 180; a grid of degrees may go on behind it.
-    to_grid = Transformer.from_crs("OGC:CRS84", mosaic.crs, always_xy=True)
-    dense = shapely.segmentize(np.array(found, object), 0.1)
-    bent = shapely.transform(dense, lambda xy: np.column_stack(to_grid.transform(xy[:, 0], xy[:, 1])))
-    turns = (-360.0, 0.0, 360.0) if is_geographic(mosaic.crs) else (0.0,)
-    beside = [shapely.transform(shapely.make_valid(bent), lambda xy, t=turn: xy + np.array([t, 0])) for turn in turns]
+    # In the grid's CRS, as degrees break at 180; a grid may run on behind it.
+    bent = np.array([shapely.make_valid(laid(shapely.segmentize(one, 0.1), mosaic.crs)) for one in found], object)
+    beside = [shapely.transform(bent, lambda xy, t=turn: xy + np.array([t, 0])) for turn in turns(mosaic.crs)]
     return float(shapely.area(shapely.intersection(beside, area)).sum()) / area.area
 
 

@@ -12,9 +12,10 @@ import shapely
 
 from pipelines.mosaic.clear import checked, within
 from pipelines.mosaic.frame import Frame
-from pipelines.mosaic.grid import OutputGrid, Wish, grid_on, onto, output_grid
+from pipelines.mosaic.grid import OutputGrid, Wish, grid_on, output_grid
 from pipelines.mosaic.measure import Measured, measure
 from pipelines.mosaic.omnicloudmask import settled
+from pipelines.mosaic.onto import onto
 from pipelines.mosaic.slots import Asked, Chosen, choose
 from pipelines.mosaic.under import refuse_missing
 from pipelines.planning import Place

@@ -29,7 +29,7 @@ from pyproj import Proj
 from pipelines.masking.geojson import STEP_DEG, Drawing, Line, divided
 from pipelines.masking.source import Bools
 from pipelines.masking.vector import edge_points, holds_pole
-from pipelines.mosaic.frame import LONLAT, named, period, transformer, turned
+from pipelines.mosaic.frame import LONLAT, beside, named, period, transformer, turned
 from swathe.masking import Mask
 from swathe.window import Window
 
@@ -150,9 +150,8 @@ class _Place:
     def anywhere(self, lonlat: Line) -> Line:
         """The same with all of them; what has no place is not finite."""
         x, y = (np.asarray(v) for v in transformer(LONLAT, self.crs).transform(lonlat[:, 0], lonlat[:, 1]))
-        whole, (middle, there) = period(self.crs), self.centre
-        if whole:  # beside the window, wherever the CRS is cut
-            x = x - whole * np.round((x - middle) / whole - (lonlat[:, 0] - there) / _TURN)
+        if whole := period(self.crs):  # beside the window, wherever the CRS is cut
+            x = beside(x, lonlat[:, 0], whole, self.centre)
         to = self.grid.transform
         return np.stack([(x - to.c) / to.a - self.window.col, (y - to.f) / to.e - self.window.row], axis=1)
 

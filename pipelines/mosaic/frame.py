@@ -146,7 +146,7 @@ def period(crs: str) -> float:
     """
     found = CRS.from_user_input(crs)
     if found.is_geographic:
-        return 360.0
+        return 2 * math.pi / found.axis_info[0].unit_conversion_factor  # there are longitudes in grads
     way = found.coordinate_operation
     if way is None or way.method_name not in _CYLINDERS or found.geodetic_crs is None:
         return 0.0
@@ -163,6 +163,16 @@ def turns(crs: str) -> tuple[float, ...]:
 def turned(x: NDArray[np.float64], middle: float, whole: float = 360.0) -> NDArray[np.float64]:
     """Longitudes (x of a CRS of this period), moved by whole turns to within half a turn of ``middle``."""
     return x - whole * np.round((x - middle) / whole)  # what need not be moved stays as it is, to the last bit
+
+
+def beside(
+    x: NDArray[np.float64], lon: NDArray[np.float64], whole: float, about: tuple[float, float]
+) -> NDArray[np.float64]:
+    """Eastings of a CRS of this period at longitudes that run on: moved by whole turns so that they run on likewise.
+
+    ``about``: an easting that stays where it is, and its longitude. There are no ties, however wide it is.
+    """
+    return x - whole * np.round((x - about[0]) / whole - (lon - about[1]) / 360.0)
 
 
 def unrolled(
@@ -186,10 +196,17 @@ def unrolled(
 
 def overrun(x: NDArray[np.float64], crs: str) -> int:
     """Over which end of a projected CRS x runs, east (1) or west (-1) of its cut; 0: over none."""
-    half, middle = period(crs) / 2, _easting(crs)
-    if not half or not len(x):
+    west, east = ends(crs)
+    if west == east or not len(x):
         return 0
-    return 1 if x.max() > middle + half else -1 if x.min() < middle - half else 0
+    return 1 if x.max() > east else -1 if x.min() < west else 0
+
+
+@cache
+def ends(crs: str) -> tuple[float, float]:
+    """Eastings of the western and the eastern side of its cut; equal for a CRS without a ``period``."""
+    half, middle = period(crs) / 2, _easting(crs)
+    return middle - half, middle + half
 
 
 def _easting(crs: str) -> float:

@@ -7,15 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import shapely
-from pyproj.exceptions import ProjError
 from shapely import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
-from pipelines.mosaic.frame import LONLAT, Frame, is_geographic, named, part_of_pixel, transformer, turned, unit_m
+from pipelines.mosaic.frame import Frame, is_geographic, named, part_of_pixel, unit_m
+from pipelines.mosaic.onto import onto
 from swathe.aoi import AOI
-from swathe.errors import AreaError, GridError
+from swathe.errors import GridError
 from swathe.scene import Affine6, Asset, AssetGrid, Scene
 from swathe.window import Window
 
@@ -23,8 +22,6 @@ LIMIT = 20_000_000_000
 """Pixels of a grid that is still believed to be meant: 1.4 million square kilometres at 10 m, 20 million at 30 m."""
 _TIE = 1e-6
 """Pixels by which an area may overhang a pixel's edge without reaching into it."""
-_STEPS = 256
-"""Points along the longest side of an area before it is bent into another CRS."""
 _SAME = 1e-6
 """Resolutions are equal to this relative precision."""
 _WHOLE = 3
@@ -78,7 +75,7 @@ def output_grid(scenes: Sequence[Scene], aoi: AOI, wish: Wish = Wish(), look: Lo
     """The grid on which scenes are joined; it depends on them and on ``wish``, and of the area only takes the bounds.
 
     ``look`` opens a file where the catalogue does not tell its grid. Raises GridError (``grid.no_scenes``, ``.crs``,
-    ``.unknown``, ``.res``, ``.too_large``) and AreaError (``area.projection``).
+    ``.unknown``, ``.res``, ``.too_large``) and AreaError (``area.projection``, ``.cut``).
     """
     if not scenes:
         raise GridError("there is no scene to take a grid from", code="grid.no_scenes", hint="search again")
@@ -155,44 +152,6 @@ def _phase(grids: Sequence[AssetGrid], res: float) -> tuple[float, float]:
 # --- from the area --------------------------------------------------------------------------------------------------
 
 
-def onto(aoi: AOI, crs: str) -> Polygon | MultiPolygon:
-    """The area in a CRS, its edges bent as they must; where it crosses ±180°, coordinates run on.
-
-    Raises AreaError (``area.projection``) where it has no place in that CRS.
-    """
-    parts = [_bent(part, aoi, crs) for part in shapely.get_parts(aoi.geometry)]
-    merged = shapely.union_all([shapely.make_valid(part) for part in parts])
-    polygons = [p for p in shapely.get_parts(merged) if isinstance(p, Polygon | MultiPolygon) and p.area > 0]
-    whole = shapely.union_all(polygons)
-    if not isinstance(whole, Polygon | MultiPolygon) or whole.is_empty:
-        raise _unprojectable(crs)
-    return whole
-
-
-def _bent(part: BaseGeometry, aoi: AOI, crs: str) -> BaseGeometry:
-    west, south, east, north = part.bounds
-    dense = shapely.segmentize(part, max(east - west, north - south) / _STEPS)
-    turn = transformer(LONLAT, crs)
-    try:
-        bent = shapely.transform(dense, lambda xy: np.column_stack(turn.transform(xy[:, 0], xy[:, 1])))
-    except ProjError:
-        raise _unprojectable(crs) from None
-    if not np.isfinite(shapely.get_coordinates(bent)).all():
-        raise _unprojectable(crs)
-    if is_geographic(crs) and aoi.crosses:
-        return shapely.transform(bent, lambda xy: np.column_stack([turned(xy[:, 0], 180.0), xy[:, 1]]))
-    return bent
-
-
-def _unprojectable(crs: str) -> AreaError:
-    return AreaError(
-        f"part of the area cannot exist in {crs[:40]}",
-        code="area.projection",
-        hint="choose a CRS made for the place with --crs, or draw the area smaller",
-        field="--crs",
-    )
-
-
 def _around(area: BaseGeometry, frame: Frame, wish: Wish) -> Window:
     west, south, east, north = area.bounds
     (top, left), (bottom, right) = frame.pixels(west, north), frame.pixels(east, south)
@@ -204,8 +163,7 @@ def _around(area: BaseGeometry, frame: Frame, wish: Wish) -> Window:
         raise GridError(
             f"the area's grid would have {height} x {width} pixels of {frame.res:g}",
             code="grid.too_large",
-            hint=f"draw the area smaller, or give a coarser --res: at most {wish.limit:.3g} pixels; an area across "
-            "±180° needs a CRS that runs on there, such as a UTM zone",
+            hint=f"draw the area smaller, or give a coarser --res: at most {wish.limit:.3g} pixels",
             field="--res",
         )
     return Window(row, col, height, width)

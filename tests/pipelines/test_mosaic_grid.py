@@ -125,6 +125,90 @@ def test_across_the_antimeridian_coordinates_run_on():
     assert grid.shape == (400, 1000)
 
 
+WHOLE = 2 * np.pi * 6_378_137
+ZONE_60 = scene("x", Place("EPSG:32660", 600_000, 5_900_000, 10, (10_980, 20_000)))
+
+
+@pytest.mark.parametrize(
+    ("crs", "west", "wide"),
+    [
+        ("EPSG:4326", 179.9, 0.2),
+        ("EPSG:4807", (179.9 - 2.337229) / 0.9, 0.2 / 0.9),  # grads from Paris, which is elsewhere by metres
+        ("EPSG:3857", 179.9 / 360 * WHOLE, 0.2 / 360 * WHOLE),
+        ("EPSG:3395", 179.9 / 360 * WHOLE, 0.2 / 360 * WHOLE),
+        ("EPSG:3832", 29.9 / 360 * WHOLE, 0.2 / 360 * WHOLE),
+        ("EPSG:6933", 179.9 / 180 * 17_367_530.445, 0.2 / 180 * 17_367_530.445),
+    ],
+)
+def test_on_a_plane_that_is_cut_at_180_eastings_run_on(crs, west, wide):
+    area = output_grid([ZONE_60], AOI.parse("179.9,52.2,-179.9,52.6"), Wish(crs=crs)).area
+    left, bottom, right, top = area.bounds
+    assert (left, right - left) == (pytest.approx(west, rel=1e-5), pytest.approx(wide, rel=1e-3))
+    assert area.geom_type == "Polygon"
+    assert area.area == pytest.approx((right - left) * (top - bottom), rel=1e-3)
+
+
+@pytest.mark.parametrize(("crs", "around"), [("EPSG:3832", -30), ("EPSG:4807", 2.337229 - 180), ("EPSG:3857", 180)])
+def test_wherever_a_plane_is_cut(crs, around):
+    """As wide as away from the cut, and begun in the west."""
+    wish = Wish(crs=crs, res=0.001 if crs == "EPSG:4807" else 50.0)
+    boxes = (f"{lon - 0.1},10,{lon + 0.1},10.2" for lon in (around, around - 20))
+    here, away = (output_grid([ZONE_60], AOI.parse(box), wish) for box in boxes)
+    assert here.area.bounds[0] > away.area.bounds[2]
+    assert abs(here.shape[1] - away.shape[1]) <= 1
+    assert here.shape[0] == away.shape[0]
+
+
+def test_islands_on_both_sides_of_180_that_touch_it_nowhere():
+    sides = shapely.MultiPolygon([shapely.box(178, -18, 178.5, -17.5), shapely.box(-179.5, -18, -179, -17.5)])
+    for crs, unit in (("EPSG:4326", 1.0), ("EPSG:3857", WHOLE / 360)):
+        area = output_grid([ZONE_60], AOI.of(sides), Wish(crs=crs)).area
+        assert area.bounds[::2] == pytest.approx((178 * unit, 181 * unit))
+        assert len(area.geoms) == 2
+    with pytest.raises(AreaError) as told:
+        output_grid([ZONE_60], AOI.of(sides), Wish(crs="EPSG:8857"))
+    assert told.value.problem.code == "area.cut"
+
+
+def test_an_area_that_180_does_not_make_narrower_stays_within_the_world():
+    wide = shapely.MultiPolygon([shapely.box(-100, 10, -80, 12), shapely.box(80, 10, 100, 12)])
+    for aoi, bounds in ((AOI.of(wide), (-100, 100)), (AOI.parse("-180,-60,180,60"), (-180, 180))):
+        for crs, unit in (("EPSG:4326", 1.0), ("EPSG:3857", WHOLE / 360)):
+            area = output_grid([ZONE_60], aoi, Wish(crs=crs, res=0.1 * unit)).area
+            assert area.bounds[::2] == pytest.approx([v * unit for v in bounds])
+
+
+def test_more_than_half_the_world_may_run_on():
+    """From 20 degrees west over 180 to 90 degrees west."""
+    area = output_grid([ZONE_60], AOI.parse("-20,10,270,12"), Wish(crs="EPSG:3857", res=1000.0)).area
+    assert area.bounds[::2] == pytest.approx([v / 360 * WHOLE for v in (-20, 270)])
+    assert area.geom_type == "Polygon"
+
+
+@pytest.mark.parametrize("crs", ["EPSG:8857", "ESRI:54009", "ESRI:54030", "ESRI:54008"])
+@pytest.mark.parametrize(
+    ("aoi", "zone"), [("179.8,52.2,-179.9,52.6", "EPSG:32660"), ("179.99,-16.9,-175,-16.8", "EPSG:32701")]
+)
+def test_a_plane_on_which_nothing_can_run_on_is_refused(crs, aoi, zone):
+    for res in (None, 1000.0):
+        with pytest.raises(AreaError) as told:
+            output_grid([ZONE_60], AOI.parse(aoi), Wish(crs=crs, res=res))
+        assert (told.value.problem.code, told.value.problem.field) == ("area.cut", "--crs")
+        assert "EPSG:3857" in told.value.hint
+        assert zone in told.value.hint
+    for beside in ("179.8,52.2,180,52.6", "-180,52.2,-179.8,52.6"):
+        assert output_grid([ZONE_60], AOI.parse(beside), Wish(crs=crs)).area.geom_type == "Polygon"
+
+
+@pytest.mark.parametrize(
+    "crs", ["EPSG:32660", "EPSG:3035", "EPSG:3571", "EPSG:3994", "EPSG:2193", "EPSG:3460", "EPSG:3413", "EPSG:5041"]
+)
+def test_a_plane_that_is_not_cut_there_is_not_refused(crs):
+    area = output_grid([ZONE_60], AOI.parse("179.9,52.2,-179.9,52.6"), Wish(crs=crs)).area
+    assert area.geom_type == "Polygon"
+    assert area.area == pytest.approx(area.convex_hull.area, rel=1e-3)
+
+
 def test_around_a_pole():
     place = Place("EPSG:3031", -2_000_000, 2_000_000, 500, (8000, 8000))
     with_pole = replace(scene("p", place), footprint=shapely.to_wkb(shapely.box(-180, -90, 180, -70)))

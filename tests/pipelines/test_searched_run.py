@@ -725,3 +725,126 @@ def test_across_a_border_of_zones_the_pixels_are_the_fields(searched_run, border
     (number, count), *_ = bands_of(out / "observations.tif")
     assert set(np.unique(number[valid])) == {1, 2}
     assert (count[valid] == 1).all()
+
+
+# --- over 180 degrees on planes that are cut there ------------------------------------------------------------------
+
+ANTIMERIDIAN, HALF = BORDERS["antimeridian"], np.pi * 6_378_137
+
+
+@pytest.fixture(scope="module")
+def ndvi(pytestconfig):
+    from models.registry import load_cards
+
+    return load_cards((pytestconfig.rootpath / "configs" / "models",))["vegetation-ndvi"]
+
+
+@pytest.fixture(scope="module")
+def two_zones(tmp_path_factory):
+    """One pass over 180 degrees: a tile of zone 60, and one of zone 1."""
+    folder = tmp_path_factory.mktemp("zones")
+    west, east = ANTIMERIDIAN.zones
+    return collected(
+        folder,
+        rippled(folder, "west", ANTIMERIDIAN.passed[0], ANTIMERIDIAN.tile(west, -4000, 1000)),
+        rippled(folder, "east", ANTIMERIDIAN.passed[1], ANTIMERIDIAN.tile(east, -1000, 4000)),
+    )
+
+
+CUT = {"EPSG:3857": 16.0, "EPSG:4326": 0.0001, "EPSG:3395": 16.0, "EPSG:6933": 10.0}
+"""Planes that are cut at 180 degrees, and pixels on which scenes are sampled; those of 40 m and more are averaged."""
+
+
+@pytest.mark.parametrize("coarser", [1, 4])
+@pytest.mark.parametrize("crs", CUT)
+def test_the_pixels_are_the_fields_on_either_side(searched_run, ndvi, two_zones, crs, coarser, tmp_path):
+    outcome, _ = searched_run(
+        tmp_path, card=ndvi, source=two_zones, aoi=ANTIMERIDIAN.aoi, dates=("2024-07-01_2024-07-02",), crs=crs,
+        res=CUT[crs] * coarser,
+    )  # fmt: skip
+    assert outcome.state is State.DONE
+    (values,), transform, found = bands_of(tmp_path / "result.tif")
+    assert found.to_string() == crs
+    lon, lat = centres(crs, tuple(transform)[:6], values.shape)
+    wide = np.asarray(lon) % 360
+    assert wide.min() == pytest.approx(179.975, abs=2e-3)
+    assert wide.max() == pytest.approx(180.025, abs=2e-3)
+    east = 180.0 if crs == "EPSG:4326" else Transformer.from_crs("OGC:CRS84", crs, always_xy=True).transform(180, 0)[0]
+    assert transform.c < east < transform.c + transform.a * values.shape[1]
+    assert transform.a * values.shape[1] < 0.001 * east
+    red, nir = ripples(lon, lat, 2), ripples(lon, lat, 3)
+    valid = np.isfinite(values)
+    assert valid.mean() > 0.95
+    off = np.where(valid, np.abs(values - (nir - red) / (nir + red)) * (nir + red) / 2, 0)
+    if coarser == 1:  # what the same run in a UTM zone keeps to
+        assert (off > 2).sum(axis=1).max() <= 1
+        assert off.max() <= 12
+    else:  # a mean over a pixel is not its middle; a tenth of a pixel to the side would be as much
+        assert off.mean() < 4
+        assert off.max() < 32
+    (number, count), *_ = bands_of(tmp_path / "observations.tif")
+    assert set(np.unique(number[valid])) == {1, 2}
+    assert (count[valid] == 1).all()
+    item = json.loads((tmp_path / "item.json").read_text())
+    assert item["geometry"]["type"] == "MultiPolygon"
+    shape = shapely.geometry.shape(item["geometry"])
+    assert [part.bounds[::2] for part in shape.geoms] == [
+        (pytest.approx(179.975, abs=1e-3), 180), (-180, pytest.approx(-179.975, abs=1e-3))
+    ]  # fmt: skip
+    assert item["bbox"] == pytest.approx([179.975, 52.29, -179.975, 52.31], abs=1e-3)
+    assert item["properties"]["proj:bbox"][2] > east
+
+
+# --- moved half-way round the world ---------------------------------------------------------------------------------
+
+RES = HALF / (512 * 2441)
+"""Pixels of which half the world is whole blocks: what lies at 180 degrees can be moved to 0 and stays what it is."""
+
+
+def mercator(folder, name, west, cols, numbers, res=RES):
+    """An item in web Mercator from so many pixels of ``RES`` east of where ``west`` says, with these numbers."""
+    place = Place("EPSG:3857", west, 1_200_000 // RES * RES, res, numbers.shape[1:])
+    return rippled(folder, name, ANTIMERIDIAN.passed[0], place, field=lambda lon, lat, band: numbers[band] + 0 * lon)
+
+
+@pytest.mark.parametrize(
+    ("finer", "beside"), [(1, 0.0), (1, 0.3), (2, 0.0), (2.5, 0.2)], ids=["copied", "sampled", "halved", "averaged"]
+)
+@pytest.mark.parametrize("ends", ["at both ends", "beyond the end"])
+def test_what_lies_at_the_end_of_the_world_is_what_it_would_be_in_its_middle(
+    searched_run,
+    ndvi,
+    tmp_path,
+    finer,
+    beside,
+    ends,
+):
+    """The same numbers at 180 degrees and at 0: in two files that meet there, and in one that runs over it."""
+    rng = np.random.default_rng(1)
+    rows, cols = int(300 * finer), int(250 * finer)
+    numbers = rng.integers(500, 9000, (4, rows, 2 * cols))
+    found = {}
+    for name, (west, east) in {"end": (HALF, -HALF), "middle": (0.0, 0.0)}.items():
+        (folder := tmp_path / name).mkdir()
+        res = RES / finer
+        left, shift = west - cols * res + beside * RES, beside * RES
+        if ends == "at both ends":
+            items = (
+                mercator(folder, "west", left, cols, numbers[..., :cols], res),
+                mercator(folder, "east", east + shift, cols, numbers[..., cols:], res),
+            )
+        else:
+            items = (mercator(folder, "whole", left, 2 * cols, numbers, res),)
+        aoi = "179.98,10.69,-179.98,10.71" if name == "end" else "-0.02,10.69,0.02,10.71"
+        outcome, mosaic = searched_run(
+            folder / "out", card=ndvi, source=collected(folder, *items), aoi=aoi, dates=("2024-07-01_2024-07-02",),
+            crs="EPSG:3857", res=RES,
+        )  # fmt: skip
+        assert outcome.state is State.DONE
+        found[name] = [*bands_of(folder / "out" / "result.tif"), mosaic]
+    (one, here, _, first), (other, there, _, second) = found["end"], found["middle"]
+    assert here.c - there.c == pytest.approx(HALF, abs=1e-6)
+    assert first.corner == (second.corner[0], second.corner[1] + 512 * 2441)
+    assert np.isfinite(one).mean() > 0.98  # all but the edge
+    np.testing.assert_allclose(one, other, atol=2e-4)  # a stored number more or less where a half is rounded
+    assert (one == other).mean() > 0.99
