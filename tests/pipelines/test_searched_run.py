@@ -808,7 +808,7 @@ def mercator(folder, name, west, cols, numbers, res=RES):
 
 
 @pytest.mark.parametrize(
-    ("finer", "beside"), [(1, 0.0), (1, 0.3), (2, 0.0), (2.5, 0.2)], ids=["copied", "sampled", "halved", "averaged"]
+    ("finer", "beside"), [(1, 0.3), (0.97, 0.3), (2, 0.0), (2.5, 0.2)], ids=["copied", "sampled", "halved", "averaged"]
 )
 @pytest.mark.parametrize("ends", ["at both ends", "beyond the end"])
 def test_what_lies_at_the_end_of_the_world_is_what_it_would_be_in_its_middle(
@@ -847,4 +847,4 @@ def test_what_lies_at_the_end_of_the_world_is_what_it_would_be_in_its_middle(
     assert first.corner == (second.corner[0], second.corner[1] + 512 * 2441)
     assert np.isfinite(one).mean() > 0.98  # all but the edge
     np.testing.assert_allclose(one, other, atol=2e-4)  # a stored number more or less where a half is rounded
-    assert (one == other).mean() > 0.99
+    assert ((one == other) | np.isnan(one)).mean() > 0.99
