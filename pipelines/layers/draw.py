@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterioWindow
 
-from pipelines.layers.frame import overlap, pixels_of, place
+from pipelines.layers.frame import overlaps, pixels_of, place
 from pipelines.products.picture import ramp
 from swathe.errors import ReadError
 from swathe.layer import Layer, Look, Style
@@ -54,12 +55,15 @@ def draw(files: Files, file: RasterFile, layer: Layer, frame: Frame) -> Drawn | 
 
     Raises NotFoundError (``layer.gone``), ReadError.
     """
-    box = overlap(layer, frame)
-    if box is None:
+    parts = overlaps(layer, frame)
+    if not parts:
         return None
-    with files.opened(file, pixels_of(layer, frame, box)) as dataset:
+    with files.opened(file, min(pixels_of(layer, frame, box) for _, box in parts)) as dataset:
         _expect_same(dataset, layer)
-        values, valid = _warped(dataset, layer, frame)
+        values, valid = _warped(dataset, layer, frame, parts[0][0])
+        for turn, _ in parts[1:]:
+            more, there = _warped(dataset, layer, frame, turn)
+            values, valid = np.where(valid, values, more), valid | there
     return _coloured(values, valid, layer.style) if valid.any() else None
 
 
@@ -88,12 +92,14 @@ def _expect_same(dataset: DatasetReader, layer: Layer) -> None:
         raise ReadError(f"{layer.file} is not what its item says", code="read.corrupt")
 
 
-def _warped(dataset: DatasetReader, layer: Layer, frame: Frame) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """((h, w) or (3, h, w) stored numbers, (h, w) where they mean something)."""
+def _warped(dataset: DatasetReader, layer: Layer, frame: Frame, turn: float) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """((h, w) or (3, h, w) stored numbers, (h, w) where they mean something) of the layer, its x moved by a turn."""
     way = Resampling.bilinear if layer.style.smooth else Resampling.nearest
     bands: Any = layer.band if layer.style.look is not Look.PICTURE else [1, 2, 3]
     nodata = dataset.nodata
     how: dict[str, Any] = {"add_alpha": True} if nodata is None else {"src_nodata": nodata, "nodata": nodata}
+    if turn:
+        how["src_transform"] = Affine.translation(turn, 0) @ dataset.transform
     with WarpedVRT(
         dataset, crs=frame.crs, transform=frame.transform, width=frame.width, height=frame.height, resampling=way,
         tolerance=_TOLERANCE, warp_mem_limit=_WARP_MB, **how,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from affine import Affine
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
+from pipelines.mosaic.frame import ends, period, turns
 from swathe.errors import InputError, NotFoundError
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ TILE = 256
 """Pixels of a side of a web map tile."""
 _EDGE = 21
 """Points of an edge that is carried into another coordinate system."""
+_NOTHING = 1e-9
+"""Of once round the world: what overhangs an end by less than 4 cm does not run on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +68,31 @@ def tile(z: int, x: int, y: int) -> Frame:
     return Frame("EPSG:3857", (box.left, box.bottom, box.right, box.top), TILE, TILE)
 
 
-def overlap(layer: Layer, frame: Frame) -> Box | None:
-    """The part of the frame's rectangle in which the layer may lie; None: it lies elsewhere."""
-    left, bottom, right, top = carried(layer.bounds, layer.crs, frame.crs)
-    box = (max(left, frame.bounds[0]), max(bottom, frame.bounds[1]),
-           min(right, frame.bounds[2]), min(top, frame.bounds[3]))  # fmt: skip
-    return box if box[0] < box[2] and box[1] < box[3] else None
+def overlaps(layer: Layer, frame: Frame) -> tuple[tuple[float, Box], ...]:
+    """The parts of the frame's rectangle in which the layer may lie; none: it lies elsewhere.
+
+    With each, what is added to the layer's x there: a layer that runs on past an end of the world enters at the other.
+    """
+    found = []
+    for turn, bounds in _turned(layer, frame.crs):
+        left, bottom, right, top = carried(bounds, layer.crs, frame.crs)
+        box = (max(left, frame.bounds[0]), max(bottom, frame.bounds[1]),
+               min(right, frame.bounds[2]), min(top, frame.bounds[3]))  # fmt: skip
+        if box[2] - box[0] > _NOTHING * period(frame.crs) and box[1] < box[3]:
+            found.append((turn, box))
+    return tuple(found)
+
+
+def _turned(layer: Layer, crs: str) -> Iterator[tuple[float, Box]]:
+    """The layer's rectangle moved by whole turns; cut where the world ends, as other systems know no places beyond."""
+    left, bottom, right, top = layer.bounds
+    whole, (west, east) = period(layer.crs), ends(layer.crs)
+    for turn in turns(layer.crs):
+        start, end = left + turn, right + turn
+        if whole and crs != layer.crs:
+            start, end = max(start, west), min(end, east)
+        if end - start > _NOTHING * whole:
+            yield turn, (start, bottom, end, top)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -94,9 +117,15 @@ def pixels_of(layer: Layer, frame: Frame, box: Box) -> float:
     xs, ys = _carrier(frame.crs, layer.crs).transform([x, x + across, x], [y, y, y + down])
     wide = (layer.bounds[2] - layer.bounds[0]) / layer.shape[1]
     tall = (layer.bounds[3] - layer.bounds[1]) / layer.shape[0]
-    steps = [((xs[i] - xs[0]) / wide, (ys[i] - ys[0]) / tall) for i in (1, 2)]
+    steps = [(_step(xs[0], xs[i], period(layer.crs)) / wide, (ys[i] - ys[0]) / tall) for i in (1, 2)]
     area = abs(steps[0][0] * steps[1][1] - steps[0][1] * steps[1][0])
     return math.sqrt(area) if math.isfinite(area) else 1.0
+
+
+def _step(start: float, end: float, whole: float) -> float:
+    """From one x to another near it, whichever turns the two are counted in."""
+    step = end - start
+    return math.remainder(step, whole) if whole and math.isfinite(step) else step
 
 
 def place(layer: Layer, crs: str, x: float, y: float) -> tuple[int, int] | None:
@@ -106,8 +135,12 @@ def place(layer: Layer, crs: str, x: float, y: float) -> tuple[int, int] | None:
         return None
     left, bottom, right, top = layer.bounds
     rows, cols = layer.shape
-    row, col = math.floor((top - up) / (top - bottom) * rows), math.floor((across - left) / (right - left) * cols)
-    return (row, col) if 0 <= row < rows and 0 <= col < cols else None
+    row = math.floor((top - up) / (top - bottom) * rows)
+    for turn in turns(layer.crs):
+        col = math.floor((across - turn - left) / (right - left) * cols)
+        if 0 <= row < rows and 0 <= col < cols:
+            return row, col
+    return None
 
 
 def known(text: str) -> CRS:

@@ -120,10 +120,14 @@ class TileJson(Answered):
         from serve.tiles.wms import spread
 
         west, south, east, north = spread(layer)
+        start, _, end, _ = layer.bbox
+        middle = (start + end) / 2 + (
+            0 if start < end else 180 if start + end < 0 else -180
+        )  # on its side of the Earth
         return cls(
             name=layer.title, description=f"{layer.model} {layer.datetime}".strip(),
             tiles=[addresses.tiles(layer, ending)], minzoom=layer.minzoom, maxzoom=layer.maxzoom,
-            bounds=[west, south, east, north], center=[(west + east) / 2, (south + north) / 2, layer.minzoom],
+            bounds=[west, south, east, north], center=[middle, (south + north) / 2, layer.minzoom],
             legend=addresses.legend(layer) or None,
         )  # fmt: skip
 

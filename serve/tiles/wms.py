@@ -125,6 +125,8 @@ def bounds_in(layer: Layer, crs: str) -> tuple[float, float, float, float]:
         return spread(layer)
     left, bottom, right, top = carried(layer.bounds, layer.crs, crs)
     most = _WORLD.get(crs, 1e9)
+    if crs in _WORLD and layer.bbox[0] > layer.bbox[2]:  # at both ends, though on its own grid it may run on past one
+        left, right = -most, most
     return max(left, -most), max(bottom, -most), min(right, most), min(top, most)
 
 

@@ -71,14 +71,18 @@ def tile_over(x, y, zoom):
     return WEB.tile(lon, lat, zoom)
 
 
-def expected(values, grid, frame, size=(256, 256), crs="EPSG:3857", classes=CLASSES):
-    """RGBA by a plain loop's means: of each pixel of a frame the class of the pixel that its middle lies in."""
+def expected(values, grid, frame, size=(256, 256), crs="EPSG:3857", classes=CLASSES, *, whole=0.0):
+    """RGBA by a plain loop's means: of each pixel of a frame the class of the pixel that its middle lies in.
+
+    ``whole``: once round the world on a grid that runs on past its end.
+    """
     left, bottom, right, top = frame
     cols = left + (np.arange(size[1]) + 0.5) * (right - left) / size[1]
     rows = top - (np.arange(size[0]) + 0.5) * (top - bottom) / size[0]
     xs, ys = np.meshgrid(cols, rows)
     there = pyproj.Transformer.from_crs(crs, grid.crs.to_wkt(), always_xy=True)
     across, up = there.transform(xs.ravel(), ys.ravel())
+    across = grid.transform.c + (across - grid.transform.c) % whole if whole else across
     a = ~grid.transform
     col, row = np.floor(a.a * across + a.c).astype(int), np.floor(a.e * up + a.f).astype(int)
     inside = (col >= 0) & (row >= 0) & (col < grid.shape[1]) & (row < grid.shape[0])
@@ -269,6 +273,71 @@ def test_over_the_antimeridian_both_sides_are_drawn(house, ada, client, tmp_path
         assert colours(client.get(f"/api/layers/{job}-result/tiles/10/{tile.x}/{tile.y}.png"))[..., 3].any()
     far = WEB.tile(0.0, lat, 10)
     assert not colours(client.get(f"/api/layers/{job}-result/tiles/10/{far.x}/{far.y}.png")).any()
+
+
+WORLD_M = 2 * math.pi * 6_378_137
+
+
+@pytest.mark.parametrize(
+    ("crs", "whole", "corner", "pixel"),
+    [
+        ("EPSG:3857", WORLD_M, (WORLD_M / 2 - 20_000, 7_200_000), 100),
+        ("EPSG:3857", WORLD_M, (-WORLD_M / 2 - 20_000, 7_200_000), 100),
+        ("EPSG:4326", 360, (179.8, 54.2), 0.001),
+        ("EPSG:4326", 360, (-180.2, 54.2), 0.001),
+        ("EPSG:3395", WORLD_M, (WORLD_M / 2 - 20_000, 7_160_000), 100),
+        ("EPSG:32601", 0, (280_000, 6_010_000), 100),
+    ],
+)
+def test_on_a_grid_that_runs_on_over_180_both_sides_are_drawn(house, tmp_path, crs, whole, corner, pixel):
+    grid = GeoBox((300, 400), Affine(pixel, 0, corner[0], 0, -pixel, corner[1]), crs)
+    owner = house.person()
+    client = house.client(owner)
+    result = made(tmp_path, replace(MAP, score=None, observations=None), grid)
+    values, job = result.pixels["result.tif"][0], house.left(owner, result.files).id
+    layer = client.get(f"/api/layers/{job}-result").json()
+    west, south, east, north = layer["bbox"]
+    assert west > 179
+    assert east < -179
+    lat = (south + north) / 2
+    for lon in (179.99, -179.99, 0.0):
+        tile = WEB.tile(lon, lat, 10)
+        seen = colours(client.get(f"/api/layers/{job}-result/tiles/10/{tile.x}/{tile.y}.png"))
+        wanted = expected(values, grid, WEB.xy_bounds(tile), whole=whole)
+        assert wanted[..., 3].any() == (lon != 0)
+        assert (seen != wanted).any(axis=2).mean() < 5e-3, lon
+    for x in (0, 63):  # from afar, at both ends of the world
+        tile = WEB.tile(180 if x else -180, lat, 6)
+        assert tile.x == x
+        drawn = np.flatnonzero(
+            colours(client.get(f"/api/layers/{job}-result/tiles/6/{x}/{tile.y}.png"))[..., 3].any(axis=0)
+        )
+        assert 3 <= len(drawn) <= 20
+        assert (255 if x else 0) in drawn
+    found = client.get(layer["links"]["tilejson"]).json()
+    assert found["bounds"] == pytest.approx([-180, south, 180, north])
+    assert abs(found["center"][0]) == pytest.approx(180, abs=0.5)
+    system = "{*}Layer/{*}Layer/{*}BoundingBox[@CRS='EPSG:3857']"
+    told = ET.fromstring(client.get(f"/api/layers/wms?job={job}&REQUEST=GetCapabilities").content).find(f".//{system}")
+    assert [float(told.get(side)) for side in ("minx", "maxx")] == pytest.approx([-WORLD_M / 2, WORLD_M / 2])
+    for box in ((lat - 0.05, 179.95, lat + 0.05, 180), (lat - 0.05, -180, lat + 0.05, -179.95)):
+        asked = WMS | {
+            "LAYERS": f"{job}-result",
+            "CRS": "EPSG:4326",
+            "BBOX": ",".join(map(str, box)),
+            "WIDTH": 100,
+            "HEIGHT": 100,
+            "TRANSPARENT": "TRUE",
+        }
+        seen = colours(client.get("/api/layers/wms", params=asked))
+        wanted = expected(values, grid, (box[1], box[0], box[3], box[2]), (100, 100), "EPSG:4326", whole=whole)
+        assert wanted[..., 3].all()
+        assert (seen != wanted).any(axis=2).mean() < 5e-3, box
+    for lon in (179.99, -179.99):
+        found = client.get(f"/api/layers/{job}-result/point", params={"lon": lon, "lat": lat}).json()
+        x, y = pyproj.Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(lon, lat)
+        col = (x - grid.transform.c) % whole if whole else x - grid.transform.c
+        assert found["value"] == values[int((grid.transform.f - y) / pixel), int(col / pixel)]
 
 
 # --- tiles as HTTP ----------------------------------------------------------------------------------------------------
