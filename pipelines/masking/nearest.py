@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
-from pipelines.mosaic.frame import is_geographic, named, transformer, turned
+from pipelines.mosaic.frame import named, period, transformer, turned
 from pipelines.mosaic.sample import needed, sample
 from pipelines.mosaic.warp import Read, View, stored
 from swathe.scene import AssetGrid
@@ -66,6 +66,6 @@ def _places(place: AssetGrid, grid: GeoBox, window: Window) -> tuple[Numbers, Nu
         x, y = transformer(own, crs).transform(x, y)
     a, _, c, _, e, f = place.transform
     x, y = (np.where(np.isfinite(v), v, np.nan) for v in (x, y))
-    if is_geographic(crs):
-        x = turned(x, c + a * place.shape[1] / 2)
+    if whole := period(crs):
+        x = turned(x, c + a * place.shape[1] / 2, whole)
     return (y - f) / e, (x - c) / a

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from pipelines.masking.topojson import read_topojson
-from pipelines.mosaic.frame import LONLAT, is_geographic, named, transformer, turned
+from pipelines.mosaic.frame import LONLAT, beside, ends, is_geographic, named, overrun, period, transformer, turned
 from swathe.errors import ReadError
 from swathe.window import Window
 
@@ -127,22 +127,30 @@ def _placed(polygons: Polygons, grid: GeoBox, window: Window) -> Iterator[shapel
     for box, turn in _boxes(polygons.crs, crs, grid, window):
         for shape in polygons.within(box):
 
-            def place(xy: NDArray[np.float64], turn: float = turn) -> NDArray[np.float64]:
+            def place(xy: NDArray[np.float64], more: float = turn * (period(crs) / _TURN)) -> NDArray[np.float64]:
                 x, y = xy[:, 0], xy[:, 1]
                 if crs != polygons.crs:
                     x, y = _moved(xy, polygons.crs, crs)
-                col, row = (x + turn - to.c) / to.a, (y - to.f) / to.e
+                col, row = (x + more - to.c) / to.a, (y - to.f) / to.e
                 return np.stack([col - window.col, row - window.row], axis=1)
 
             yield _clipped(shapely.transform(shape, place), window)
 
 
 def _moved(xy: NDArray[np.float64], source: str, target: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Corners in another CRS; longitudes side by side, so that no outline is torn at 180."""
+    """Corners in another CRS; side by side, so that no outline is torn where that is cut."""
     x, y = (np.asarray(v) for v in transformer(source, target).transform(xy[:, 0], xy[:, 1]))
-    if not is_geographic(target):
+    if not (whole := period(target)):
         return x, y
-    return (x - _TURN * np.round((x - (xy[:, 0] if _lonlat(source) else x[0])) / _TURN)), y
+    with np.errstate(invalid="ignore"):  # a pole has no place in Mercator
+        return (beside(x, xy[:, 0], whole, _middle(target)) if _lonlat(source) else turned(x, x[0], whole)), y
+
+
+@cache
+def _middle(crs: str) -> tuple[float, float]:
+    """The easting half-way between the ends of a plane, and its longitude."""
+    x = sum(ends(crs)) / 2
+    return x, float(transformer(crs, LONLAT).transform(x, 0.0)[0])
 
 
 def _clipped(shape: shapely.Geometry, window: Window) -> shapely.Geometry:
@@ -157,27 +165,33 @@ def _clipped(shape: shapely.Geometry, window: Window) -> shapely.Geometry:
 
 
 def _boxes(layer: str, crs: str, grid: GeoBox, window: Window) -> Iterator[tuple[Box, float]]:
-    """Boxes of a layer under a window, and by how much their longitudes are moved to lie beside it."""
-    x, y = edge_points(grid, window)
-    if layer != crs:
-        x, y = transformer(crs, layer).transform(x, y)
+    """Boxes of a layer under a window, and by how many degrees they are moved to lie beside it, where it runs on."""
+    east, north = edge_points(grid, window)
+    x, y = (east, north) if layer == crs else transformer(crs, layer).transform(east, north)
     known = np.isfinite(x) & np.isfinite(y)
-    x, y = np.asarray(x)[known], np.asarray(y)[known]
+    east, x, y = east[known], np.asarray(x)[known], np.asarray(y)[known]
     if not len(x):
         return
+    whole = period(crs)
     if not _lonlat(layer):
-        yield _around(x, y), 0.0
+        for turn in (-_TURN, 0.0, _TURN) if overrun(east, crs) else (0.0,):
+            yield _around(x, y), turn
         return
-    x = turned(x, float(x[len(x) // 2]))
+    half = len(x) // 2
+    about = float(x[half])
+    if whole:  # in the turn in which the window is counted
+        middle, lon = _middle(crs)
+        about = lon + (float(east[half]) - middle) / whole * _TURN
+    x = turned(x, about)
     if np.ptp(x) > _TURN / 2 or holds_pole(grid, window, layer):
-        for turn in (-_TURN, 0.0, _TURN) if _lonlat(crs) else (0.0,):
+        for turn in (-_TURN, 0.0, _TURN) if whole else (0.0,):
             yield _WORLD, turn
         return
-    west, south, east, north = _around(x, y)
+    left, bottom, right, top = _around(x, y)
     for turn in (-_TURN, 0.0, _TURN):
-        left, right = max(west - turn, _WORLD[0]), min(east - turn, _WORLD[2])
-        if left < right:
-            yield (left, max(south, -90.0), right, min(north, 90.0)), turn if _lonlat(crs) else 0.0
+        first, last = max(left - turn, _WORLD[0]), min(right - turn, _WORLD[2])
+        if first < last:
+            yield (first, max(bottom, -90.0), last, min(top, 90.0)), turn if whole else 0.0
 
 
 def holds_pole(grid: GeoBox, window: Window, layer: str) -> bool:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
@@ -25,7 +26,8 @@ from pipelines.masking.layers import load_layers, read_layer
 from pipelines.masking.masked import painted, write_masked
 from pipelines.masking.pack import flat, pack
 from pipelines.masking.topojson import read_topojson
-from pipelines.masking.vector import drawn, polygons_of
+from pipelines.masking.vector import PolygonFile, drawn, polygons_of
+from pipelines.mosaic.frame import period
 from pipelines.products.cog import assemble
 from pipelines.products.item import ItemFacts, ModelFacts, make_item
 from pipelines.products.layer import Kind, LayerSpec, RasterSpec, Resampling
@@ -505,6 +507,35 @@ def test_it_crosses_the_antimeridian(coast):
     assert np.array_equal(land[:, 50:], drawn(coast, west, Window(0, 0, 100, 50)))
     assert land[:, :50].any()
     assert land[:, 50:].any()
+
+
+@pytest.mark.parametrize("side", ["east", "west"])
+@pytest.mark.parametrize(
+    ("crs", "pixel", "north"), [("EPSG:4326", 0.02, 71.7), ("EPSG:4269", 0.02, 71.7), ("EPSG:3857", 2000.0, 1.1645e7),
+                                ("EPSG:3395", 2000.0, 1.1605e7), ("EPSG:6933", 2000.0, 6.965e6)],
+)  # fmt: skip
+def test_it_is_drawn_where_a_grid_runs_on(coast, tmp_path, crs, pixel, north, side):
+    """Wrangel Island, on a grid that runs on over 180 to the east or to the west; also from polygons in UTM."""
+    from pyproj import Transformer
+
+    whole = period(crs)
+    start = Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(179.0, 0)[0] - whole * (side == "west")
+    grid = GeoBox((100, 100), Affine(pixel, 0, start, 0, -pixel, north), crs)
+    window = Window(0, 0, 100, 100)
+    land = drawn(coast, grid, window)
+    cols, rows = np.meshgrid(np.arange(100) + 0.5, np.arange(100) + 0.5)
+    lon, lat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(*(grid.transform @ (cols, rows)))
+    lon = (np.asarray(lon) + 180) % 360 - 180
+    near_by = shapely.union_all(coast.within((-180, 60, 180, 75)))
+    shapely.prepare(near_by)
+    for half in (land[:, :40], land[:, 60:]):
+        assert 0.03 < half.mean() < 0.97
+    assert (shapely.contains_xy(near_by, lon, lat) != land).mean() < 1e-3
+    boxes = [shapely.intersection(near_by, shapely.box(*box)) for box in ((178, 60, 180, 75), (-180, 60, -176, 75))]
+    parts = gpd.GeoSeries(boxes, crs="EPSG:4326").explode()
+    parts[parts.geom_type == "Polygon"].to_crs("EPSG:32601").to_file(tmp_path / "utm.gpkg")
+    again = drawn(PolygonFile(tmp_path / "utm.gpkg"), grid, window)
+    assert (again != land).mean() < 2e-3
 
 
 def test_it_is_drawn_around_a_pole(coast):
