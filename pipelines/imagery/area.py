@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from pyproj.exceptions import CRSError, ProjError
 from shapely import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
+from pipelines.mosaic.frame import beside, named, period
 from swathe.aoi import AOI, ellipsoid_km2
 from swathe.errors import AreaError
 from swathe.imagery import Imagery
@@ -26,6 +28,7 @@ TEXT = frozenset({".json", ".geojson", ".wkt", ".txt"})
 _MAGIC = {".gpkg": b"SQLite format 3", ".shp": b"\x00\x00\x27\x0a", ".fgb": b"fgb\x03", ".parquet": b"PAR1"}
 _FILE = re.compile(r"\.[A-Za-z]{2,8}$")
 """How the name of a file ends."""
+Line = NDArray[np.float64]
 _LONLAT = "OGC:CRS84"
 _STEPS = 256
 """Points along the longest side of an area before it is bent into another CRS."""
@@ -146,14 +149,19 @@ def _transformer(source: CRS, target: CRS) -> Transformer:
     return Transformer.from_crs(source, target, always_xy=True)
 
 
-def _transform(geometry: BaseGeometry, source: CRS, target: CRS) -> BaseGeometry:
-    """Densified, so that straight edges bend as they must. Raises AreaError (``area.projection``)."""
+def _transform(
+    geometry: BaseGeometry, source: CRS, target: CRS, moved: Callable[[Line, Line], Line] | None = None
+) -> BaseGeometry:
+    """Densified, so that straight edges bend as they must. Raises AreaError (``area.projection``).
+
+    ``moved``: from x in the target, and x in the source, to the x that are meant.
+    """
     west, south, east, north = geometry.bounds
     side = max(east - west, north - south)
     dense = shapely.segmentize(geometry, side / _STEPS) if side > 0 else geometry
     try:
         turn = _transformer(source, target)
-        bent = shapely.transform(dense, lambda xy: np.column_stack(turn.transform(xy[:, 0], xy[:, 1])))
+        bent = shapely.transform(dense, lambda xy: _placed(xy, turn, moved))
     except (ProjError, CRSError) as error:
         raise _error(
             "projection", f"the area cannot be brought onto the image's grid: {error}", "check both CRS"
@@ -165,6 +173,11 @@ def _transform(geometry: BaseGeometry, source: CRS, target: CRS) -> BaseGeometry
     return bent
 
 
+def _placed(xy: Line, turn: Transformer, moved: Callable[[Line, Line], Line] | None) -> Line:
+    x, y = turn.transform(xy[:, 0], xy[:, 1])
+    return np.column_stack([x if moved is None or not np.isfinite(x).all() else moved(x, xy[:, 0]), y])
+
+
 # --- cropping -------------------------------------------------------------------------------------------------------
 
 
@@ -174,9 +187,10 @@ def crop(imagery: Imagery, aoi: AOI) -> Crop:
     Raises AreaError: ``area.outside`` where they do not meet, ``area.too_small`` where no pixel centre lies inside.
     """
     crs, transform = CRS.from_user_input(imagery.crs), Affine(*imagery.transform)
-    near = _clip_to(_outline(imagery.shape, transform, crs), aoi.geometry)
+    outline = _outline(imagery.shape, transform, crs)
+    near = _clip_to(outline, aoi.geometry)
     image = _rectangle(Window(0, 0, *imagery.shape), transform)
-    whole = _onto_grid(near, crs) if not near.is_empty else Polygon()
+    whole = _onto_grid(near, crs, _about(image, outline, crs)) if not near.is_empty else Polygon()
     part = _polygonal(shapely.intersection(whole, image))
     if part.is_empty:
         raise _outside(imagery, aoi, crs, image)
@@ -220,20 +234,24 @@ def _clip_to(outline: BaseGeometry | None, geometry: BaseGeometry) -> BaseGeomet
     return _polygonal(shapely.union_all([shapely.intersection(part, outline) for part in parts]))
 
 
-def _onto_grid(near: BaseGeometry, crs: CRS) -> BaseGeometry:
-    """Into the grid's CRS. Geographic grids keep the turn they are counted in; parts cut at ±180° are joined."""
+def _about(image: Polygon, outline: BaseGeometry | None, crs: CRS) -> tuple[float, float]:
+    """Easting in the middle of an image, and its longitude in the turn in which the outline is counted."""
+    x, y = _middle(image)
+    lon = _transformer(crs, CRS(_LONLAT)).transform(x, y)[0]
+    return x, lon if outline is None else float(_near(np.array(lon), _middle(outline)[0]))
+
+
+def _onto_grid(near: BaseGeometry, crs: CRS, about: tuple[float, float]) -> BaseGeometry:
+    """Into the grid's CRS. Grids keep the turn they are counted in; parts cut at ±180° are joined."""
     if crs.equals(CRS(_LONLAT), ignore_axis_order=True):
         return near
-    parts = [shapely.make_valid(_bend(part, crs)) for part in shapely.get_parts(near)]
+    parts = [shapely.make_valid(_bend(part, crs, about)) for part in shapely.get_parts(near)]
     return _polygonal(shapely.union_all(parts))
 
 
-def _bend(part: BaseGeometry, crs: CRS) -> BaseGeometry:
-    bent = _transform(part, CRS(_LONLAT), crs)
-    if not crs.is_geographic:
-        return bent
-    middle = _middle(part)[0]
-    return shapely.transform(bent, lambda xy: np.column_stack([_near(xy[:, 0], middle), xy[:, 1]]))
+def _bend(part: BaseGeometry, crs: CRS, about: tuple[float, float]) -> BaseGeometry:
+    whole = period(named(crs.to_wkt()))
+    return _transform(part, CRS(_LONLAT), crs, (lambda x, lon: beside(x, lon, whole, about)) if whole else None)
 
 
 def _polygonal(geometry: BaseGeometry) -> Polygon | MultiPolygon:

@@ -9,6 +9,7 @@ import rasterio
 from pipelines.imagery.area import crop, inside
 from pipelines.imagery.inspect import Declared, inspect, parse_input
 from pipelines.imagery.read import Reader
+from pipelines.mosaic.frame import ends
 from swathe.aoi import AOI
 from swathe.card import Input
 from swathe.errors import AreaError, InputError
@@ -117,6 +118,25 @@ def test_an_area_across_the_antimeridian_on_a_utm_grid(real_data, box):
     assert cut.window.width < 1200
     for edge in (mask[:2], mask[-2:], mask[:, :2], mask[:, -2:]):
         assert edge.any()
+
+
+@pytest.mark.parametrize("box", [(179.9, -0.1, -179.9, 0.1), (179.9, -0.1, 179.95, 0.1), (-179.95, -0.1, -179.9, 0.1)])
+@pytest.mark.parametrize("crs", ["EPSG:3857", "EPSG:6933", "EPSG:4326"])
+@pytest.mark.parametrize("end", [1, -1])
+def test_an_area_on_a_grid_that_runs_on_past_the_end_of_the_world(tmp_path, box, crs, end):
+    """A result of a run across 180 degrees is imagery as well."""
+    west, east = ends(crs)
+    res = (east - west) / 36_000
+    start = (east if end > 0 else west) - 50 * res
+    with rasterio.open(tmp_path / "on.tif", "w", driver="GTiff", count=1, width=100, height=100, dtype="uint8", crs=crs,
+                       transform=rasterio.Affine(res, 0, start, 0, -res, 50 * res)) as file:  # fmt: skip
+        file.write(np.ones((1, 100, 100), np.uint8))
+    imagery = look(tmp_path / "on.tif")
+    cut = crop(imagery, AOI.parse(",".join(map(str, box))))
+    assert cut.covered == pytest.approx(1, abs=1e-6)
+    first = round((box[0] % 360 - 179.5) * 100)
+    assert abs(cut.window.col - first) <= 1
+    assert abs(cut.window.width - (box[2] - box[0]) % 360 * 100) <= 1
 
 
 def test_the_whole_date_line_file_is_covered_by_an_area_around_it(real_data):

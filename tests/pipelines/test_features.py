@@ -217,8 +217,17 @@ def test_binary_is_what_shapely_reads():
     assert np.array_equal(bounds(points, shapes.outlines), shapely.bounds(expected))
 
 
-def test_polygons_over_the_antimeridian_are_cut_there(tmp_path):
-    grid = GeoBox((60, 60), Affine(1000, 0, 8e5 - 3e4, 0, -1000, 2e6), "EPSG:32660")  # the last UTM zone before 180 E
+@pytest.mark.parametrize(
+    "grid",
+    [
+        GeoBox((60, 60), Affine(1000, 0, 8e5 - 3e4, 0, -1000, 2e6), "EPSG:32660"),  # the last UTM zone before 180 E
+        GeoBox((60, 60), Affine(1000, 0, 20_037_508 - 3e4, 0, -1000, 3e4), "EPSG:3857"),
+        GeoBox((60, 60), Affine(1000, 0, -20_037_508 - 3e4, 0, -1000, 3e4), "EPSG:3857"),
+        GeoBox((60, 60), Affine(0.009, 0, 180 - 0.27, 0, -0.009, 0.27), "EPSG:4326"),
+    ],
+    ids=["UTM", "Mercator on to the east", "Mercator on to the west", "degrees"],
+)
+def test_polygons_over_the_antimeridian_are_cut_there(tmp_path, grid):
     image = np.zeros(grid.shape, np.uint8)
     image[5:50, 5:55] = 1
     image[20:30, 20:30] = 2
