@@ -120,14 +120,10 @@ class TileJson(Answered):
         from serve.tiles.wms import spread
 
         west, south, east, north = spread(layer)
-        start, _, end, _ = layer.bbox
-        middle = (start + end) / 2 + (
-            0 if start < end else 180 if start + end < 0 else -180
-        )  # on its side of the Earth
         return cls(
             name=layer.title, description=f"{layer.model} {layer.datetime}".strip(),
             tiles=[addresses.tiles(layer, ending)], minzoom=layer.minzoom, maxzoom=layer.maxzoom,
-            bounds=[west, south, east, north], center=[middle, (south + north) / 2, layer.minzoom],
+            bounds=[west, south, east, north], center=[_middle(layer.bbox), (south + north) / 2, layer.minzoom],
             legend=addresses.legend(layer) or None,
         )  # fmt: skip
 
@@ -141,3 +137,9 @@ class PointAnswer(Answered):
     value: float | None = Field(description="True number, or the class's; null: no data, or outside.")
     name: str = Field(description="Of the class.")
     unit: str
+
+
+def _middle(bbox: tuple[float, float, float, float]) -> float:
+    """Longitude half-way from west to east; of a box over 180 degrees on its side of the Earth."""
+    west, _, east, _ = bbox
+    return (west + east) / 2 if west < east else (west + east + 360.0) / 2 - (360.0 if west + east > 0 else 0.0)
