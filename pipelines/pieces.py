@@ -8,6 +8,9 @@ tiles that one row of blocks completes are done together, one column of blocks a
     +---+---+---+      a a b b b c c c
     |   |   |   |      a a b b b c c c
     +---+---+---+      a a b b b c c c
+
+A chunk begins with two rows of blocks at once. One row of blocks completes hardly more than one row of tiles: a batch
+of eight would take half of it, and the network would wait while the link brings the rest.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from swathe.plan import Work
 from swathe.window import Window
 
 ROWS = 3
-"""Rows of tiles that are done together, at most: the predictions of all of them are held."""
+"""Rows of tiles that are done together, at most; at a chunk's start twice as many. Predictions of all are held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +58,15 @@ def groups(chunk: Chunk, work: Work, grain: Grain | None) -> Iterator[tuple[list
     if grain is None:
         yield from (([row], iter([_piece([row])])) for row in rows)
         return
-    for _, several in groupby(rows, lambda row: (work.pixels_of(row[0].window).bottom - 1 - grain.row) // grain.side):
-        while group := list(islice(several, ROWS)):
+
+    def last_block(row: list[Tile]) -> int:
+        return (work.pixels_of(row[0].window).bottom - 1 - grain.row) // grain.side
+
+    most, second = 2 * ROWS, (work.pixels_of(rows[0][0].window).row - grain.row) // grain.side + 1
+    for _, several in groupby(rows, lambda row: max(last_block(row), second)):
+        while group := list(islice(several, most)):
             yield group, _pieces(group, work, grain)
+            most = ROWS
 
 
 def windows(chunk: Chunk, work: Work, grain: Grain | None) -> Iterator[Window]:

@@ -101,12 +101,14 @@ class ChunkWorker:
         self.spec = layer_of(
             order.work.card, probabilities=order.work.products.probabilities, observations=order.observed
         )
+        self.reader = order.reader()
+        self.reader.begin()  # while the model is loaded
         started = time.perf_counter()
-        self.predict = predict or load_for_chunks(order)
+        with _closed_where_it_fails(self.reader):
+            self.predict = predict or load_for_chunks(order)
         if self.spec.kind is Kind.CLASSES:
             import scipy.sparse.csgraph  # noqa: F401  for tracing: half a second, and here nobody waits for a chunk
         self.load_s = time.perf_counter() - started
-        self.reader = order.reader()
         self.chunk_store = order.chunk_store
         self.room = self.chunk_store.room()
 
@@ -285,6 +287,15 @@ def _plain(histogram: Histogram) -> dict[str, Any]:
 def _bands(window: Window, rows: int = 512) -> Iterator[Window]:
     for row in range(window.row, window.bottom, rows):
         yield Window(row, window.col, min(rows, window.bottom - row), window.width)
+
+
+@contextmanager
+def _closed_where_it_fails(reader: WindowReader) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        reader.close()
+        raise
 
 
 @contextmanager

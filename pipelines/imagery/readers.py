@@ -42,6 +42,10 @@ class WindowReader(Protocol):
         """Blocks in which imagery comes; None: strip after strip is as good."""
         ...
 
+    def begin(self) -> None:
+        """Open what will be needed first, side by side; does not wait, and tells nothing of what goes wrong."""
+        ...
+
     def ahead(self, windows: Iterable[Window]) -> None:
         """What will be read next."""
         ...
@@ -76,6 +80,9 @@ class FileReader:
         stack = self._reader.read(window)
         return stack if self._conversion is None else convert(stack, self._conversion)
 
+    def begin(self) -> None:
+        """Nothing: files are opened when they are read."""
+
     def ahead(self, windows: Iterable[Window]) -> None:
         """One strip is read ahead by the heart's own thread, which for files is enough."""
 
@@ -105,6 +112,7 @@ class SceneReader:
         self._fetcher = Fetcher(network)
         self._opener = Opener(self._fetcher, mosaic.auth, mosaic.tiles, SOURCES_MB)
         self._reader = MosaicReader(mosaic, self._opener, THREADS, cache_mb)
+        self.begin = self._reader.begin
         self.read = self._reader.read
         self.ahead = self._reader.ahead
         self.grain = self._reader.grain

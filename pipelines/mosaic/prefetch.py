@@ -13,6 +13,8 @@ Key = tuple[int, int, int]
 """(slot, row, col) of an anchored block."""
 AHEAD = 3 / 8
 """Share of the bound for blocks that nobody has asked for yet."""
+FIRST = 4
+"""Blocks that are begun at once: those that a first batch of tiles needs."""
 _MIB = 1 << 20
 
 
@@ -118,10 +120,11 @@ class Prefetcher:
     def _pump(self) -> None:
         """Begin what is planned while threads are idle and there is room for it.
 
-        One block, then two, then four: all that are begun share the network, and whoever reads waits for the first.
+        A few, then one more for each that was made: all that are begun share the network, and whoever reads waits for
+        the first ones.
         """
         with self._lock:
-            most = min(self._threads, max(1, 2 * self._since))
+            most = min(self._threads, FIRST + self._since)
             while self._planned and len(self._doing) < most and self._room():
                 key = self._planned.popleft()
                 if key not in self._kept and key not in self._doing:

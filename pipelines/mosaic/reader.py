@@ -87,6 +87,10 @@ class MosaicReader:
         with self._lock:
             return sorted(self._noted)
 
+    def begin(self) -> None:
+        """Begin to open the files of the first scene: whoever makes a reader early need not wait for them later."""
+        self._expect(self._mosaic.scenes[0])
+
     def read(self, window: Window) -> Stack:
         """The pixels of a window of the output grid, which it may overhang: there, numbers are 0 and the mask False.
 
@@ -216,8 +220,11 @@ class MosaicReader:
         assert first is not None
         raise first
 
-    def _type_of(self, scene: Scene) -> np.dtype[np.generic]:
+    def _expect(self, scene: Scene) -> None:
         self._opener.expect((*scene.bands, *([] if scene.mask is None else [scene.mask])))
+
+    def _type_of(self, scene: Scene) -> np.dtype[np.generic]:
+        self._expect(scene)
         kinds = {self._opener.open(band).dtype for band in scene.bands}
         return np.result_type(*kinds)
 

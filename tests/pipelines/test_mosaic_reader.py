@@ -504,6 +504,16 @@ def test_a_mask_by_a_model_that_is_not_here_is_refused_at_once(world):
     assert told.value.problem.code == "mask.unavailable"
 
 
+def test_the_first_scene_is_opened_before_anything_is_read(world):
+    scenes, *_ = world
+    mosaic, opener, opened = mosaic_of(scenes, PLACE, mask=SCL), LocalOpener(), []
+    opener.expect = opened.extend
+    with MosaicReader(mosaic, opener) as reader:
+        reader.begin()
+    assert opened == [*mosaic.scenes[0].bands, mosaic.scenes[0].mask]
+    assert not opener.reads
+
+
 # --- reading ahead, and memory --------------------------------------------------------------------------------------
 
 

@@ -175,6 +175,16 @@ def test_a_piece_needs_no_block_but_those_of_its_columns_and_the_one_before():
         assert (window.bottom - 1 + 13) // 32 - (window.row + 13) // 32 <= 1
 
 
+@pytest.mark.parametrize(("top", "several"), [(0, 6), (30, 4), (45, 3)])
+def test_a_chunk_begins_with_the_tiles_of_two_rows_of_blocks(top, several):
+    work, grain, chunk = work_of(card(), (200, 200)), Grain(0, 0, 40), Chunk("c", Window(top, 0, 155, 200))
+    rows, pieces = next(groups(chunk, work, grain))
+    below = (rows[0][0].window.row // 40 + 2) * 40
+    assert len(rows) == several
+    assert rows[-1][0].window.bottom <= below < rows[-1][0].window.bottom + work.lattice.rows.stride
+    assert {piece.window.height for piece in pieces} == {rows[-1][0].window.bottom - rows[0][0].window.row}
+
+
 class Slope(Position):
     """The worst network for seams: it says where in the tile a pixel lies, from 0.2 to 0.8 along an axis."""
 

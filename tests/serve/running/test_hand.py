@@ -1,6 +1,7 @@
 """A hand does chunks of several runs, and loads a model once."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -55,6 +56,20 @@ def test_a_hand_loads_a_model_as_every_worker_does(order, monkeypatch):
     assert isinstance(Hand().do("a", ChunkWorker, lambda: first, chunks[0]), dict)
     assert asked[0] == asked[1]
     assert asked[0][1] == {"lanes": LANES}
+
+
+def test_a_worker_without_its_model_keeps_no_file_open(order, monkeypatch):
+    from models import load
+
+    def fail(*_args, **_options):
+        raise ClusterError("no memory", code="cluster.worker")
+
+    closed = []
+    monkeypatch.setattr(load, "load", fail)
+    monkeypatch.setattr(Order, "reader", lambda self: SimpleNamespace(begin=list, close=lambda: closed.append(1)))
+    with pytest.raises(ClusterError):
+        ChunkWorker(order[0])
+    assert closed == [1]
 
 
 def test_of_models_that_are_too_many_the_oldest_goes(order):
