@@ -1,7 +1,7 @@
 """A run on searched imagery over a link of 100 Mbit/s and 50 ms, against what cannot be avoided.
 
-    python -m benchmarks.link [--folder out/bench] [--sizes 4096,8192] [--margin 300] [--rounds 3] [--runners loop ray]
-                              [--out FILE]
+    python -m benchmarks.link [--folder out/bench] [--sizes 4096,8192] [--margin 300] [--rounds 3]
+                              [--runners loop ray shared] [--out FILE]
 
 One scene of six bands at 10 m and a classification at 20 m, one COG each (DEFLATE, blocks of 512), lies behind
 ``benchmarks.shaped`` as a static STAC catalogue; its corner lies on no block of the output, as those of Sentinel-2 do
@@ -64,6 +64,8 @@ MOVED = 1000
 """Added to every number, as in Sentinel-2's products since baseline 04.00: 0 is left for nodata."""
 CLEAR, CLOUD = 4, 9
 CORES = 2
+RUNNERS = ("loop", "ray", "shared")
+"""The plain loop; Ray Data as a run with a Ray of its own has it; as one has it where others use that Ray as well."""
 BATCHES = 12
 """Of tiles that lie in memory for the forward."""
 
@@ -279,18 +281,19 @@ def _receipts(out: Path) -> list[Receipt]:
 
 @contextmanager
 def runners(names: list[str], card: ModelCard) -> Iterator[dict[str, Runner]]:
-    """The plain loop with both cores, and Ray Data with a worker a core."""
+    """Those of ``RUNNERS`` that are asked for; on two cores ``ray`` has one worker for both, ``shared`` one a core."""
     with ExitStack() as stack:
         made: dict[str, Runner] = {}
         if "loop" in names:
             made["loop"] = TracedLoop(CORES)
-        if "ray" in names:
+        if len(names) > len(made):
             from cluster.local import ClusterSpec, connect
-            from cluster.resources import layout
+            from cluster.resources import in_pairs, layout
 
             data = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             session = stack.enter_context(connect(ClusterSpec(data, cpus=CORES, gpus=0)))
-            made["ray"] = TracedRay(layout(card.resources, session.nodes))
+            pools = {"ray": in_pairs(card.resources, session.nodes), "shared": card.resources}
+            made |= {name: TracedRay(layout(pools[name], session.nodes)) for name in names if name in pools}
         yield made
 
 
@@ -328,7 +331,7 @@ def asked_for() -> argparse.Namespace:
     parser.add_argument("--files", type=Path, help="where the published scenes lie; default: in the folder")
     parser.add_argument("--mbit-s", type=float, default=100.0)
     parser.add_argument("--rtt-ms", type=float, default=50.0)
-    parser.add_argument("--runners", nargs="+", choices=("loop", "ray"), default=["loop", "ray"])
+    parser.add_argument("--runners", nargs="+", choices=RUNNERS, default=list(RUNNERS))
     parser.add_argument("--out", type=Path, help="file for the figures, as JSON; those of other sizes in it are kept")
     return parser.parse_args()
 

@@ -14,6 +14,7 @@ SPARE_CORES = 0.2
 _STEP = 10_000
 """Ray counts resources in ten-thousandths."""
 _GIB = 1 << 30
+_PAIR = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,18 @@ def layout(wanted: Resources, nodes: Sequence[Node], *, work: int | None = None)
     on_gpu = [n for n in workers if n.gpus >= 1] if wanted.gpu > 0 else []
     pool = _gpu_pool(wanted, on_gpu) if on_gpu else _cpu_pool(wanted, workers)
     return _capped(pool, wanted, work)
+
+
+def in_pairs(wanted: Resources, nodes: Sequence[Node]) -> Resources:
+    """A card that asks for one core, with two an actor, where that leaves no core of any node idle; others as they are.
+
+    Two batches side by side in one actor are as fast as two actors, which would share the network, read what lies
+    between them twice and hold the model twice. It is for a Ray that nobody else uses: an actor of two cores waits
+    for ever where another program keeps one of them.
+    """
+    odd = any(math.floor(n.cpus) % _PAIR for n in nodes)
+    on_gpu = wanted.gpu > 0 and any(n.gpus >= 1 for n in nodes)
+    return wanted if odd or on_gpu or wanted.cpu != 1 else wanted.model_copy(update={"cpu": float(_PAIR)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from swathe.composite import Composite
 from swathe.errors import INCOMPLETE, InputError, SwatheError
 from swathe.imagery import shown_in
 from swathe.masking import Shapes
+from swathe.mosaic import Mosaic
 from swathe.postprocess import Postprocess
 from swathe.recipe import ProcessorWish, ProductSettings, Radiometry, Recipe, Search
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from pipelines.store.blobs import Blobs
     from serve.settings import Settings
     from swathe.card import ModelCard
-    from swathe.mosaic import Mosaic
+    from swathe.imagery import Imagery
     from swathe.plan import Plan
 
 
@@ -235,7 +236,7 @@ def _execute(
     with real_tiles(lambda: begin(recipe, card, imagery, 1).work, network) as tiles:
         ready = ensure(card, settings.home, say=_say(way), tiles=tiles)
     card = ready.card
-    with _runner(card, settings, way) as (runner, facts):
+    with _runner(card, settings, way, imagery) as (runner, facts):
         if wished and not card.resources.gpu and facts.get("gpus"):
             show.note(
                 f"{card.id} runs on cores: it asks for a GPU, which the cluster has, but not this process",
@@ -280,20 +281,31 @@ def _catalogue(result: str, settings: Settings, way: Way) -> None:
 
 
 @contextmanager
-def _runner(card: ModelCard, settings: Settings, way: Way) -> Iterator[tuple[Runner, dict[str, Any]]]:
+def _runner(
+    card: ModelCard, settings: Settings, way: Way, imagery: Imagery | Mosaic | None = None
+) -> Iterator[tuple[Runner, dict[str, Any]]]:
     from pipelines.runner import Loop
 
     if way.local:
         yield Loop(threads=cores()), {"kind": "loop"}
         return
     from cluster.local import connect
-    from cluster.resources import layout
+    from cluster.resources import in_pairs, layout
     from pipelines.ray_data import RayData
 
     with connect(spec_of(settings)) as session:
-        pool = layout(card.resources, session.nodes)
+        # A Ray that was there before may have other tenants.
+        pairs = session.started and _in_pairs(card, imagery)
+        pool = layout(in_pairs(card.resources, session.nodes) if pairs else card.resources, session.nodes)
         _tell_dashboard(session, way)
         yield RayData(pool), _facts(session, pool)
+
+
+def _in_pairs(card: ModelCard, imagery: Imagery | Mosaic | None) -> bool:
+    """Whether workers would share a link; formulas, and networks that find clouds, keep no more than one core busy."""
+    if not isinstance(imagery, Mosaic) or card.adapter == "formula":
+        return False
+    return imagery.mask is None or not imagery.mask.networks
 
 
 def _facts(session: Session, pool: ActorLayout) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.resources import ActorLayout, Node, layout
+from cluster.resources import ActorLayout, Node, in_pairs, layout
 from swathe.card import Resources
 from swathe.errors import ClusterError
 
@@ -49,6 +49,26 @@ HEAD = Node(0, memory=8 * GIB)
 def test_table(wanted, nodes, actors, num_cpus, num_gpus, threads):
     got = layout(Resources(**wanted), nodes)
     assert (got.actors, got.num_cpus, got.num_gpus, got.threads) == (actors, num_cpus, num_gpus, threads)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "nodes", "actors", "threads"),
+    [
+        ({"cpu": 1}, LAPTOP, 1, 2),
+        ({"cpu": 1}, (HEAD, Node(4), Node(8)), 6, 2),
+        ({"cpu": 1, "memory_gb": 3}, (Node(16, memory=8 * GIB),), 2, 2),
+        ({"cpu": 1, "gpu": 0.5}, LAPTOP, 1, 2),
+        # No core is left idle, no GPU shared by fewer, no wish of a card overruled.
+        ({"cpu": 1}, (Node(3),), 3, 1),
+        ({"cpu": 1}, (Node(1),), 1, 1),
+        ({"cpu": 1, "gpu": 0.5}, (Node(8, 1),), 2, 1),
+        ({"cpu": 0.5}, LAPTOP, 4, 1),
+        ({"cpu": 4}, (Node(8),), 2, 4),
+    ],
+)
+def test_in_pairs(wanted, nodes, actors, threads):
+    got = layout(in_pairs(Resources(**wanted), nodes), nodes)
+    assert (got.actors, got.threads) == (actors, threads)
 
 
 def test_never_more_actors_than_chunks():

@@ -4,6 +4,7 @@ import json
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,15 @@ import typer
 from rasterio.transform import from_origin
 
 from cluster import machine
+from models.registry import load_cards
 from serve.cli import main as cli
 from serve.cli import work
 from serve.settings import Settings
-from tests.pipelines.conftest import make_card, make_scene, network_card
+from swathe.card import Weights
+from swathe.composite import Composite
+from swathe.mosaic import Mosaic
+from swathe.source import MaskRule, SourceMask
+from tests.pipelines.conftest import ROOT, make_card, make_scene, network_card
 
 
 @pytest.fixture
@@ -405,3 +411,14 @@ def test_a_run_in_this_process_has_the_cores_that_a_container_may_use(monkeypatc
     monkeypatch.setattr(machine, "_quota", lambda _: 1.0)
     with work._runner(network_card("net.onnx"), Settings(), work.Way("out", local=True)) as (runner, _):
         assert runner.threads == 1
+
+
+def test_workers_that_would_share_a_link_are_paired():
+    place = {"crs": "EPSG:32632", "transform": (10.0, 0.0, 0.0, 0.0, -10.0, 0.0), "shape": (1, 1), "corner": (0, 0)}
+    mosaic = Mosaic((), (), Composite.NONE, unit="reflectance", sensor="test", **place)
+    clouds = replace(mosaic, mask=SourceMask(rule=MaskRule.OMNICLOUDMASK, networks=(Weights(uri="a.onnx"),)))
+    network = network_card("net.onnx")
+    assert work._in_pairs(network, mosaic)
+    assert not work._in_pairs(network, clouds)
+    assert not work._in_pairs(network, None)
+    assert not work._in_pairs(load_cards((ROOT / "configs" / "models",))["water-mndwi"], mosaic)
