@@ -14,6 +14,7 @@ from pipelines.netcdf.convert import Most
 from pipelines.sandbox.bounds import MIB, Bounds
 from pipelines.sandbox.conversion import (
     BOUNDS,
+    LONGEST_NAME,
     SIDE,
     Conversion,
     Errors,
@@ -102,7 +103,7 @@ def _read(said: Mapping[str, Any], stem: str) -> tuple[str, tuple[str, str]]:
     when = when if isinstance(when, str) and _WHEN.fullmatch(when) else ""
     # Names are what images are dated by: of two dates in one, the file's own would be taken for that of the moment.
     begin = "" if when and time_in(Path(stem)) else f"{safe(stem)}_"
-    return f"{begin}{safe(variable)}{_ending(when, step)}", (plain(variable, 200), when)
+    return f"{begin}{safe(variable)}{_ending(when, step)}", (plain(variable, LONGEST_NAME), when)
 
 
 def _ending(when: str, step: int) -> str:

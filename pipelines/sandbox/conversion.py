@@ -34,6 +34,8 @@ SIDE = 200_000
 """Rows or columns of an image that a file becomes."""
 _SHARED = ("sandbox/__init__", "sandbox/told")
 """Modules below ``pipelines`` that every such program has."""
+LONGEST_NAME = 200
+"""Characters of a name that a file gives something."""
 _TOLD_MB = 1
 _CPU = 128 + 24
 _STRANGE = re.compile(r"[^A-Za-z0-9.-]+")
@@ -194,11 +196,18 @@ def _told(job: Job[Any], out: Path, ended: Ended) -> list[Any]:
     if isinstance(fault, list) and len(fault) == 2 and all(isinstance(part, str) for part in fault):  # noqa: PLR2004
         code, detail = fault
         known = code if code in conversion.faults else "unreadable"
-        raise conversion.problem(known, f"{name}: {plain(detail)}")
+        raise conversion.problem(known, f"{name}: {plain(_outside(detail, job.given))}")
     images = told.get("images") if told else None
     if not isinstance(images, list) or not images or len(images) > conversion.images:
         raise conversion.problem("unreadable", f"{name} cannot be read: the program that was to read it failed")
     return images
+
+
+def _outside(detail: str, given: str) -> str:
+    """Without the places inside, which say nobody anything."""
+    for place in (f"/vsizip/{IN}/{given}/", f"{IN}/{given}", f"{IN}/"):
+        detail = detail.replace(place, "")
+    return detail
 
 
 def _document(path: Path) -> dict[str, Any] | None:

@@ -17,8 +17,8 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from pipelines.sandbox.told import Fault, tell
-from pipelines.vectors.raster import Grid, drawn, extent_of, grid_of
+from pipelines.sandbox.told import Fault, named, tell
+from pipelines.vectors.raster import Extent, Grid, drawn, extent_of, grid_of
 from pipelines.vectors.source import Layer, batches, layers_of, numbers_of
 
 _BLOCK = 512
@@ -52,7 +52,7 @@ class Made:
     file: str
     """Its name."""
     layer: str
-    """As the file calls it."""
+    """As people are told it."""
     column: str
     """Whose numbers it holds; empty: 1 where shapes are, and 0, which is nodata, where none is."""
     alone: bool
@@ -70,20 +70,34 @@ def converted(path: Path, most: Most) -> list[Made]:
     if len(found) > most.layers:
         raise Fault("size", f"the file has {len(found):,} layers of shapes, {most.layers:,} are taken")
     made: list[Made] = []
-    for layer in found:
-        grid, records = _drawn(layer, most)
+    for layer, extent in _drawable(found, most):
+        grid = grid_of(layer, extent, most.side)
+        records = drawn(partial(batches, layer), grid, extent.dimensions)
         for column in ("", *layer.columns[: most.columns]):
             name = f"{len(made) + 1}.tif"
             image = _numbers(layer, column, records) if column else (records > 0).astype(np.uint8)
-            _write(Path(name), grid, image, column or layer.name)
-            made.append(Made(name, layer.name, column, len(found) == 1))
+            _write(Path(name), grid, image, column or layer.said)
+            made.append(Made(name, layer.said, column, len(found) == 1))
     return made
 
 
-def _drawn(layer: Layer, most: Most) -> tuple[Grid, NDArray[np.int32]]:
-    extent = extent_of(layer, batches(layer), most.vertices)
-    grid = grid_of(layer, extent, most.side)
-    return grid, drawn(partial(batches, layer), grid, extent.dimensions)
+def _drawable(layers: Sequence[Layer], most: Most) -> list[tuple[Layer, Extent]]:
+    """Those that hold shapes with a place; the fault of the first one where there are none."""
+    found: list[tuple[Layer, Extent]] = []
+    faults: list[Fault] = []
+    for layer in layers:
+        try:
+            extent = extent_of(layer, batches(layer), most.vertices)
+        except Fault as fault:
+            faults.append(fault)
+        else:
+            if extent is None:
+                faults.append(Fault("layers", f"the layer {named(layer.said)} holds no shapes"))
+            else:
+                found.append((layer, extent))
+    if not found:
+        raise faults[0]
+    return found
 
 
 def _numbers(layer: Layer, column: str, records: NDArray[np.int32]) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from pipelines.imagery.archive import LIMITS, Limits, is_archive, names_in
 from pipelines.sandbox.bounds import Bounds
 from pipelines.sandbox.conversion import (
     BOUNDS,
+    LONGEST_NAME,
     Conversion,
     Errors,
     Job,
@@ -22,11 +23,10 @@ from pipelines.sandbox.conversion import (
     safe,
 )
 from pipelines.vectors.convert import Most
-from pipelines.vectors.source import ENDINGS
+from pipelines.vectors.source import ENDINGS, PACKAGE, SHAPEFILE
 from swathe.errors import GridError, ImageryError, LimitError
 
-PACKAGE, SHAPEFILE = ENDINGS
-MOST = Most(layers=20, columns=8, side=4096, vertices=5_000_000)
+MOST = Most(layers=20, columns=16, side=4096, vertices=5_000_000)
 """Of one file."""
 _SQLITE, _AT, _MARKS = b"SQLite format 3\0", 68, (b"GPKG", b"GP10", b"GP11")
 """How a GeoPackage begins, and what it says of itself there (OGC 12-128, requirement 2)."""
@@ -110,7 +110,7 @@ def _read(said: Mapping[str, Any], stem: str) -> tuple[str, tuple[str, str]]:
     if not isinstance(layer, str) or not isinstance(column, str) or not isinstance(alone, bool):
         raise Nonsense
     names = [stem, *([] if alone else [layer]), *([column] if column else [])]
-    return "_".join(safe(name) for name in names), (plain(layer, 200), plain(column, 200))
+    return "_".join(safe(name) for name in names), (plain(layer, LONGEST_NAME), plain(column, LONGEST_NAME))
 
 
 VECTORS = Conversion(

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from pyproj import Transformer
+from pyproj.exceptions import ProjError
 from rasterio.crs import CRS
 from rasterio.features import rasterize
 from rasterio.transform import Affine, from_origin
@@ -22,6 +24,9 @@ _MARGIN = _RADIUS + 1
 _LEAST_M, _LEAST_DEGREES = 0.1, 1e-6
 """Side of a pixel at least."""
 _WEST, _EAST, _SOUTH, _NORTH = -180.0, 180.0, -90.0, 90.0
+_FARTHEST = 360.0
+"""Degrees of longitude that anybody counts to."""
+_LONLAT = "OGC:CRS84"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +49,47 @@ class Extent:
     """0: there are points, 1: lines, 2: polygons."""
 
 
-def extent_of(layer: Layer, batches: Iterable[Batch], most_vertices: int) -> Extent:
-    """From the shapes themselves: what a file says of itself may be old. Raises Fault (``layers``, ``size``)."""
+def extent_of(layer: Layer, batches: Iterable[Batch], most_vertices: int) -> Extent | None:
+    """From the shapes themselves: what a file says of itself may be old. None: it holds no shapes.
+
+    Raises Fault (``no_crs``, ``crs``, ``coordinates``, ``size``).
+    """
     boxes: list[NDArray[np.float64]] = []
     dimensions: set[int] = set()
     vertices = 0
+    on_earth: Transformer | None = None
     for batch in batches:
+        if not len(batch.shapes):
+            continue
+        on_earth = on_earth or _to_lonlat(layer)
         dimensions.update(int(n) for n in np.unique(batch.dimensions))
-        vertices += int(shapely.get_num_coordinates(batch.shapes).sum())
+        places = shapely.get_coordinates(batch.shapes)
+        vertices += len(places)
         if vertices > most_vertices:
-            raise Fault("size", f"the layer {named(layer.name)} has more than {most_vertices:,} corners")
-        if len(batch.shapes):
-            boxes.append(shapely.total_bounds(batch.shapes))
+            raise Fault("size", f"the layer {named(layer.said)} has more than {most_vertices:,} corners")
+        _expect_on_earth(layer, places, on_earth)
+        boxes.append(np.array([*places.min(axis=0), *places.max(axis=0)]))
     if not boxes:
-        raise Fault("layers", f"the layer {named(layer.name)} holds no shapes")
+        return None
     found = np.array(boxes)
     left, bottom = (float(n) for n in found[:, :2].min(axis=0))
     right, top = (float(n) for n in found[:, 2:].max(axis=0))
     return Extent((left, bottom, right, top), frozenset(dimensions))
+
+
+def _to_lonlat(layer: Layer) -> Transformer:
+    if not layer.crs:
+        raise Fault("no_crs", f"the layer {named(layer.said)} does not say its coordinate system")
+    try:
+        return Transformer.from_crs(layer.crs, _LONLAT, always_xy=True)
+    except ProjError:
+        raise Fault("crs", f"the coordinate system of the layer {named(layer.said)} is no place on Earth") from None
+
+
+def _expect_on_earth(layer: Layer, places: NDArray[np.float64], on_earth: Transformer) -> None:
+    lon, lat = on_earth.transform(places[:, 0], places[:, 1])
+    if not (np.isfinite(lon) & (np.abs(lon) <= _FARTHEST) & (np.abs(lat) <= _NORTH + 1e-9)).all():
+        raise Fault("coordinates", f"the layer {named(layer.said)} has coordinates that are no place on Earth")
 
 
 def grid_of(layer: Layer, extent: Extent, side: int) -> Grid:
@@ -73,12 +101,12 @@ def grid_of(layer: Layer, extent: Extent, side: int) -> Grid:
         crs = CRS.from_user_input(layer.crs)
         factor = crs.linear_units_factor[1] if crs.is_projected else 1.0
     except Exception:  # noqa: BLE001  of the library's own kinds
-        raise Fault("crs", f"the coordinate system of the layer {named(layer.name)} is not understood") from None
+        raise Fault("crs", f"the coordinate system of the layer {named(layer.said)} is not understood") from None
     if not (crs.is_projected or crs.is_geographic):
-        raise Fault("crs", f"the coordinate system of the layer {named(layer.name)} is no place on Earth")
+        raise Fault("crs", f"the coordinate system of the layer {named(layer.said)} is no place on Earth")
     left, bottom, right, top = extent.bounds
-    if crs.is_geographic and (bottom < _SOUTH or top > _NORTH or right - left > _EAST - _WEST):
-        raise Fault("coordinates", f"the layer {named(layer.name)} reaches beyond the degrees that there are")
+    if crs.is_geographic and right - left > _EAST - _WEST:
+        raise Fault("coordinates", f"the layer {named(layer.said)} is wider than the world")
     least = _LEAST_DEGREES if crs.is_geographic else _LEAST_M / factor
     pixel = max((right - left) / side, (top - bottom) / side, least)
     margin = _MARGIN * pixel
@@ -123,8 +151,10 @@ def _dot(shapes: NDArray[np.object_], values: NDArray[np.int64], grid: Grid, ima
     """Discs around points."""
     left, top, width, height = grid.transform.c, grid.transform.f, grid.transform.a, -grid.transform.e
     across, down = (shapely.get_x(shapes) - left) / width, (top - shapely.get_y(shapes)) / height
+    rows, cols = np.floor(down).astype(int), np.floor(across).astype(int)
     for row, col in _disc():
-        image[np.floor(down).astype(int) + row, np.floor(across).astype(int) + col] = values
+        there = (rows + row >= 0) & (rows + row < grid.shape[0]) & (cols + col >= 0) & (cols + col < grid.shape[1])
+        image[rows[there] + row, cols[there] + col] = values[there]
 
 
 def _disc() -> Iterator[tuple[int, int]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,9 +17,14 @@ from numpy.typing import NDArray
 
 from pipelines.sandbox.told import Fault, named
 
-ENDINGS = (".gpkg", ".shp")
+PACKAGE, SHAPEFILE = ENDINGS = (".gpkg", ".shp")
+_ZIP = "/vsizip/"
 BATCH = 20_000
 """Shapes that are held at a time."""
+_BEGINS = {PACKAGE: b"SQLite format 3\0", SHAPEFILE: b"\0\0\x27\x0a"}
+"""Of vector files, whatever else GDAL could read."""
+_UNDEFINED = "Undefined "
+"""How GDAL calls the coordinate system of a layer that says it has none (OGC 12-128: srs_id 0 and -1)."""
 _NUMBERS = "iufb"
 """Kinds of numpy's types that a raster keeps."""
 
@@ -30,9 +36,11 @@ class Layer:
     path: str
     """As GDAL opens it."""
     name: str
-    """As the file calls it."""
+    """As GDAL calls it."""
+    said: str
+    """As people are told it; no two of a file are called the same."""
     crs: str
-    """``EPSG:…`` or WKT."""
+    """``EPSG:…`` or WKT; empty: it does not say it."""
     columns: tuple[str, ...]
     """Those of numbers, in their order."""
 
@@ -53,11 +61,12 @@ class Batch:
 
 
 def layers_of(path: Path) -> list[Layer]:
-    """All layers of shapes. Raises Fault (``layers``, ``no_crs``), and what the libraries raise over a damaged file."""
+    """All layers of shapes. Raises Fault (``layers``), and what the libraries raise over a damaged file."""
     found = [layer for place in _places(path) for layer in _layers(place)]
     if not found:
         raise Fault("layers", "the file has no layer of shapes")
-    return found
+    names = Counter(layer.name for layer in found)
+    return [replace(layer, said=_inside(layer, path)) if names[layer.name] > 1 else layer for layer in found]
 
 
 def batches(layer: Layer) -> Iterator[Batch]:
@@ -80,21 +89,37 @@ def batches(layer: Layer) -> Iterator[Batch]:
 
 
 def numbers_of(layer: Layer, column: str) -> NDArray[np.float32]:
-    """(records,) of a column; NaN: it says nothing."""
+    """(records,) of a column in single precision; NaN: it says nothing, or more than that can hold."""
     _, _, _, (found,) = pyogrio.raw.read(layer.path, layer=layer.name, columns=[column], read_geometry=False)
-    return np.asarray(found).astype(np.float32)
+    with np.errstate(over="ignore"):
+        numbers = np.asarray(found).astype(np.float32)
+    numbers[~np.isfinite(numbers)] = np.nan
+    return numbers
 
 
 # --- pieces -----------------------------------------------------------------------------------------------------------
 
 
 def _places(path: Path) -> list[str]:
-    """What GDAL opens: the file itself, or the vector files of a zip."""
+    """What GDAL opens: the file itself, or the vector files of a zip. Raises Fault (``unreadable``)."""
     if path.suffix != ".zip":
         return [str(path)]
     with zipfile.ZipFile(path) as archive:
-        names = [name for name in archive.namelist() if PurePosixPath(name).suffix.lower() in ENDINGS]
-    return [f"/vsizip/{path}/{name}" for name in sorted(names) if not PurePosixPath(name).name.startswith(".")]
+        found = [info for info in archive.infolist() if not info.is_dir() and _is_vectors(PurePosixPath(info.filename))]
+        for info in found:
+            with archive.open(info) as file:
+                if not file.read(16).startswith(_BEGINS[PurePosixPath(info.filename).suffix.lower()]):
+                    raise Fault("unreadable", f"{named(info.filename)} is not what its ending says")
+    return [f"{_ZIP}{path}/{info.filename}" for info in sorted(found, key=lambda info: info.filename)]
+
+
+def _is_vectors(name: PurePosixPath) -> bool:
+    return name.suffix.lower() in ENDINGS and not name.name.startswith(".")
+
+
+def _inside(layer: Layer, path: Path) -> str:
+    """Where in a zip a layer lies, whose name another one has, too."""
+    return str(PurePosixPath(layer.path.removeprefix(f"{_ZIP}{path}/")).with_suffix(""))
 
 
 def _layers(place: str) -> Iterator[Layer]:
@@ -102,11 +127,13 @@ def _layers(place: str) -> Iterator[Layer]:
         if kind is None:  # a table without shapes
             continue
         said = pyogrio.read_info(place, layer=name)
-        if not said["crs"]:
-            raise Fault("no_crs", f"the layer {named(name)} does not say its coordinate system")
         columns = zip(said["fields"], said["dtypes"], strict=True)
         numbers = tuple(column for column, dtype in columns if np.dtype(dtype).kind in _NUMBERS)
-        yield Layer(place, str(name), str(said["crs"]), numbers)
+        yield Layer(place, str(name), str(name), _crs(said["crs"]), numbers)
+
+
+def _crs(said: str | None) -> str:
+    return "" if said is None or _UNDEFINED in said[:40] else said
 
 
 def _parts(layer: Layer, geometries: NDArray[np.object_]) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
@@ -114,7 +141,7 @@ def _parts(layer: Layer, geometries: NDArray[np.object_]) -> tuple[NDArray[np.ob
     try:
         shapes: Any = shapely.from_wkb(geometries)  # curves were followed by straight pieces
     except shapely.errors.GEOSException:
-        raise Fault("kinds", f"the layer {named(layer.name)} holds other things than points, lines and "
+        raise Fault("kinds", f"the layer {named(layer.said)} holds other things than points, lines and "
                     "polygons") from None  # fmt: skip
     of = np.arange(len(shapes))
     while len(shapes) and (shapely.get_type_id(shapes) >= shapely.GeometryType.MULTIPOINT).any():
@@ -122,6 +149,6 @@ def _parts(layer: Layer, geometries: NDArray[np.object_]) -> tuple[NDArray[np.ob
         of = of[place]
     there = ~(shapely.is_missing(shapes) | shapely.is_empty(shapes))
     shapes, of = shapes[there], of[there]
-    if len(shapes) and not np.isfinite(shapely.bounds(shapes)).all():
-        raise Fault("coordinates", f"the layer {named(layer.name)} has coordinates that are no numbers")
+    if not np.isfinite(shapely.get_coordinates(shapes)).all():
+        raise Fault("coordinates", f"the layer {named(layer.said)} has coordinates that are no numbers")
     return shapes, of

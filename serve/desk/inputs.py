@@ -174,8 +174,8 @@ class _Door:
         if href.startswith(UPLOAD):
             found = self._ready(href.removeprefix(UPLOAD))
             if "shapes" not in found.facts:
-                raise ImageryError(f"the upload {found.id} holds no shapes", code="upload.kind",
-                                   hint="name one that came as .geojson")  # fmt: skip
+                raise ImageryError(f"the upload {found.id} is no GeoJSON", code="mask.shapes.format",
+                                   hint="bring one: ogr2ogr -t_srs EPSG:4326 shapes.geojson IN")  # fmt: skip
             return files_of(found, self.settings)[0]
         if not is_remote(href):
             return self._below_roots(href)

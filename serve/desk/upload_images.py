@@ -111,6 +111,13 @@ def moments_of(facts: Mapping[str, Any], place: str) -> tuple[Moment, ...]:
                  for one in facts["images"])  # fmt: skip
 
 
+def as_kept(name: str) -> str:
+    """What is kept of a name that a stranger's file gives a layer or a column."""
+    from pipelines.sandbox.conversion import LONGEST_NAME, plain
+
+    return plain(name, LONGEST_NAME)
+
+
 def was_converted(facts: Mapping[str, Any]) -> bool:
     """Whether what is kept is not what came."""
     return "format" in facts

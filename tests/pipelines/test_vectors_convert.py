@@ -105,6 +105,20 @@ def test_a_single_point_is_a_disc(tmp_path):
     assert found[row, col] == 1
 
 
+@pytest.mark.parametrize(("points", "shapes"), [
+    ([(179.99, 10), (20, 60)], 2), ([(-180, 10), (20, 60)], 2), ([(0, 90), (20, 60)], 2), ([(0, -90), (180, -90)], 2),
+])  # fmt: skip
+def test_discs_at_the_end_of_the_world_end_there(tmp_path, points, shapes):
+    (image,) = made(package(tmp_path / "a.gpkg", shapes=[Point(p) for p in points]))
+    found, file = opened(image)
+    rows, cols = np.nonzero(found)
+    x, y = file.xy(rows, cols)
+    steps = np.hypot((np.array(x)[:, None] - [p[0] for p in points]) / file.transform.a,
+                     (np.array(y)[:, None] - [p[1] for p in points]) / file.transform.e)  # fmt: skip
+    assert (steps.min(axis=1) < 5.5).all()
+    assert len(set(steps.argmin(axis=1))) == shapes
+
+
 # --- what their numbers are -------------------------------------------------------------------------------------------
 
 
@@ -218,6 +232,14 @@ def test_shapes_without_a_place_are_refused(tmp_path):
     assert refused(package(tmp_path / "f.gpkg", shapes=[box(0, 0, 1, 1)], crs=local)) == "crs"
 
 
+@pytest.mark.parametrize(("crs", "shape"), [
+    ("EPSG:32632", box(-5e7, 0, 5e7, 1e6)), ("EPSG:3035", box(-2e7, 0, 2e7, 1)), ("EPSG:4326", Point(1e9, 0)),
+    ("EPSG:32632", Point(1e308, 0)), ("EPSG:4326", LineString([(0, 0), (float("nan"), 1), (2, 2)])),
+])  # fmt: skip
+def test_coordinates_that_are_no_place_are_refused(tmp_path, crs, shape):
+    assert refused(package(tmp_path / "a.gpkg", shapes=[shape], crs=crs)) == "coordinates"
+
+
 def test_more_than_is_taken_is_refused(tmp_path):
     path = package(tmp_path / "a.gpkg")
     assert refused(path, replace(MOST, vertices=5)) == "size"
@@ -227,6 +249,47 @@ def test_more_than_is_taken_is_refused(tmp_path):
     said = {f"c{n}": [n] * len(SHAPES) for n in range(4)}
     images = made(package(tmp_path / "d.gpkg", **said), replace(MOST, columns=2))
     assert [one.column for one in images] == ["", "c0", "c1"]
+
+
+def test_a_layer_that_says_it_has_no_place_has_none(tmp_path):
+    path = package(tmp_path / "a.gpkg", shapes=SHAPES[:1])
+    with sqlite3.connect(path) as base:
+        base.execute("UPDATE gpkg_contents SET srs_id = 0")
+        base.execute("UPDATE gpkg_geometry_columns SET srs_id = 0")
+    assert refused(path) == "no_crs"
+
+
+def test_layers_that_cannot_be_drawn_leave_the_others(tmp_path):
+    path = package(tmp_path / "a.gpkg")
+    table([Point()]).to_file(path, layer="empty", driver="GPKG")
+    table([box(0, 0, 500, 1)]).to_file(path, layer="wide", driver="GPKG")
+    assert [image.layer for image in made(path)] == ["roads"]
+
+
+def test_what_a_zip_holds_is_what_its_endings_say(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.shp", b'{"type": "FeatureCollection", "features": []}')
+    assert refused(tmp_path / "a.zip") == "unreadable"
+
+
+def test_layers_of_one_name_are_told_apart_by_where_they_lie(tmp_path):
+    for folder, x in (("one", 10), ("two", 20)):
+        (tmp_path / folder).mkdir()
+        table([box(x, 50, x + 1, 51)]).to_file(tmp_path / folder / "outline.shp")
+    with zipfile.ZipFile(tmp_path / "both.zip", "w") as archive:
+        archive.writestr("folder.shp/", b"")
+        for part in sorted(tmp_path.glob("*/outline.*")):
+            archive.write(part, f"{part.parent.name}/{part.name}")
+    images = [image for image in made(tmp_path / "both.zip") if not image.column]
+    assert [image.layer for image in images] == ["one/outline", "two/outline"]
+    assert [round(opened(image)[1].bounds.left) for image in images] == [10, 20]
+
+
+def test_numbers_beyond_single_precision_say_nothing(tmp_path):
+    images = made(package(tmp_path / "a.gpkg", shapes=[box(0, 0, 1, 1), box(2, 0, 3, 1)], n=[1e300, 1.7e12]))
+    found, file = opened(images[1])
+    assert np.isnan(found[file.index(0.5, 0.5)])
+    assert found[file.index(2.5, 0.5)] == np.float32(1.7e12)
 
 
 def test_tables_without_shapes_are_no_layers(tmp_path):

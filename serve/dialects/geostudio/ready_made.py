@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from serve.desk.asking import ProductsAsked, RadiometryAsked
-from serve.desk.upload_images import Drawn, Moment
+from serve.desk.upload_images import Drawn, Moment, as_kept
 from serve.dialects.geostudio.models import LAYER, SHAPES_CARD
 from serve.dialects.geostudio.problems import msg
 from serve.dialects.geostudio.schema import InferenceCreate, date_in
@@ -127,16 +127,17 @@ def _of_shapes(drawn: Sequence[Drawn], push: Push) -> Drawn:
     """Of the layer of this name, or the only one, where its shapes are, or the numbers that colour them."""
     name, column = _coverage(push), property_of(push.geoserver_style)
     layers = list(dict.fromkeys(one.layer for one in drawn))
-    mine = [one for one in drawn if one.layer == name] if name or len(layers) > 1 else list(drawn)
+    mine = [one for one in drawn if one.layer.strip() == name] if name or len(layers) > 1 else list(drawn)
     if not mine:
         code, what = ("unknown", f"no layer {name[:80]!r}") if name else ("several", "several layers of shapes")
         raise InputError(f"the file has {what}", code=f"coverage.{code}", field="geoserver_push.coverage_name",
                          hint=f"name one of {_listed(layers)}")  # fmt: skip
-    found = next((one for one in mine if one.column == column), None)
+    found = next((one for one in mine if one.column == as_kept(column)), None)
     if found is None:
         there = _listed([one.column for one in mine if one.column]) or "none"
-        raise InputError(f"the shapes have no column {column[:80]!r} of numbers", code="coverage.unknown",
-                         field="geoserver_push.geoserver_style", hint=f"they have {there}")  # fmt: skip
+        raise InputError(f"{column[:80]!r} is none of the columns of numbers that were drawn", code="coverage.unknown",
+                         field="geoserver_push.geoserver_style",
+                         hint=f"drawn are the first ones of a layer: {there}")  # fmt: skip
     return found
 
 
@@ -156,7 +157,7 @@ def _of_variable(moments: Sequence[Moment], name: str) -> list[Moment]:
 
 def _coverage(push: Push) -> str:
     said = (push.model_extra or {}).get("coverage_name")
-    return said.strip() if isinstance(said, str) else ""
+    return as_kept(said).strip() if isinstance(said, str) else ""
 
 
 def _listed(names: Sequence[str]) -> str:

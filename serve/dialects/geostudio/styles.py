@@ -33,9 +33,11 @@ def styled(style: Any) -> tuple[tuple[Colour, ...], Kind] | None:
 
 def property_of(style: Any) -> str:
     """The column of numbers that a style of shapes takes its colours from; empty: they all look alike."""
+    if any(rows_of(style, name) for name, _ in _KINDS):
+        return ""
     for said, _ in _shape_colours(style):
-        if _stops(said):
-            return str(said.get("property_name") or "")
+        if isinstance(said, dict) and isinstance(said.get("property_name"), str):
+            return said["property_name"]
         if read_colour(said) is not None:
             break
     return ""

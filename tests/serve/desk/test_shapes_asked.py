@@ -91,7 +91,7 @@ def test_what_the_service_does_not_read_is_refused_when_it_is_asked_for(hall, ad
     assert (caught.value.problem.code, caught.value.field) == (code, "postprocess.mask_shapes.url")
     with pytest.raises(ImageryError) as caught:  # imagery holds no shapes
         shapes_of(hall, ada, f"upload://{imagery.id}")
-    assert caught.value.problem.code == "upload.kind"
+    assert caught.value.problem.code == "mask.shapes.format"
 
 
 def test_others_see_a_shared_job_without_what_is_secret_in_its_masks(hall, ada):

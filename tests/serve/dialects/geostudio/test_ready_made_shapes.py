@@ -1,4 +1,4 @@
-"""Shapes that are there already: layers of GeoPackages and Shapefiles, in the colours that their styles ask for."""
+"""Shapes that are there already: layers of GeoPackages and Shapefiles, and the colours that their styles ask for."""
 
 import io
 import math
@@ -42,7 +42,7 @@ def shape_of(studio, record, task=0):
 
 
 @needs_sandbox
-def test_shapes_are_a_layer_in_the_colour_of_their_style(studio, tmp_path):
+def test_shapes_are_a_layer_whose_style_has_their_colour(studio, tmp_path):
     style = {"polygon_style": {"fill": "#fffcfd", "fill_opacity": 0.5}}
     record = laid_with(studio, studio.share(shapes(tmp_path / "roads.gpkg")), push(geoserver_style=style))
     assert record["status"] == "COMPLETED", record["inference_output"]
@@ -124,7 +124,7 @@ def test_of_several_layers_of_shapes_each_push_names_its_own(studio, tmp_path):
     for given, words in (
         (push(), ("houses", "roads", "several")), (push(coverage_name="lakes"), ("lakes", "houses")),
         (push(coverage_name="roads", geoserver_style={"point_style": {"fill": {
-            "property_name": "name", "property_values": [{"value": 1, "output": "#fff"}]}}}), ("name", "affected")),
+            "property_name": "name", "property_values": [{"value": "a", "output": "#fff"}]}}}), ("name", "affected")),
     ):  # fmt: skip
         refused = studio.infer(url, 422, model_display_name="add-layer-sandbox-model", temporal_domain=[],
                                geoserver_push=[given])  # fmt: skip
@@ -137,3 +137,26 @@ def test_shapes_that_cannot_be_a_layer_are_refused_when_they_are_sent(studio, tm
     links = studio.get("file-share?object_name=damaged.gpkg")
     answer = studio.house.client().put(links["upload_url"], content=(tmp_path / "damaged.gpkg").read_bytes())
     assert (answer.status_code, "damaged.gpkg is no GeoPackage" in answer.text) == (422, True)
+
+
+@needs_sandbox
+def test_large_numbers_of_a_column_stay_what_they_are(studio, tmp_path):
+    """Milliseconds since 1970, as far as single precision tells them apart."""
+    table = gpd.GeoDataFrame({"t": [1_700_000_000_000]}, geometry=[box(10, 50, 10.1, 50.1)], crs="EPSG:4326")
+    table.to_file(tmp_path / "times.gpkg", driver="GPKG")
+    style = {"polygon_style": {"fill": {"property_name": "t", "property_values": [{"value": 0, "output": "#000"}]}}}
+    record = laid_with(studio, studio.share(tmp_path / "times.gpkg"), push(geoserver_style=style))
+    assert record["status"] == "COMPLETED", record["inference_output"]
+    found, index, _ = shape_of(studio, record)
+    assert found[index(10.05, 50.05)] == np.float32(1_700_000_000_000)
+
+
+@needs_sandbox
+def test_a_mask_of_another_format_says_how_to_convert_it(studio, tmp_path):
+    url = studio.share(shapes(tmp_path / "roads.gpkg"))
+    made = studio.infer(url, model_display_name="add-layer-sandbox-model", temporal_domain=[], geoserver_push=[push()],
+                        post_processing={"mask_from_url": {"url": url}})  # fmt: skip
+    studio.work()
+    (error,) = studio.get(f"inference/{made['id']}")["inference_output"]["errors"]
+    assert error["code"] == "1043"
+    assert "ogr2ogr" in error["message"]
