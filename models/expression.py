@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swathe.errors import CardError
+from swathe.undisturbed import undisturbed
 
 LONGEST = 1000
 """Characters of an expression: the longest published index has 200; more is an accident or an attack."""
@@ -89,7 +90,7 @@ def parse(text: str) -> ast.expr:
     if len(text) > LONGEST:
         raise _refused(text[:40] + "…", f"longer than {LONGEST} characters")
     try:
-        return ast.parse(text.strip(), mode="eval").body
+        return undisturbed(lambda: ast.parse(text.strip(), mode="eval")).body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise _refused(text, "not an arithmetic expression") from error
 

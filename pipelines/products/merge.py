@@ -23,6 +23,7 @@ from pipelines.products.runs import components
 from pipelines.products.shapes import ChunkShapes, ShapeRules, Shapes, finished
 from pipelines.products.simplify import Pieces, outlines_of, polygons_of
 from swathe.errors import OutputError
+from swathe.undisturbed import undisturbed
 
 _AT_A_TIME = 1 << 16
 """Regions that are outlined together: their number shares 62 bits with their rows and columns."""
@@ -44,6 +45,10 @@ def save(shapes: ChunkShapes, path: Path) -> None:
 
 def load(path: Path) -> ChunkShapes:
     """Read what ``save`` wrote. Raises OutputError where the file is missing or damaged."""
+    return undisturbed(lambda: _load(path))
+
+
+def _load(path: Path) -> ChunkShapes:
     with _opened(path) as arrays:
         return ChunkShapes(
             Shapes(_facts(arrays, "closed"), _outlines(arrays, "outline")),
@@ -126,6 +131,10 @@ def _complete(parts: list[Sketch], groups: range, plan: _Plan, rules: ShapeRules
 
 
 def _head(path: Path) -> tuple[Facts, Seams]:
+    return undisturbed(lambda: _read_head(path))
+
+
+def _read_head(path: Path) -> tuple[Facts, Seams]:
     with _opened(path) as arrays:
         return _facts(arrays, "open"), _seams(arrays)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from swathe.errors import InputError, LimitError
 from swathe.step import too_deep
+from swathe.undisturbed import undisturbed
 
 MB = 1_000_000
 LARGEST_MB = 10
@@ -56,7 +57,7 @@ def check_script(name: str, content: bytes) -> None:
 def parsed(content: bytes) -> ast.Module:
     """Raises InputError (``processor.syntax``)."""
     try:
-        return ast.parse(content)
+        return undisturbed(lambda: ast.parse(content))
     except SyntaxError as error:
         detail = f"line {error.lineno}: {error.msg}"
     except (ValueError, RecursionError, MemoryError) as error:

@@ -101,6 +101,7 @@ def test_what_is_none_is_refused_by_name(tmp_path, name, data, code):
     assert (problem.code, name in problem.detail) == (f"vectors.{code}", True)
 
 
+@pytest.mark.slow
 def test_more_than_is_taken_is_refused(tmp_path):
     path = package(tmp_path / "a.gpkg")
     assert refused(path, most=replace(SMALL, vertices=5)).code == "vectors.size"

@@ -6,6 +6,7 @@ import zipfile
 
 import geopandas as gpd
 import numpy as np
+import pytest
 import rasterio
 from shapely.geometry import LineString, box
 
@@ -90,6 +91,7 @@ def test_shapes_are_coloured_by_a_column(studio, tmp_path):
     assert np.isnan(found[index(600_500, 5_300_200)])
 
 
+@pytest.mark.slow
 @needs_sandbox
 def test_a_zip_of_a_shapefile_is_one_beside_rasters_and_netcdf(studio, tmp_path):
     """As the notebook has it: one layer for each of several files of any kind."""
@@ -112,6 +114,7 @@ def test_a_zip_of_a_shapefile_is_one_beside_rasters_and_netcdf(studio, tmp_path)
     assert record["spatial_domain"]["urls"] == urls
 
 
+@pytest.mark.slow
 @needs_sandbox
 def test_of_several_layers_of_shapes_each_push_names_its_own(studio, tmp_path):
     path = shapes(shapes(tmp_path / "both.gpkg"), "houses", offset=5000)
@@ -139,6 +142,7 @@ def test_shapes_that_cannot_be_a_layer_are_refused_when_they_are_sent(studio, tm
     assert (answer.status_code, "damaged.gpkg is no GeoPackage" in answer.text) == (422, True)
 
 
+@pytest.mark.slow
 @needs_sandbox
 def test_large_numbers_of_a_column_stay_what_they_are(studio, tmp_path):
     """Milliseconds since 1970, as far as single precision tells them apart."""
@@ -151,6 +155,7 @@ def test_large_numbers_of_a_column_stay_what_they_are(studio, tmp_path):
     assert found[index(10.05, 50.05)] == np.float32(1_700_000_000_000)
 
 
+@pytest.mark.slow
 @needs_sandbox
 def test_a_mask_of_another_format_says_how_to_convert_it(studio, tmp_path):
     url = studio.share(shapes(tmp_path / "roads.gpkg"))
