@@ -6,12 +6,11 @@ folder in which it starts. ``told.json`` is written last: ``images``, or ``fault
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -24,7 +23,7 @@ from pipelines.netcdf.grid import Grid, grid_of
 from pipelines.netcdf.moments import moments_of
 from pipelines.netcdf.numbers import Numbers, numbers_of
 from pipelines.netcdf.variables import NetCDF, opened
-from pipelines.sandbox.told import Fault, named, tell
+from pipelines.sandbox.told import Fault, asked, named, tell
 
 MB = 1_000_000
 _BLOCK, _LEAST = 512, 64
@@ -46,12 +45,6 @@ class Most:
     """Rows or columns."""
     total_mb: float
     """All images, before they are compressed."""
-
-    @classmethod
-    def of(cls, text: str) -> Self:
-        """From JSON."""
-        said = json.loads(text)
-        return cls(**{field.name: said[field.name] for field in fields(cls)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +78,7 @@ class _Wanted:
 
 def main(arguments: Sequence[str]) -> None:
     """Convert, and tell what came of it."""
-    tell(lambda: converted(Path(arguments[0]), Most.of(arguments[1])))
+    tell(lambda: converted(Path(arguments[0]), asked(Most, arguments[1])))
 
 
 def converted(path: Path, most: Most) -> list[Made]:

@@ -10,11 +10,12 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+T = TypeVar("T")
 TOLD = "told.json"
 _LONGEST = 200
 
@@ -30,6 +31,11 @@ class Fault(Exception):  # noqa: N818  no error of ours yet
 def named(name: str) -> str:
     """A name of a stranger, for a message."""
     return repr(name if len(name) < 60 else f"{name[:57]}…")  # noqa: PLR2004  fits on a line
+
+
+def asked(kind: type[T], text: str) -> T:
+    """What it is not to exceed, as whoever started the program has written it: ``kind`` is a dataclass, of JSON."""
+    return kind(**json.loads(text))
 
 
 def tell(make: Callable[[], Sequence[DataclassInstance]]) -> None:

@@ -6,18 +6,17 @@ folder in which it starts (``pipelines/sandbox/told.py``).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from pipelines.sandbox.told import Fault, named, tell
+from pipelines.sandbox.told import Fault, asked, named, tell
 from pipelines.vectors.raster import Extent, Grid, drawn, extent_of, grid_of
 from pipelines.vectors.source import Layer, batches, layers_of, numbers_of
 
@@ -38,12 +37,6 @@ class Most:
     vertices: int
     """Corners of all shapes of a layer."""
 
-    @classmethod
-    def of(cls, text: str) -> Self:
-        """From JSON."""
-        said = json.loads(text)
-        return cls(**{field.name: said[field.name] for field in fields(cls)})
-
 
 @dataclass(frozen=True, slots=True)
 class Made:
@@ -61,7 +54,7 @@ class Made:
 
 def main(arguments: Sequence[str]) -> None:
     """Convert, and tell what came of it."""
-    tell(lambda: converted(Path(arguments[0]), Most.of(arguments[1])))
+    tell(lambda: converted(Path(arguments[0]), asked(Most, arguments[1])))
 
 
 def converted(path: Path, most: Most) -> list[Made]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pyproj import Transformer
 from pyproj.exceptions import ProjError
 from rasterio.crs import CRS
+from rasterio.errors import CRSError
 from rasterio.features import rasterize
 from rasterio.transform import Affine, from_origin
 
@@ -97,13 +98,7 @@ def grid_of(layer: Layer, extent: Extent, side: int) -> Grid:
 
     What lies within the world in degrees stays within it. Raises Fault (``crs``, ``coordinates``).
     """
-    try:
-        crs = CRS.from_user_input(layer.crs)
-        factor = crs.linear_units_factor[1] if crs.is_projected else 1.0
-    except Exception:  # noqa: BLE001  of the library's own kinds
-        raise Fault("crs", f"the coordinate system of the layer {named(layer.said)} is not understood") from None
-    if not (crs.is_projected or crs.is_geographic):
-        raise Fault("crs", f"the coordinate system of the layer {named(layer.said)} is no place on Earth")
+    crs, factor = _crs_of(layer)
     left, bottom, right, top = extent.bounds
     if crs.is_geographic and right - left > _EAST - _WEST:
         raise Fault("coordinates", f"the layer {named(layer.said)} is wider than the world")
@@ -114,6 +109,17 @@ def grid_of(layer: Layer, extent: Extent, side: int) -> Grid:
     west, south, east, north = _within_world(box, extent.bounds) if crs.is_geographic else box
     rows, cols = (max(1, math.ceil(length / pixel - 1e-6)) for length in (north - south, east - west))
     return Grid(crs, from_origin(west, north, (east - west) / cols, (north - south) / rows), (rows, cols))
+
+
+def _crs_of(layer: Layer) -> tuple[CRS, float]:
+    """As rasters have it, and metres of its unit; of degrees 1."""
+    try:
+        crs = CRS.from_user_input(layer.crs)
+        if crs.is_projected or crs.is_geographic:
+            return crs, crs.linear_units_factor[1] if crs.is_projected else 1.0
+    except CRSError:
+        pass
+    raise Fault("crs", f"the coordinate system of the layer {named(layer.said)} is none of a map")
 
 
 def _within_world(
